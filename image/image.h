@@ -1,0 +1,129 @@
+// Images: the store of the node's images, their layers and containers' root filesystems.
+//
+// Thread-safe. Reads (resolve, list) are answered from memory and never wait for disk or network. Layers are
+// kept unpacked, once each, by diffID; names of their folders are short so that overlay's mount options stay
+// below a page (127 layers).
+//
+// On disk, below root_dir:
+//   layers/<8 characters>     an unpacked layer, immutable
+//   containers/<id>/          upper and work of a container's overlay
+//   staging/<pull>/           what a running pull unpacks; emptied at start
+//   trash/                    renamed here first, deleted by a background thread
+#ifndef IMAGE_IMAGE_H
+#define IMAGE_IMAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "api/cri/api.pb-c.h"
+#include "api/pull/pull.pb-c.h"
+#include "base/ctx.h"
+#include "base/db/db.h"
+#include "base/error.h"
+#include "image/registry_config.h"
+
+#define IMAGE_LAYERS_MAX 127
+
+struct image_store;
+
+extern const struct db_module image_db_module;
+
+struct image_store_options {
+    const char *root_dir;                     // "/var/lib/crisp/image"; made if missing
+    const char *crisp_pull_path;              // the program
+    struct db *db;                            // opened with image_db_module; outlives the store
+    const struct registry_config *registries; // outlives the store; NULL: none configured
+    const char *const *pinned; // references never to be collected, NULL-terminated; may be NULL
+    unsigned parallel_layers;  // per pull; 0: a default by the number of CPUs
+};
+
+// Reads the records, checks them against the disk, sweeps staging and starts the background thread.
+int image_store_open(const struct image_store_options *options, struct image_store **out, struct error *err);
+// Cancels running pulls and waits for them. NULL is fine.
+void image_store_close(struct image_store *store);
+
+// An image as it was at some moment: constant, counted. Fields are the image's own.
+struct image {
+    char *id;            // "sha256:<config digest>"
+    char **repo_tags;    // "registry.k8s.io/pause:3.9"; NULL-terminated, sorted
+    char **repo_digests; // "registry.k8s.io/pause@sha256:…"; NULL-terminated, sorted
+    char **layers;       // folder names below layers/, top layer first; NULL-terminated
+    char **diff_ids;     // the same layers' diffIDs, top first
+    uint64_t size_bytes; // on disk, all layers
+    const Pull__ImageConfig *config;
+    bool pinned;
+    int64_t pulled_ns; // wall time of the first pull
+    unsigned refs;     // private
+    bool hidden;       // private: damaged, or removed while a container holds it
+};
+
+struct image *image_ref(struct image *image);
+void image_unref(struct image *image); // NULL is fine
+void image_unrefp(struct image **image);
+
+// By id ("sha256:<hex>", "<hex>"), by reference in any spelling, or by an unambiguous prefix of the id's hex
+// digits (4 or more). -ENOENT (NOT_FOUND) when absent; INVALID_ARGUMENT for what can't be a reference.
+// *out is the caller's to unref.
+int image_store_resolve(struct image_store *store, const char *ref, struct image **out, struct error *err);
+// All images, in the order of their first pull; the caller unrefs each and frees the array, or calls
+// image_list_free().
+int image_store_list(struct image_store *store, struct image ***out, size_t *n, struct error *err);
+void image_list_free(struct image **images, size_t n);
+
+// Fetches what ref names and returns the image's id (the caller frees). Equal pulls (same reference and
+// credentials) join. The pull is called off when nobody waits for it any more; nothing is then left.
+// Errors: INVALID_ARGUMENT (bad reference), NOT_FOUND, PERMISSION_DENIED, UNAUTHENTICATED, UNAVAILABLE
+// ("RegistryUnavailable: …", the text that kubelet looks for), DATA_LOSS (digest mismatch, damaged layer),
+// FAILED_PRECONDITION (no such platform, forbidden content), RESOURCE_EXHAUSTED, or the ctx's.
+int image_store_pull(struct image_store *store, const char *ref, const Cri__AuthConfig *auth,
+                     const struct ctx *ctx, char **image_id, struct error *err);
+
+// Removes the image that ref names (as in resolve) with all its tags. Absent: 0. Layers go with the last
+// image and container that uses them; deletion itself happens in the background.
+int image_store_remove(struct image_store *store, const char *ref, struct error *err);
+
+// A holder (a container id) keeps an image's layers on disk even if the image is removed. Holds are not
+// recorded: whoever owns the containers takes them again at start, before image_rootfs_sweep().
+// hold: -ENOENT when no layers of that image are here. release: unknown holders are fine.
+int image_store_hold(struct image_store *store, const char *image_id, const char *holder, struct error *err);
+void image_store_release(struct image_store *store, const char *image_id, const char *holder);
+
+// What an overlay mount needs: mount(lowerdir=<lowers joined by ':'>,upperdir=…,workdir=…) with layers_dir as
+// the current folder. There is always at least one lower.
+struct image_rootfs {
+    char *layers_dir; // absolute
+    char **lowers;    // names relative to layers_dir, top first; NULL-terminated
+    size_t n_lowers;
+    char *upper; // absolute
+    char *work;  // absolute
+};
+
+// Makes the container's folders; what is there already is used (a retry). The caller holds the image.
+int image_rootfs_create(struct image_store *store, const struct image *image, const char *container_id,
+                        struct image_rootfs *out, struct error *err);
+// The same paths for a container made earlier, without touching the disk.
+int image_rootfs_get(struct image_store *store, const struct image *image, const char *container_id,
+                     struct image_rootfs *out, struct error *err);
+void image_rootfs_done(struct image_rootfs *rootfs);
+// Renames them to the trash and returns; absent is fine. Nothing may have them mounted any more.
+int image_rootfs_remove(struct image_store *store, const char *container_id, struct error *err);
+// Once at start, after the holds are taken again: removes root filesystems of containers that are not in
+// live_ids, images that were removed while in use and are not held any more, and layers nobody needs.
+int image_rootfs_sweep(struct image_store *store, const char *const *live_ids, size_t n_live,
+                       struct error *err);
+
+struct image_fs_usage {
+    int64_t timestamp_ns;
+    char *mountpoint;                           // root_dir; the caller frees
+    uint64_t image_bytes, image_inodes;         // layers
+    uint64_t container_bytes, container_inodes; // writable layers; at most 10 s old
+};
+int image_fs_usage(struct image_store *store, struct image_fs_usage *out, struct error *err);
+void image_fs_usage_done(struct image_fs_usage *usage);
+
+// Image.uid and Image.username of the CRI from a config's User: "1000:50" is uid 1000, "www-data:x" a name.
+// Returns true and *uid for a number; else false and *name_len bytes of config_user are the name (may be 0).
+bool image_user_parse(const char *config_user, int64_t *uid, size_t *name_len);
+
+#endif
