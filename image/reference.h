@@ -1,0 +1,36 @@
+// Image references, normalised as the ecosystem does it: "busybox" is "docker.io/library/busybox:latest".
+//
+//   reference  = [ domain "/" ] path [ ":" tag ] [ "@" digest ]
+//   domain     = host [ ":" port ]      the first component, if it has a "." or ":" or capital letters, or
+//                                       is "localhost"; otherwise the domain is docker.io
+// The grammar is that of the OCI distribution specification and of Docker's reference library.
+#ifndef IMAGE_REFERENCE_H
+#define IMAGE_REFERENCE_H
+
+#include <stdbool.h>
+
+#include "base/error.h"
+
+#define REFERENCE_NAME_MAX 255 // bytes of domain and path
+#define REFERENCE_TAG_MAX  128
+#define DIGEST_LEN         71 // "sha256:" and 64 hex digits
+
+struct reference {
+    char *domain; // "docker.io", "127.0.0.1:5000"
+    char *path;   // "library/busybox"
+    char *tag;    // "latest"; NULL when there is a digest
+    char *digest; // "sha256:…"; NULL when there is none. A tag beside a digest says nothing and is dropped
+};
+
+// INVALID_ARGUMENT with the reason when text is no reference. *out is the caller's to reference_done().
+int reference_parse(const char *text, struct reference *out, struct error *err);
+void reference_done(struct reference *ref);
+// "domain/path", and with ":tag" or "@digest". NULL on ENOMEM; the caller frees.
+char *reference_name(const struct reference *ref);
+char *reference_format(const struct reference *ref);
+
+bool digest_is_valid(const char *digest); // "sha256:" and 64 lowercase hex digits
+// Is this registry the machine itself: localhost, 127.0.0.0/8, ::1, with or without a port?
+bool reference_domain_is_loopback(const char *domain);
+
+#endif

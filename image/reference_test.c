@@ -1,0 +1,182 @@
+#include "image/reference.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "base/cleanup.h"
+
+#define HEX64 "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+static void test_good(void **state)
+{
+    static const struct {
+        const char *text, *normal;
+    } cases[] = {
+        {"busybox", "docker.io/library/busybox:latest"},
+        {"busybox:1.36", "docker.io/library/busybox:1.36"},
+        {"library/busybox", "docker.io/library/busybox:latest"},
+        {"docker.io/busybox", "docker.io/library/busybox:latest"},
+        {"index.docker.io/busybox", "docker.io/library/busybox:latest"},
+        {"index.docker.io/a/b", "docker.io/a/b:latest"},
+        {"user/app", "docker.io/user/app:latest"},
+        {"localhost/app", "localhost/app:latest"},
+        {"localhost:5000/app:v1", "localhost:5000/app:v1"},
+        {"127.0.0.1:5000/a/b/c", "127.0.0.1:5000/a/b/c:latest"},
+        {"[::1]:5000/a", "[::1]:5000/a:latest"},
+        {"Registry/app", "Registry/app:latest"},
+        {"registry.k8s.io/pause:3.9", "registry.k8s.io/pause:3.9"},
+        {"registry.k8s.io/e2e-test-images/busybox:1.29-2", "registry.k8s.io/e2e-test-images/busybox:1.29-2"},
+        {"a.b/c__d/e_f/g--h/i.j", "a.b/c__d/e_f/g--h/i.j:latest"},
+        {"x:_tag", "docker.io/library/x:_tag"},
+        {"x@sha256:" HEX64, "docker.io/library/x@sha256:" HEX64},
+        {"r.io/x:tag@sha256:" HEX64, "r.io/x@sha256:" HEX64},
+        {"r.io/" HEX64, "r.io/" HEX64 ":latest"},
+        {"r.io:443/x", "r.io:443/x:latest"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct reference ref;
+        struct error err = ERROR_INIT;
+
+        if (reference_parse(cases[i].text, &ref, &err) < 0)
+            fail_msg("%s: %s", cases[i].text, err.message);
+        _cleanup_free_ char *normal = reference_format(&ref);
+        assert_string_equal(normal, cases[i].normal);
+        reference_done(&ref);
+
+        // What was normalised stays as it is.
+        assert_int_equal(reference_parse(normal, &ref, &err), 0);
+        _cleanup_free_ char *again = reference_format(&ref);
+        assert_string_equal(again, normal);
+        reference_done(&ref);
+    }
+}
+
+static void test_bad(void **state)
+{
+    static const char *const cases[] = {
+        "",
+        " ",
+        "Busybox",
+        "busy box",
+        "busybox:",
+        "busybox:-x",
+        "busybox:a/b",
+        "busybox@",
+        "busybox@sha256:abc",
+        "busybox@md5:d41d8cd98f00b204e9800998ecf8427e",
+        "busybox@sha256:" HEX64 "0",
+        "busybox@sha256:ABCDEF6789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+        "busybox@sha256:" HEX64 "@sha256:" HEX64,
+        "/busybox",
+        "busybox/",
+        "a//b",
+        "r.io/",
+        "r.io//x",
+        "r.io:/x",
+        "r.io:0/x",
+        "r.io:99999/x",
+        "r.io:port/x",
+        "-r.io/x",
+        "r-.io/x",
+        "r..io/x",
+        ".io/x",
+        "r.io/../x",
+        "r.io/./x",
+        "r.io/_x",
+        "r.io/x_",
+        "r.io/x___y",
+        "r.io/x..y",
+        "r.io/X",
+        "r.io/x?y",
+        "r.io/x%2fy",
+        "r.io/x\ny",
+        "http://r.io/x",
+        "[::1/x",
+        "[]:5/x",
+        "\xff\xfe",
+        HEX64,
+        "user@host/x",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct reference ref;
+        struct error err = ERROR_INIT;
+
+        if (reference_parse(cases[i], &ref, &err) == 0)
+            fail_msg("accepted \"%s\"", cases[i]);
+        assert_int_equal(err.status, STATUS_INVALID_ARGUMENT);
+        assert_true(strlen(err.message) > 0);
+        assert_null(ref.path);
+    }
+}
+
+static void test_long(void **state)
+{
+    char text[1024];
+    struct reference ref;
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    memset(text, 'a', sizeof(text));
+    text[255 - strlen("docker.io/library/")] = '\0';
+    assert_int_equal(reference_parse(text, &ref, &err), 0);
+    reference_done(&ref);
+    memset(text, 'a', sizeof(text));
+    text[256 - strlen("docker.io/library/")] = '\0';
+    assert_int_equal(reference_parse(text, &ref, &err), -EINVAL);
+    memset(text, 'a', sizeof(text));
+    text[sizeof(text) - 1] = '\0';
+    assert_int_equal(reference_parse(text, &ref, &err), -EINVAL);
+
+    // A tag has 128 characters at most.
+    memset(text, 'a', sizeof(text));
+    text[1] = ':';
+    text[2 + 128] = '\0';
+    assert_int_equal(reference_parse(text, &ref, &err), 0);
+    reference_done(&ref);
+    text[2 + 128] = 'a';
+    text[2 + 129] = '\0';
+    assert_int_equal(reference_parse(text, &ref, &err), -EINVAL);
+    assert_int_equal(reference_parse(NULL, &ref, &err), -EINVAL);
+}
+
+static void test_loopback(void **state)
+{
+    static const char *const yes[] = {"localhost",    "localhost:5000", "127.0.0.1",
+                                      "127.1.2.3:80", "[::1]",          "[::1]:5000"};
+    static const char *const no[] = {"localhost.example.com",
+                                     "127.0.0.1.example.com",
+                                     "127.0.0.256",
+                                     "128.0.0.1",
+                                     "[::2]",
+                                     "docker.io",
+                                     "127.0.0",
+                                     "127.evil.com",
+                                     "[::1]x"};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(yes); i++)
+        assert_true(reference_domain_is_loopback(yes[i]));
+    for (size_t i = 0; i < ARRAY_SIZE(no); i++)
+        assert_false(reference_domain_is_loopback(no[i]));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_good),
+        cmocka_unit_test(test_bad),
+        cmocka_unit_test(test_long),
+        cmocka_unit_test(test_loopback),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
