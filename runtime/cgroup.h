@@ -1,0 +1,94 @@
+// Control groups: v1 (each controller a hierarchy, also with the named "systemd" one), and v2. A place is a
+// path that holds below the root of every hierarchy, e.g. "/kubepods/burstable/podX/CONTAINER".
+//
+// On a hybrid host (v1 controllers and an almost empty v2 tree) the v1 hierarchies are used.
+#ifndef RUNTIME_CGROUP_H
+#define RUNTIME_CGROUP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "api/cri/api.pb-c.h"
+#include "api/pod/pod.pb-c.h"
+#include "base/arena.h"
+#include "base/error.h"
+
+#define CGROUP_PATH_MAX 1024 // bytes of a place, with its NUL
+
+struct cgroup_host;
+
+struct cgroup_options {
+    const char *parent;    // where pods without a cgroup_parent live, e.g. "/crisp"
+    const char *mountinfo; // NULL: /proc/self/mountinfo (tests give another)
+};
+
+// Finds the hierarchies and keeps a directory descriptor of each. Thread-safe afterwards.
+int cgroup_host_open(const struct cgroup_options *o, struct cgroup_host **out, struct error *err);
+// Also removes the options' parent if it is empty.
+void cgroup_host_close(struct cgroup_host *h); // NULL is fine
+bool cgroup_host_is_v2(const struct cgroup_host *h);
+
+// One mount of a cgroup file system as a container gets to see it.
+struct cgroup_hierarchy {
+    const char *name; // last component of the mount point: "cpu,cpuacct", "systemd"; v2: ""
+    const char *data; // mount options that name it: "cpu,cpuacct", "name=systemd"; v2: ""
+    const char *mount_point;
+};
+size_t cgroup_host_hierarchies(const struct cgroup_host *h, const struct cgroup_hierarchy **out);
+bool cgroup_host_has(const struct cgroup_host *h, const char *controller); // "memory", "hugetlb"
+
+// The pod's place: cgroup_parent as kubelet gives it, or <options' parent>/<pod id> when that is empty.
+// A ".slice" (systemd's syntax) is refused: the driver is cgroupfs. INVALID_ARGUMENT names the field.
+int cgroup_pod_path(const struct cgroup_host *h, const char *cgroup_parent, const char *pod_id,
+                    char out[CGROUP_PATH_MAX], struct error *err);
+// The leaf of crisp-pod or of a container: <pod path>/<id>.
+int cgroup_leaf_path(const char *pod_path, const char *id, char out[CGROUP_PATH_MAX], struct error *err);
+
+// Makes the pod's place where it is missing, and never changes one that is there (it is kubelet's).
+// *made_levels: how many trailing components of pod_path had to be made; record it for cgroup_pod_remove().
+int cgroup_pod_create(struct cgroup_host *h, const char *pod_path, uint32_t *made_levels, struct error *err);
+// Removes what cgroup_pod_create() made, if it is empty. Absent is fine; -EBUSY: try again later.
+int cgroup_pod_remove(struct cgroup_host *h, const char *pod_path, uint32_t made_levels, struct error *err);
+
+// Which devices the processes of a leaf may use. NULL for no policy at all (crisp-pod's leaf).
+struct cgroup_device_rule {
+    char type;            // 'c', 'b'
+    int64_t major, minor; // -1: any
+    const char *access;   // of "rwm"
+};
+struct cgroup_devices {
+    bool allow_all;                         // privileged
+    const struct cgroup_device_rule *rules; // besides the default set (null, zero, tty, ptys, mknod …)
+    size_t n_rules;
+};
+
+// Makes a leaf and applies resources (NULL: none) and devices. On failure nothing is left. A leaf that is
+// there already is taken over (a create that is tried again).
+int cgroup_create(struct cgroup_host *h, const char *path, const Cri__LinuxContainerResources *resources,
+                  const struct cgroup_devices *devices, struct error *err);
+// Changes only the fields that are set. Whole or nothing: what was written is put back on a failure.
+int cgroup_update(struct cgroup_host *h, const char *path, const Cri__LinuxContainerResources *resources,
+                  struct error *err);
+// The directories that crisp-pod joins.
+int cgroup_place(const struct cgroup_host *h, const char *path, struct arena *arena, Pod__CgroupPlace **place,
+                 struct error *err);
+// The resources in force: `asked` with the values that the kernel has (it rounds memory to pages).
+int cgroup_read_resources(struct cgroup_host *h, const char *path, const Cri__LinuxContainerResources *asked,
+                          struct arena *arena, Cri__LinuxContainerResources **out, struct error *err);
+
+// SIGKILL for every process in the place and below it: for containers whose crisp-pod is dead. Returns once
+// the signals are sent; an absent place is fine.
+int cgroup_kill(struct cgroup_host *h, const char *path, struct error *err);
+// Is any process there or below? An absent place has none.
+bool cgroup_populated(struct cgroup_host *h, const char *path);
+// Removes a leaf and what processes have made below it. Absent is fine; -EBUSY while processes are in it (the
+// caller tries again from its worker: a killed process takes a moment to leave).
+int cgroup_remove(struct cgroup_host *h, const char *path, struct error *err);
+// How often the OOM killer has struck there, or -errno.
+int64_t cgroup_oom_kills(struct cgroup_host *h, const char *path);
+// The names of the child cgroups of a place (a NULL-terminated strv; the caller frees): for the start-up
+// sweep.
+int cgroup_children(struct cgroup_host *h, const char *path, char ***names, struct error *err);
+
+#endif

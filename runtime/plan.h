@@ -1,0 +1,65 @@
+// The launch plan: what CRI's configs, the image and the host's facts come to, in the OCI runtime spec's
+// words. It is the one model of a container: compiled here, recorded, and executed by crisp-pod.
+#ifndef RUNTIME_PLAN_H
+#define RUNTIME_PLAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "api/cri/api.pb-c.h"
+#include "api/pod/pod.pb-c.h"
+#include "api/pull/pull.pb-c.h"
+#include "base/arena.h"
+#include "base/error.h"
+
+struct policy; // runtime/policy.h
+
+// The container's root: layers on disk, as image_rootfs_create() gives them, and where to mount it.
+struct plan_rootfs {
+    const char *layers_dir;    // absolute
+    const char *const *lowers; // relative to layers_dir, top first
+    size_t n_lowers;
+    const char *upper, *work; // absolute
+    const char *staging;      // an existing empty directory that crisp-pod mounts the root on
+};
+
+// Everything that a plan is made from. All pointers are the caller's, and need to live only as long as the
+// arena that the plan is built in (the plan points into them).
+struct plan_input {
+    const Cri__ContainerConfig *config;
+    const Cri__PodSandboxConfig *pod;
+    const Pull__ImageConfig *image;
+    struct plan_rootfs rootfs;
+    const char *hostname; // the pod's, or the node's with host network: HOSTNAME in the environment
+    // Host paths of the pod's files. A NULL one is left out, and so is one that the config mounts over.
+    const char *hosts_path;       // /etc/hosts
+    const char *hostname_path;    // /etc/hostname
+    const char *resolv_conf_path; // /etc/resolv.conf
+    const char *shm_path;         // /dev/shm: a mounted tmpfs that the pod shares (with host IPC: the host's)
+};
+
+// Builds the plan in arena. A mount source that is missing is made as a directory (0755), as peers do;
+// nothing else is changed. Both configs must have passed policy_validate_*(). Errors name the field at fault.
+int plan_build(struct policy *policy, const struct plan_input *in, struct arena *arena,
+               Pod__LaunchPlan **plan, struct error *err);
+
+// The message that starts the container: pid mode, stdio and log path from the configs, the plan packed.
+// place: from cgroup_place(). deadline_ms: for the launch up to exec.
+int plan_build_start(const struct plan_input *in, const char *container_id, const Pod__LaunchPlan *plan,
+                     Pod__CgroupPlace *place, uint32_t deadline_ms, struct arena *arena,
+                     Pod__StartRequest **start, struct error *err);
+
+// A process that joins a running container: the first process's environment, directory and privileges with
+// another argv. container: from the recorded plan; user: as crisp-pod resolved it at the start.
+int plan_build_exec(const Pod__Process *container, const Pod__ResolvedUser *user, const char *const *cmd,
+                    size_t n_cmd, bool tty, struct arena *arena, Pod__Process **process, struct error *err);
+
+// How the config wants the container's pid namespace (host, the pod's, its own, another container's).
+Pod__PidMode plan_pid_mode(const Cri__ContainerConfig *config);
+
+// log_directory/log_path, absolute; "" when no log is wanted. NULL only when the arena is full.
+char *plan_log_path(const Cri__PodSandboxConfig *pod, const Cri__ContainerConfig *config,
+                    struct arena *arena);
+
+#endif

@@ -1,0 +1,50 @@
+// What a pod and a container may have: checks every field of the configs before anything is made, and keeps
+// what the daemon knows of its host for that (capabilities held, security modules, compiled seccomp filters).
+//
+// No field is silently ignored: a bad value is INVALID_ARGUMENT and a feature that is not there is
+// UNIMPLEMENTED or FAILED_PRECONDITION, each naming the field as CRI spells it.
+#ifndef RUNTIME_POLICY_H
+#define RUNTIME_POLICY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "api/cri/api.pb-c.h"
+#include "base/error.h"
+
+struct cgroup_host;
+struct seccomp_cache;
+
+struct policy {
+    struct cgroup_host *cgroups;   // the caller's
+    uint64_t caps_held;            // bit n: capability n, of the daemon's own permitted and bounding set
+    bool apparmor;                 // the kernel enforces AppArmor
+    bool selinux;                  // the kernel has SELinux
+    struct seccomp_cache *seccomp; // compiled filters by profile and capabilities
+};
+
+// Looks at the host. cgroups stays the caller's and must outlive the policy.
+int policy_open(struct cgroup_host *cgroups, struct policy **out, struct error *err);
+void policy_close(struct policy *p); // NULL is fine
+
+int policy_validate_pod(const struct policy *p, const Cri__PodSandboxConfig *pod, struct error *err);
+int policy_validate_container(const struct policy *p, const Cri__PodSandboxConfig *pod,
+                              const Cri__ContainerConfig *config, struct error *err);
+int policy_validate_resources(const struct policy *p, const Cri__LinuxContainerResources *r,
+                              struct error *err);
+
+// The number of the signal that stops a container: the config's, else the image's ("SIGQUIT", "QUIT", "3",
+// "RTMIN+3"), else SIGTERM. An image's signal that nobody knows counts as SIGTERM.
+int policy_stop_signal(const Cri__ContainerConfig *config, const char *image_signal);
+// CRI's enumeration of signals to numbers; 0 for RUNTIME_DEFAULT and for what isn't there.
+int policy_signal_number(Cri__Signal signal);
+// The other way, for ContainerStatus.stop_signal.
+Cri__Signal policy_signal_of_number(int signal);
+
+// Whether the pod's containers use the host's namespaces (a missing security context means: the pod's own).
+bool policy_host_network(const Cri__PodSandboxConfig *pod);
+bool policy_host_ipc(const Cri__PodSandboxConfig *pod);
+bool policy_pod_pid(const Cri__PodSandboxConfig *pod); // one pid namespace shared by the pod's containers
+bool policy_host_pid(const Cri__PodSandboxConfig *pod);
+
+#endif
