@@ -15,6 +15,7 @@ char *str_printf(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int str_parse_u64(const char *s, uint64_t min, uint64_t max, uint64_t *out);
 int str_parse_i64(const char *s, int64_t min, int64_t max, int64_t *out);
 bool str_is_utf8(const char *s);
+size_t str_utf8_sequence(const char *s);            // bytes of the valid UTF-8 sequence at s; 0: none
 // s itself copied if it is valid UTF-8, else a copy with each bad byte as U+FFFD. NULL on ENOMEM.
 char *str_sanitize_utf8(const char *s);
 bool str_is_hex(const char *s, size_t len);         // lowercase hex digits, exactly len of them
