@@ -1,0 +1,53 @@
+// Manifests as registries serve them: OCI image manifest and index, Docker schema 2 and manifest list.
+// All input is hostile; what is parsed is bounded and checked, and its digest was verified before.
+#ifndef IMAGE_PULL_MANIFEST_H
+#define IMAGE_PULL_MANIFEST_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "api/pull/pull.pb-c.h"
+#include "base/arena.h"
+#include "base/error.h"
+
+#define MANIFEST_BYTES_MAX   (4u << 20) // as other registries' clients have it
+#define MANIFEST_ENTRIES_MAX 1024       // platforms in an index
+#define MANIFEST_LAYERS_MAX  127
+
+// What an Accept header asks for.
+#define MANIFEST_ACCEPT                                                                                      \
+    "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, "   \
+    "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
+
+struct descriptor {
+    const char *digest; // valid
+    const char *media_type;
+    uint64_t size;
+};
+
+struct index_entry {
+    struct descriptor descriptor;
+    const char *os, *architecture, *variant; // "" when not given
+};
+
+struct manifest {
+    enum { MANIFEST_IMAGE, MANIFEST_INDEX } kind;
+    struct descriptor config;  // of an image
+    struct descriptor *layers; // bottom first
+    size_t n_layers;
+    struct index_entry *entries; // of an index
+    size_t n_entries;
+};
+
+// Parses a manifest; the results live in arena. content_type: the response's header, may be NULL.
+int manifest_parse(const char *data, size_t len, const char *content_type, struct arena *arena,
+                   struct manifest *out, struct error *err);
+// The index's entry for a platform; FAILED_PRECONDITION naming the platforms there when it has none.
+int manifest_choose(const struct manifest *index, const Pull__Platform *platform,
+                    const struct index_entry **out, struct error *err);
+
+// An image's config, parsed and bounded; in arena. The platform must be the config's (which may say nothing).
+int image_config_parse(const char *data, size_t len, const Pull__Platform *platform, struct arena *arena,
+                       Pull__ImageConfig **out, struct error *err);
+
+#endif
