@@ -1,0 +1,154 @@
+// Every key of the configuration, in the order in which it is printed and documented.
+#include "cri/config_internal.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+
+static const char *const level_names[] = {"debug", "info", "warn", "error", NULL};
+static const char *const format_names[] = {"text", "json", NULL};
+static const char *const driver_names[] = {"cgroupfs", "systemd", NULL};
+
+#define FIELD(name) offsetof(struct config, name)
+
+const struct config_key config_keys[] = {
+    {.path = "root",
+     .type = CONFIG_PATH,
+     .offset = FIELD(root),
+     .default_value = "/var/lib/crisp",
+     .doc =
+         "Directory of records, images and containers' writable layers. Kept over reboots; one daemon each."},
+    {.path = "run_dir",
+     .type = CONFIG_PATH,
+     .offset = FIELD(run_dir),
+     .default_value = "/run/crisp",
+     .doc = "Directory of sockets, locks and namespace pins. On a tmpfs: its content means nothing after a "
+            "reboot. One daemon each."},
+    {.path = "socket",
+     .type = CONFIG_PATH,
+     .offset = FIELD(socket),
+     .default_value = "{run_dir}/crisp.sock",
+     .valid = config_is_socket_path,
+     .allowed = "an absolute path of at most 107 bytes",
+     .doc = "The CRI endpoint: kubelet's --container-runtime-endpoint is unix://<this>. Mode 0660."},
+    {.path = "max_connections",
+     .type = CONFIG_INT,
+     .offset = FIELD(max_connections),
+     .default_value = "256",
+     .min = 8,
+     .max = 4096,
+     .doc = "Connections to the socket at one time; further ones are closed at once."},
+    {.path = "shutdown_grace",
+     .type = CONFIG_DURATION,
+     .offset = FIELD(shutdown_grace_ns),
+     .default_value = "5s",
+     .min = 0,
+     .max = 300 * NS_PER_SEC,
+     .doc = "How long calls under way may go on after SIGTERM before they are cancelled. Containers run on "
+            "in any case."},
+    {.path = "log.level",
+     .type = CONFIG_ENUM,
+     .offset = FIELD(log_level),
+     .default_value = "info",
+     .names = level_names,
+     .doc = "The least severe events that are logged. debug shows every call."},
+    {.path = "log.format",
+     .type = CONFIG_ENUM,
+     .offset = FIELD(log_format),
+     .default_value = "text",
+     .names = format_names,
+     .doc = "Lines of key=value pairs, or JSON objects, on stderr."},
+    {.path = "cgroup.driver",
+     .type = CONFIG_ENUM,
+     .offset = FIELD(cgroup_driver),
+     .default_value = "cgroupfs",
+     .names = driver_names,
+     .allowed = "cgroupfs (systemd is not available in this version yet)",
+     .doc = "Who makes cgroups. Kubelet asks for it by RuntimeConfig and follows."},
+    {.path = "cgroup.parent",
+     .type = CONFIG_STRING,
+     .offset = FIELD(cgroup_parent),
+     .default_value = "/crisp",
+     .valid = config_is_cgroup_parent,
+     .allowed = "an absolute cgroup path without \".\" or \"..\"",
+     .doc = "Parent cgroup of pods whose configuration names none (kubelet always names one)."},
+    {.path = "cni.conf_dir",
+     .type = CONFIG_PATH,
+     .offset = FIELD(cni_conf_dir),
+     .default_value = "/etc/cni/net.d",
+     .doc = "Directory of CNI network configurations, watched. The first by name is the pods' network. It "
+            "need not exist yet."},
+    {.path = "cni.bin_dirs",
+     .type = CONFIG_PATHS,
+     .offset = FIELD(cni_bin_dirs),
+     .default_value = "/opt/cni/bin,/usr/lib/cni",
+     .doc = "Where CNI plugins are looked for, in this order."},
+    {.path = "cni.cache_dir",
+     .type = CONFIG_PATH,
+     .offset = FIELD(cni_cache_dir),
+     .default_value = "{root}/cni",
+     .doc = "What was attached to which network. Kept over reboots, so that addresses are given back after "
+            "one."},
+    {.path = "cni.plugin_timeout",
+     .type = CONFIG_DURATION,
+     .offset = FIELD(cni_plugin_timeout_ns),
+     .default_value = "2m",
+     .min = NS_PER_SEC,
+     .max = 3600 * NS_PER_SEC,
+     .doc = "How long all plugins of one network may take for one ADD or DEL."},
+    {.path = "cni.exclusive",
+     .type = CONFIG_BOOL,
+     .offset = FIELD(cni_exclusive),
+     .default_value = "false",
+     .doc = "No other runtime uses these networks: plugins may be told to free whatever is not ours (GC)."},
+    {.path = "streaming.address",
+     .type = CONFIG_STRING,
+     .offset = FIELD(streaming_address),
+     .default_value = "127.0.0.1:0",
+     .valid = config_is_address,
+     .allowed = "a numeric IP address and a port, 127.0.0.1:10010 or [::1]:0 (port 0: any free one)",
+     .doc = "Where exec, attach and port-forward streams are served to the kubelet."},
+    {.path = "runtime.handler",
+     .type = CONFIG_STRING,
+     .offset = FIELD(runtime_handler),
+     .default_value = "crisp",
+     .valid = config_is_handler_name,
+     .allowed = "1 to 63 lowercase letters, digits and inner dashes",
+     .doc = "The name of the default handler (RuntimeClass handler), besides the empty one."},
+    {.path = "image.pull_concurrency",
+     .type = CONFIG_INT,
+     .offset = FIELD(image_pull_concurrency),
+     .default_value = "4",
+     .min = 1,
+     .max = 64,
+     .doc = "Layers of one image that are fetched and unpacked at the same time."},
+    {.path = "image.pinned",
+     .type = CONFIG_STRINGS,
+     .offset = FIELD(image_pinned),
+     .doc =
+         "References of images that are reported as pinned: the kubelet never removes them to free space."},
+    {.path = "registries",
+     .type = CONFIG_REGISTRIES,
+     .offset = FIELD(registries),
+     .doc = "Mirrors per registry host (\"*\": every other host); see below."},
+    {.path = "helpers.crisp_pod",
+     .type = CONFIG_PATH,
+     .offset = FIELD(crisp_pod),
+     .doc = "The crisp-pod program. Default: beside crispd, else in ../libexec/crisp or /usr/libexec/crisp."},
+    {.path = "helpers.crisp_pull",
+     .type = CONFIG_PATH,
+     .offset = FIELD(crisp_pull),
+     .doc = "The crisp-pull program. Default: likewise."},
+};
+const size_t config_keys_len = sizeof(config_keys) / sizeof(config_keys[0]);
+
+_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) <= CONFIG_KEYS_MAX, "raise CONFIG_KEYS_MAX");
+
+const struct config_key *config_key_find(const char *path)
+{
+    for (size_t i = 0; i < config_keys_len; i++) {
+        if (strcmp(config_keys[i].path, path) == 0)
+            return &config_keys[i];
+    }
+    return NULL;
+}
