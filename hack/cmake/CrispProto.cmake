@@ -17,6 +17,7 @@ function(crisp_proto_library target proto)
     COMMENT "protoc-c ${proto}" VERBATIM)
   add_library(${target} STATIC "${out}/${stem}.pb-c.c")
   target_link_libraries(${target} PUBLIC PkgConfig::PROTOBUF_C)
-  target_compile_options(${target} PRIVATE -Wno-shadow)
+  # The initializer of a message whose first field is a oneof lacks braces, in the users' code too.
+  target_compile_options(${target} PRIVATE -Wno-shadow PUBLIC -Wno-missing-braces)
   add_custom_target(${target}_generated DEPENDS "${out}/${stem}.pb-c.h")
 endfunction()
