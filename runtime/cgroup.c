@@ -1,0 +1,356 @@
+// Places of pods and containers: made, filled with limits, removed.
+#include "runtime/cgroup.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/str.h"
+#include "runtime/cgroup_internal.h"
+
+#define MAKE_TRIES 4 // against somebody who removes an empty parent at the same time
+
+int cgroup_host_open(const struct cgroup_options *o, struct cgroup_host **out, struct error *err)
+{
+    char parent[CGROUP_PATH_MAX];
+    struct cgroup_host *h = calloc(1, sizeof(*h));
+    if (!h)
+        return error_errno(err, ENOMEM, "open the cgroups");
+    int r = cgroup_pod_path(h, o->parent, "", parent, err);
+    if (r < 0) {
+        free(h);
+        return error_wrap(err, "the parent cgroup of pods");
+    }
+    r = cgroup_detect(h, o->mountinfo ? o->mountinfo : "/proc/self/mountinfo", err);
+    if (r == 0) {
+        h->driver = h->v2 ? &cgroup_driver_v2 : &cgroup_driver_v1;
+        h->parent = strdup(parent);
+        if (!h->parent)
+            r = error_errno(err, ENOMEM, "open the cgroups");
+    }
+    if (r < 0) {
+        cgroup_host_close(h);
+        return r;
+    }
+    *out = h;
+    return 0;
+}
+
+void cgroup_host_close(struct cgroup_host *h)
+{
+    if (!h)
+        return;
+    for (size_t i = 0; i < h->n; i++) {
+        // Only succeeds when nobody uses it any more.
+        if (h->parent && h->fds[i].fd >= 0)
+            (void)unlinkat(h->fds[i].fd, h->parent + 1, AT_REMOVEDIR);
+        fd_closep(&h->fds[i].fd);
+        free((char *)h->hierarchies[i].name);
+        free((char *)h->hierarchies[i].data);
+        free((char *)h->hierarchies[i].mount_point);
+    }
+    cgroup_bpf_cache_free(h->bpf);
+    free(h->parent);
+    free(h);
+}
+
+bool cgroup_host_is_v2(const struct cgroup_host *h)
+{
+    return h->v2;
+}
+
+size_t cgroup_host_hierarchies(const struct cgroup_host *h, const struct cgroup_hierarchy **out)
+{
+    *out = h->hierarchies;
+    return h->n;
+}
+
+const struct cgroup_hierarchy_fd *cgroup_root_of(const struct cgroup_host *h, enum cgroup_controller c)
+{
+    for (size_t i = 0; i < h->n; i++) {
+        if (h->controllers[i] & (1u << c))
+            return &h->fds[i];
+    }
+    return NULL;
+}
+
+bool cgroup_host_has(const struct cgroup_host *h, const char *controller)
+{
+    int c = cgroup_controller_parse(controller);
+    return c >= 0 && cgroup_root_of(h, (enum cgroup_controller)c) != NULL;
+}
+
+// Absolute, no empty, "." or ".." components, none too long for a directory's name.
+static bool path_is_sane(const char *path)
+{
+    if (path[0] != '/' || path[1] == '\0')
+        return false;
+    for (const char *p = path; *p;) {
+        size_t len = strcspn(p + 1, "/");
+        if (len == 0 || len > 255 || (len == 1 && p[1] == '.') || (len == 2 && p[1] == '.' && p[2] == '.'))
+            return false;
+        p += 1 + len;
+    }
+    return true;
+}
+
+int cgroup_pod_path(const struct cgroup_host *h, const char *cgroup_parent, const char *pod_id,
+                    char out[CGROUP_PATH_MAX], struct error *err)
+{
+    bool given = !str_empty(cgroup_parent);
+    const char *parent = given ? cgroup_parent : h->parent;
+    if (given && str_has_suffix(cgroup_parent, ".slice") && !strchr(cgroup_parent, '/'))
+        return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL,
+                         "linux.cgroup_parent \"%s\" is a systemd slice, but the cgroup driver is cgroupfs: "
+                         "set kubelet's cgroupDriver to cgroupfs",
+                         cgroup_parent);
+    bool slash = given && cgroup_parent[0] == '/';
+    int n = given ? snprintf(out, CGROUP_PATH_MAX, "%s%s", slash ? "" : "/", parent)
+                  : snprintf(out, CGROUP_PATH_MAX, "%s%s%s", parent ? parent : "", "/", pod_id);
+    while (n > 1 && n < CGROUP_PATH_MAX && out[n - 1] == '/')
+        out[--n] = '\0';
+    // Room is left for the leaf: a slash and an id of 64 digits.
+    if (n < 0 || n >= CGROUP_PATH_MAX - 66 || !path_is_sane(out))
+        return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL,
+                         "linux.cgroup_parent \"%.300s\" is not a usable cgroup path", parent ? parent : "");
+    return 0;
+}
+
+int cgroup_leaf_path(const char *pod_path, const char *id, char out[CGROUP_PATH_MAX], struct error *err)
+{
+    int n = snprintf(out, CGROUP_PATH_MAX, "%s/%s", pod_path, id);
+    if (n < 0 || n >= CGROUP_PATH_MAX || str_empty(id) || strchr(id, '/') || !path_is_sane(out))
+        return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "\"%.300s/%.80s\" is not a usable cgroup path",
+                         pod_path, id);
+    return 0;
+}
+
+// The place's ancestor of `levels` components; levels of the whole path when it has no more.
+static void path_prefix(const char *path, unsigned levels, char out[CGROUP_PATH_MAX])
+{
+    size_t len = 0;
+    for (unsigned i = 0; i < levels && path[len]; i++)
+        len += 1 + strcspn(path + len + 1, "/");
+    memcpy(out, path, len);
+    out[len] = '\0';
+}
+
+static unsigned path_levels(const char *path)
+{
+    unsigned n = 0;
+    for (const char *p = path; *p; p++)
+        n += *p == '/';
+    return n;
+}
+
+// Makes one level in every hierarchy. *existed: it was there in at least one of them.
+static int make_level(struct cgroup_host *h, const char *path, bool *existed, bool *missing_parent,
+                      struct error *err)
+{
+    *existed = *missing_parent = false;
+    for (size_t i = 0; i < h->n; i++) {
+        if (mkdirat(h->fds[i].fd, path + 1, 0755) == 0)
+            continue;
+        if (errno == ENOENT) {
+            *missing_parent = true;
+            return 0;
+        }
+        if (errno != EEXIST)
+            return error_errno(err, errno, "make the cgroup %s%s", h->hierarchies[i].mount_point, path);
+        *existed = true;
+    }
+    return 0;
+}
+
+// mkdir -p in every hierarchy. *made: trailing levels that no hierarchy had. fresh_leaf: the last one, if it
+// is to hold processes.
+static int make_path(struct cgroup_host *h, const char *path, bool leaf, uint32_t *made, struct error *err)
+{
+    unsigned levels = path_levels(path);
+    *made = 0;
+    for (unsigned n = 1; n <= levels; n++) {
+        char step[CGROUP_PATH_MAX];
+        bool existed, missing;
+        path_prefix(path, n, step);
+        int r = make_level(h, step, &existed, &missing, err);
+        if (r < 0)
+            return r;
+        if (missing)
+            return -EAGAIN; // somebody removed the level above just now
+        *made = existed ? 0 : *made + 1;
+        r = h->driver->made(h, step, leaf && n == levels, err);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static int make_path_retried(struct cgroup_host *h, const char *path, bool leaf, uint32_t *made,
+                             struct error *err)
+{
+    for (int i = 0; i < MAKE_TRIES; i++) {
+        int r = make_path(h, path, leaf, made, err);
+        if (r != -EAGAIN)
+            return r;
+    }
+    return error_set(err, STATUS_UNAVAILABLE, EAGAIN, "make the cgroup %s: its parent keeps being removed",
+                     path);
+}
+
+int cgroup_pod_create(struct cgroup_host *h, const char *pod_path, uint32_t *made_levels, struct error *err)
+{
+    return make_path_retried(h, pod_path, false, made_levels, err);
+}
+
+int cgroup_pod_remove(struct cgroup_host *h, const char *pod_path, uint32_t made_levels, struct error *err)
+{
+    unsigned levels = path_levels(pod_path);
+    for (uint32_t gone = 0; gone < made_levels && gone < levels; gone++) {
+        char step[CGROUP_PATH_MAX];
+        path_prefix(pod_path, levels - gone, step);
+        if (str_eq(step, h->parent))
+            return 0; // stays for the next pod
+        for (size_t i = 0; i < h->n; i++) {
+            if (unlinkat(h->fds[i].fd, step + 1, AT_REMOVEDIR) == 0 || errno == ENOENT)
+                continue;
+            if (errno == EBUSY && gone > 0)
+                return 0; // another pod lives there too
+            return error_errno(err, errno, "remove the cgroup %s%s", h->hierarchies[i].mount_point, step);
+        }
+    }
+    return 0;
+}
+
+static int apply(struct cgroup_host *h, const char *path, const Cri__LinuxContainerResources *resources,
+                 const struct cgroup_devices *devices, struct error *err)
+{
+    if (resources) {
+        struct cgroup_writes ws = {.n = 0};
+        int r = h->driver->compile(h, path, resources, true, &ws, err);
+        if (r == 0)
+            r = cgroup_writes_run(path, &ws, false, err);
+        if (r < 0)
+            return r;
+    }
+    return devices ? h->driver->devices(h, path, devices, err) : 0;
+}
+
+int cgroup_create(struct cgroup_host *h, const char *path, const Cri__LinuxContainerResources *resources,
+                  const struct cgroup_devices *devices, struct error *err)
+{
+    bool existed, missing;
+    int r = make_level(h, path, &existed, &missing, err);
+    if (r == 0 && missing) { // the pod's place is gone, or the leaf needs more than one level
+        uint32_t made;
+        r = make_path_retried(h, path, true, &made, err);
+    } else if (r == 0) {
+        r = h->driver->made(h, path, true, err);
+    }
+    if (r == 0)
+        r = apply(h, path, resources, devices, err);
+    if (r < 0)
+        (void)cgroup_remove(h, path, NULL);
+    return r;
+}
+
+int cgroup_update(struct cgroup_host *h, const char *path, const Cri__LinuxContainerResources *resources,
+                  struct error *err)
+{
+    struct cgroup_writes ws = {.n = 0};
+    int r = h->driver->compile(h, path, resources, false, &ws, err);
+    return r < 0 ? r : cgroup_writes_run(path, &ws, true, err);
+}
+
+static char *place_dir(const struct cgroup_host *h, const struct cgroup_hierarchy_fd *root, const char *path,
+                       struct arena *arena)
+{
+    return root ? arena_printf(arena, "%s%s", h->hierarchies[root - h->fds].mount_point, path)
+                : arena_strdup(arena, "");
+}
+
+int cgroup_place(const struct cgroup_host *h, const char *path, struct arena *arena, Pod__CgroupPlace **place,
+                 struct error *err)
+{
+    Pod__CgroupPlace *p = arena_alloc(arena, sizeof(*p));
+    char **dirs = arena_alloc(arena, h->n * sizeof(*dirs));
+    if (!p || !dirs)
+        return error_errno(err, ENOMEM, "describe the cgroup %s", path);
+    pod__cgroup_place__init(p);
+    p->dirs = dirs;
+    p->v2 = h->v2;
+    for (size_t i = 0; i < h->n; i++)
+        dirs[p->n_dirs++] = place_dir(h, &h->fds[i], path, arena);
+    p->freezer_dir = place_dir(h, h->v2 ? NULL : cgroup_root_of(h, CGROUP_FREEZER), path, arena);
+    p->memory_dir = place_dir(h, h->v2 ? &h->fds[0] : cgroup_root_of(h, CGROUP_MEMORY), path, arena);
+    if (!p->freezer_dir || !p->memory_dir || !dirs[p->n_dirs - 1])
+        return error_errno(err, ENOMEM, "describe the cgroup %s", path);
+    *place = p;
+    return 0;
+}
+
+int cgroup_read_resources(struct cgroup_host *h, const char *path, const Cri__LinuxContainerResources *asked,
+                          struct arena *arena, Cri__LinuxContainerResources **out, struct error *err)
+{
+    Cri__LinuxContainerResources *r = arena_alloc(arena, sizeof(*r));
+    if (!r)
+        return error_errno(err, ENOMEM, "read the resources of %s", path);
+    if (asked)
+        *r = *asked; // the maps and lists stay the asked one's
+    else
+        cri__linux_container_resources__init(r);
+    int n = h->driver->read(h, path, r);
+    if (n < 0)
+        return error_errno(err, -n, "read the resources of cgroup %s", path);
+    *out = r;
+    return 0;
+}
+
+int cgroup_kill(struct cgroup_host *h, const char *path, struct error *err)
+{
+    return h->driver->kill(h, path, err);
+}
+
+static void count_pid(pid_t pid, void *arg)
+{
+    (void)pid;
+    (void)arg;
+}
+
+bool cgroup_populated(struct cgroup_host *h, const char *path)
+{
+    if (h->v2) {
+        int64_t populated = 0;
+        return cgroup_file_read_key(&h->fds[0], path, "cgroup.events", "populated", &populated) == 0 &&
+               populated != 0;
+    }
+    for (size_t i = 0; i < h->n; i++) {
+        if (cgroup_each_pid(&h->fds[i], path, count_pid, NULL) > 0)
+            return true;
+    }
+    return false;
+}
+
+int cgroup_remove(struct cgroup_host *h, const char *path, struct error *err)
+{
+    int result = 0;
+    size_t where = 0;
+    for (size_t i = 0; i < h->n; i++) { // all of them, also when one is busy
+        int r = cgroup_rmdir_tree(&h->fds[i], path);
+        if (r < 0 && result == 0) {
+            result = r;
+            where = i;
+        }
+    }
+    return result < 0
+               ? error_errno(err, -result, "remove the cgroup %s%s", h->hierarchies[where].mount_point, path)
+               : 0;
+}
+
+int64_t cgroup_oom_kills(struct cgroup_host *h, const char *path)
+{
+    return h->driver->oom_kills(h, path);
+}

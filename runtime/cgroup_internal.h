@@ -1,0 +1,131 @@
+// What the files of the cgroup module share; nobody else includes it.
+#ifndef RUNTIME_CGROUP_INTERNAL_H
+#define RUNTIME_CGROUP_INTERNAL_H
+
+#include <pthread.h>
+#include <sys/types.h>
+
+#include "runtime/cgroup.h"
+
+#define CGROUP_HIERARCHIES_MAX 24
+#define CGROUP_DEPTH_MAX       32 // levels that a walk goes down; deeper ones are reported, not followed
+#define CGROUP_WRITES_MAX      64
+#define CGROUP_VALUE_MAX       128
+
+enum cgroup_controller {
+    CGROUP_CPU,
+    CGROUP_CPUACCT,
+    CGROUP_CPUSET,
+    CGROUP_MEMORY,
+    CGROUP_DEVICES,
+    CGROUP_FREEZER,
+    CGROUP_BLKIO, // "io" on v2
+    CGROUP_PIDS,
+    CGROUP_HUGETLB,
+    CGROUP_NET_CLS,
+    CGROUP_NET_PRIO,
+    CGROUP_PERF_EVENT,
+    CGROUP_RDMA,
+    CGROUP_MISC,
+    CGROUP_CONTROLLERS, // how many
+};
+
+// One value to be written, and which field of CRI asked for it.
+struct cgroup_write {
+    const struct cgroup_hierarchy_fd *root;
+    char file[64];
+    char value[CGROUP_VALUE_MAX];
+    const char *field;
+    char before[CGROUP_VALUE_MAX]; // for putting it back; "" when unknown
+};
+
+struct cgroup_writes {
+    struct cgroup_write w[CGROUP_WRITES_MAX];
+    size_t n;
+};
+
+struct cgroup_hierarchy_fd {
+    int fd; // of the mount point
+};
+
+struct cgroup_driver {
+    const char *name;
+    // After a directory was made at `path` in every hierarchy. leaf: processes will live there; else it is
+    // a step on the way, and must hand its controllers down.
+    int (*made)(struct cgroup_host *h, const char *path, bool leaf, struct error *err);
+    // Resources into writes, in an order that the kernel takes. fresh: the place has its initial values.
+    int (*compile)(struct cgroup_host *h, const char *path, const Cri__LinuxContainerResources *r, bool fresh,
+                   struct cgroup_writes *out, struct error *err);
+    int (*devices)(struct cgroup_host *h, const char *path, const struct cgroup_devices *d,
+                   struct error *err);
+    int (*kill)(struct cgroup_host *h, const char *path, struct error *err);
+    int (*read)(struct cgroup_host *h, const char *path, Cri__LinuxContainerResources *io);
+    int64_t (*oom_kills)(struct cgroup_host *h, const char *path);
+};
+
+extern const struct cgroup_driver cgroup_driver_v1;
+extern const struct cgroup_driver cgroup_driver_v2;
+
+struct cgroup_bpf_cache; // cgroup_bpf.c
+
+struct cgroup_host {
+    const struct cgroup_driver *driver;
+    bool v2;
+    struct cgroup_hierarchy hierarchies[CGROUP_HIERARCHIES_MAX]; // strings are owned
+    struct cgroup_hierarchy_fd fds[CGROUP_HIERARCHIES_MAX];      // same indexes
+    uint32_t controllers[CGROUP_HIERARCHIES_MAX];                // bits of enum cgroup_controller
+    dev_t devs[CGROUP_HIERARCHIES_MAX];
+    size_t n;
+    char *parent;
+    struct cgroup_bpf_cache *bpf; // v2's device programs
+};
+
+const char *cgroup_controller_name(enum cgroup_controller c, bool v2);
+int cgroup_controller_parse(const char *name); // -1: unknown
+// The hierarchy that has the controller, or NULL.
+const struct cgroup_hierarchy_fd *cgroup_root_of(const struct cgroup_host *h, enum cgroup_controller c);
+
+// Fills the host's hierarchies from a mountinfo file (cgroup_detect.c).
+int cgroup_detect(struct cgroup_host *h, const char *mountinfo, struct error *err);
+
+// Files of one place (cgroup_file.c). path is a place; file "" stands for the directory itself.
+int cgroup_file_write(const struct cgroup_hierarchy_fd *root, const char *path, const char *file,
+                      const char *value); // 0 or -errno
+// Trailing newline cut off; 0, -errno, -E2BIG when it doesn't fit.
+int cgroup_file_read(const struct cgroup_hierarchy_fd *root, const char *path, const char *file, char *out,
+                     size_t size);
+int cgroup_file_read_i64(const struct cgroup_hierarchy_fd *root, const char *path, const char *file,
+                         int64_t *out); // "max" is -1
+// The number after `key ` in a flat keyed file such as memory.events. -ENOENT when it isn't there.
+int cgroup_file_read_key(const struct cgroup_hierarchy_fd *root, const char *path, const char *file,
+                         const char *key, int64_t *out);
+bool cgroup_file_exists(const struct cgroup_hierarchy_fd *root, const char *path, const char *file);
+// Calls fn for each pid in the place and below it. Number of pids, or -errno (-ENOENT: no such place).
+typedef void (*cgroup_pid_fn)(pid_t pid, void *arg);
+long cgroup_each_pid(const struct cgroup_hierarchy_fd *root, const char *path, cgroup_pid_fn fn, void *arg);
+// Removes the place and all below it, deepest first. 0, -EBUSY, -errno; absent is fine.
+int cgroup_rmdir_tree(const struct cgroup_hierarchy_fd *root, const char *path);
+
+// Adds a write (printf-like value). -E2BIG with an error when the list or the value is full.
+int cgroup_writes_add(struct cgroup_writes *ws, const struct cgroup_hierarchy_fd *root, const char *field,
+                      struct error *err, const char *file, const char *format, ...)
+    __attribute__((format(printf, 6, 7)));
+// One per hugepage limit, with the driver's file name suffix ("limit_in_bytes", "max").
+int cgroup_writes_add_hugepages(struct cgroup_host *h, const Cri__LinuxContainerResources *r,
+                                const char *suffix, struct cgroup_writes *ws, struct error *err);
+// Executes a list. restore: first notes the old values, and puts them back if one write fails.
+int cgroup_writes_run(const char *path, struct cgroup_writes *ws, bool restore, struct error *err);
+
+// cpu.shares (2..262144) as cpu.weight (1..10000), by the curve that maps 1024 to 100.
+uint64_t cgroup_weight_of_shares(int64_t shares);
+
+// The device set that every container has.
+extern const struct cgroup_device_rule cgroup_default_devices[];
+extern const size_t cgroup_n_default_devices;
+
+// cgroup_bpf.c: attaches a device program to a v2 cgroup; equal rule sets share one program.
+int cgroup_bpf_devices(struct cgroup_host *h, const char *path, const struct cgroup_devices *d,
+                       struct error *err);
+void cgroup_bpf_cache_free(struct cgroup_bpf_cache *c);
+
+#endif

@@ -1,0 +1,188 @@
+// The v2 driver: one tree.
+#include <stdio.h>
+#include <string.h>
+
+#include "base/str.h"
+#include "runtime/cgroup_internal.h"
+
+#define FIELD(name) "linux.resources." name
+
+// What containers' limits and statistics need. Processes live in leaves only, so that the "no internal
+// processes" rule lets every level above hand these down.
+static const enum cgroup_controller wanted[] = {CGROUP_CPU,  CGROUP_CPUSET, CGROUP_MEMORY,
+                                                CGROUP_PIDS, CGROUP_BLKIO,  CGROUP_HUGETLB};
+
+static bool has_word(const char *text, const char *word)
+{
+    size_t len = strlen(word);
+    for (const char *p = text; *p;) {
+        size_t n = strcspn(p, " ");
+        if (n == len && memcmp(p, word, n) == 0)
+            return true;
+        p += n + strspn(p + n, " ");
+    }
+    return false;
+}
+
+// Enables in one place what it has and its children don't get yet. Only missing ones are written: the pod's
+// own place is kubelet's, and is left alone where kubelet has done it.
+static int hand_down(const struct cgroup_hierarchy_fd *root, const char *path, struct error *err)
+{
+    char have[512], on[512];
+    int r = cgroup_file_read(root, path, "cgroup.controllers", have, sizeof(have));
+    if (r == 0)
+        r = cgroup_file_read(root, path, "cgroup.subtree_control", on, sizeof(on));
+    if (r < 0)
+        return error_errno(err, -r, "read the controllers of cgroup %s", path[0] ? path : "/");
+    for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+        const char *name = cgroup_controller_name(wanted[i], true);
+        char word[32];
+        if (!has_word(have, name) || has_word(on, name))
+            continue;
+        (void)snprintf(word, sizeof(word), "+%s", name);
+        r = cgroup_file_write(root, path, "cgroup.subtree_control", word);
+        if (r < 0)
+            return error_errno(err, -r, "enable the %s controller below cgroup %s%s", name,
+                               path[0] ? path : "/",
+                               r == -EBUSY ? " (processes live in it: give pods another cgroup_parent)" : "");
+    }
+    return 0;
+}
+
+static int v2_made(struct cgroup_host *h, const char *path, bool leaf, struct error *err)
+{
+    // The tree's root hands down to the first level.
+    if (strchr(path + 1, '/') == NULL) {
+        int r = hand_down(&h->fds[0], "", err);
+        if (r < 0)
+            return r;
+    }
+    return leaf ? 0 : hand_down(&h->fds[0], path, err);
+}
+
+static int compile_cpu(struct cgroup_host *h, const char *path, const Cri__LinuxContainerResources *r,
+                       struct cgroup_writes *ws, struct error *err)
+{
+    const struct cgroup_hierarchy_fd *root = &h->fds[0];
+    int n = 0;
+    if (r->cpu_shares != 0)
+        n = cgroup_writes_add(ws, root, FIELD("cpu_shares"), err, "cpu.weight", "%llu",
+                              (unsigned long long)cgroup_weight_of_shares(r->cpu_shares));
+    if (n < 0 || (r->cpu_quota == 0 && r->cpu_period == 0))
+        return n;
+    // "QUOTA PERIOD"; what isn't given stays as it is.
+    char now[CGROUP_VALUE_MAX] = "max 100000", quota[32], period[32];
+    (void)cgroup_file_read(root, path, "cpu.max", now, sizeof(now));
+    size_t word = strcspn(now, " ");
+    (void)snprintf(quota, sizeof(quota), "%.*s", (int)word, now);
+    (void)snprintf(period, sizeof(period), "%s", now[word] ? now + word + 1 : "100000");
+    if (r->cpu_quota > 0)
+        (void)snprintf(quota, sizeof(quota), "%lld", (long long)r->cpu_quota);
+    else if (r->cpu_quota < 0)
+        (void)snprintf(quota, sizeof(quota), "max");
+    if (r->cpu_period > 0)
+        (void)snprintf(period, sizeof(period), "%lld", (long long)r->cpu_period);
+    return cgroup_writes_add(ws, root, FIELD("cpu_quota"), err, "cpu.max", "%s %s", quota, period);
+}
+
+static int compile_memory(struct cgroup_host *h, const char *path, const Cri__LinuxContainerResources *r,
+                          bool fresh, struct cgroup_writes *ws, struct error *err)
+{
+    const struct cgroup_hierarchy_fd *root = &h->fds[0];
+    int64_t limit = r->memory_limit_in_bytes, swap = r->memory_swap_limit_in_bytes;
+    int n = 0;
+    if (limit > 0)
+        n = cgroup_writes_add(ws, root, FIELD("memory_limit_in_bytes"), err, "memory.max", "%lld",
+                              (long long)limit);
+    else if (limit < 0)
+        n = cgroup_writes_add(ws, root, FIELD("memory_limit_in_bytes"), err, "memory.max", "max");
+    if (n < 0 || swap == 0)
+        return n;
+    if (swap < 0)
+        return cgroup_writes_add(ws, root, FIELD("memory_swap_limit_in_bytes"), err, "memory.swap.max",
+                                 "max");
+    // CRI's swap limit is memory and swap together, the kernel's is swap alone.
+    if (limit == 0 && (fresh || cgroup_file_read_i64(root, path, "memory.max", &limit) < 0))
+        limit = -1;
+    if (limit < 0 || swap < limit)
+        return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL,
+                         FIELD("memory_swap_limit_in_bytes") " %lld is below the memory limit",
+                         (long long)swap);
+    // A kernel without swap has no such file; then no swap is what it gives.
+    if (swap == limit && !cgroup_file_exists(root, path, "memory.swap.max"))
+        return 0;
+    return cgroup_writes_add(ws, root, FIELD("memory_swap_limit_in_bytes"), err, "memory.swap.max", "%lld",
+                             (long long)(swap - limit));
+}
+
+static int v2_compile(struct cgroup_host *h, const char *path, const Cri__LinuxContainerResources *r,
+                      bool fresh, struct cgroup_writes *ws, struct error *err)
+{
+    const struct cgroup_hierarchy_fd *root = &h->fds[0];
+    int n = compile_cpu(h, path, r, ws, err);
+    if (n == 0)
+        n = compile_memory(h, path, r, fresh, ws, err);
+    if (n == 0 && !str_empty(r->cpuset_cpus))
+        n = cgroup_writes_add(ws, root, FIELD("cpuset_cpus"), err, "cpuset.cpus", "%s", r->cpuset_cpus);
+    if (n == 0 && !str_empty(r->cpuset_mems))
+        n = cgroup_writes_add(ws, root, FIELD("cpuset_mems"), err, "cpuset.mems", "%s", r->cpuset_mems);
+    if (n == 0)
+        n = cgroup_writes_add_hugepages(h, r, "max", ws, err);
+    for (size_t i = 0; n == 0 && i < r->n_unified; i++) {
+        const char *key = r->unified[i]->key;
+        if (!cgroup_file_exists(root, path, key))
+            return error_set(err, STATUS_INVALID_ARGUMENT, ENOENT,
+                             FIELD("unified") ": this kernel's cgroups have no \"%.60s\"", key);
+        n = cgroup_writes_add(ws, root, FIELD("unified"), err, key, "%s", r->unified[i]->value);
+    }
+    return n;
+}
+
+static int v2_kill(struct cgroup_host *h, const char *path, struct error *err)
+{
+    int r = cgroup_file_write(&h->fds[0], path, "cgroup.kill", "1"); // Linux 5.14
+    if (r < 0 && r != -ENOENT)
+        return error_errno(err, -r, "kill the processes of cgroup %s", path);
+    return 0;
+}
+
+static int v2_read(struct cgroup_host *h, const char *path, Cri__LinuxContainerResources *io)
+{
+    const struct cgroup_hierarchy_fd *root = &h->fds[0];
+    char text[CGROUP_VALUE_MAX];
+    int64_t v;
+    // A weight doesn't tell the shares that it was made from: what was asked for stays if it still holds.
+    if (cgroup_file_read(root, path, "cpu.max", text, sizeof(text)) == 0) {
+        size_t word = strcspn(text, " ");
+        if (text[word] && str_parse_i64(text + word + 1, 1, INT64_MAX, &v) == 0)
+            io->cpu_period = v;
+        text[word] = '\0';
+        if (io->cpu_quota != 0 && str_eq(text, "max"))
+            io->cpu_quota = -1;
+        else if (str_parse_i64(text, 1, INT64_MAX, &v) == 0)
+            io->cpu_quota = v;
+    }
+    if (io->memory_limit_in_bytes <= 0)
+        return 0;
+    int r = cgroup_file_read_i64(root, path, "memory.max", &v);
+    if (r == 0)
+        io->memory_limit_in_bytes = v;
+    return r;
+}
+
+static int64_t v2_oom_kills(struct cgroup_host *h, const char *path)
+{
+    int64_t count = 0;
+    int r = cgroup_file_read_key(&h->fds[0], path, "memory.events", "oom_kill", &count);
+    return r < 0 ? r : count;
+}
+
+const struct cgroup_driver cgroup_driver_v2 = {
+    .name = "v2",
+    .made = v2_made,
+    .compile = v2_compile,
+    .devices = cgroup_bpf_devices,
+    .kill = v2_kill,
+    .read = v2_read,
+    .oom_kills = v2_oom_kills,
+};
