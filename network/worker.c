@@ -24,7 +24,7 @@ void network_pending_add(struct network *net, const char *pod_id, const struct e
         int64_t next = p->backoff_ns ? p->backoff_ns * 2 : NETWORK_RETRY_FIRST_NS;
         p->backoff_ns = next < NETWORK_RETRY_MAX_NS ? next : NETWORK_RETRY_MAX_NS;
         p->attempts++;
-        (void)snprintf(p->last_error, sizeof(p->last_error), "%s", why->message);
+        (void)snprintf(p->last_error, sizeof(p->last_error), "%.200s", why->message);
     }
     if (p)
         p->due_mono_ns = clock_mono_ns() + p->backoff_ns;
