@@ -154,7 +154,7 @@ static void read_mirrors(struct reader *r, const yaml_node_t *list, struct regis
         const yaml_node_t *item = yaml_document_get_node(r->l->document, list->data.sequence.items.start[i]);
         struct reader below = {.l = r->l};
         size_t before = r->l->problems->n;
-        (void)snprintf(below.path, sizeof(below.path), "%s.mirrors[%zu]", r->path, i);
+        (void)snprintf(below.path, sizeof(below.path), "%.280s.mirrors[%zu]", r->path, i);
         read_map(&below, item, mirror_pair, &mirrors[i]);
         if (!mirrors[i].url && r->l->problems->n == before)
             reader_problem(&below, item, "url",
@@ -210,7 +210,7 @@ static void registries_pair(struct reader *r, const yaml_node_t *key, yaml_node_
     }
     struct registry_host host = {.host = arena_strdup(r->l->config->arena, name)};
     struct reader below = {.l = r->l};
-    (void)snprintf(below.path, sizeof(below.path), "%s.%s", r->path, name);
+    (void)snprintf(below.path, sizeof(below.path), "%.16s.%.264s", r->path, name);
     read_map(&below, value, host_pair, &host);
     if (host.strict && host.n_mirrors == 0)
         reader_problem(&below, value, "strict", "nothing could be pulled: strict without mirrors");

@@ -68,11 +68,11 @@ static void test_long_waits_do_not_starve(void **state)
     sem_init(&started, 0, 0);
     sem_init(&go, 0, 0);
     for (int i = 0; i < WAITS; i++) {
-        jobs[i] = (struct job){.started = &started, .go = &go, .done = &done};
+        jobs[i] = (struct job){.task.run = job_run, .started = &started, .go = &go, .done = &done};
         assert_int_equal(pool_submit(pool, &jobs[i].task, NULL), 0);
     }
     wait_many(&started, WAITS); // all are under way at once
-    struct job quick = {.started = &started, .done = &done};
+    struct job quick = {.task.run = job_run, .started = &started, .done = &done};
     assert_int_equal(pool_submit(pool, &quick.task, NULL), 0);
     wait_many(&started, 1);
     for (int i = 0; i < WAITS; i++)
@@ -93,7 +93,7 @@ static void test_cap_queues(void **state)
     sem_init(&started, 0, 0);
     sem_init(&go, 0, 0);
     for (int i = 0; i < 10; i++) {
-        jobs[i] = (struct job){.started = &started, .go = &go, .done = &done};
+        jobs[i] = (struct job){.task.run = job_run, .started = &started, .go = &go, .done = &done};
         assert_int_equal(pool_submit(pool, &jobs[i].task, NULL), 0);
     }
     wait_many(&started, 2);
@@ -117,7 +117,7 @@ static void test_idle_threads_end(void **state)
     atomic_int done = 0;
     for (int round = 0; round < 3; round++) {
         for (int i = 0; i < 8; i++) {
-            jobs[i] = (struct job){.done = &done};
+            jobs[i] = (struct job){.task.run = job_run, .done = &done};
             assert_int_equal(pool_submit(pool, &jobs[i].task, NULL), 0);
         }
         expect_threads(pool, 0);
@@ -134,7 +134,7 @@ static void test_idle_thread_is_reused(void **state)
     for (int i = 0; i < 50; i++) {
         sem_t started;
         sem_init(&started, 0, 0);
-        struct job job = {.started = &started, .done = &done};
+        struct job job = {.task.run = job_run, .started = &started, .done = &done};
         assert_int_equal(pool_submit(pool, &job.task, NULL), 0);
         wait_many(&started, 1);
         struct pool_stats stats = {0};
@@ -171,7 +171,7 @@ static void test_many_submitters(void **state)
     for (int i = 0; i < 4; i++) {
         feeders[i].pool = pool;
         for (size_t j = 0; j < 200; j++)
-            feeders[i].jobs[j] = (struct job){.done = &done};
+            feeders[i].jobs[j] = (struct job){.task.run = job_run, .done = &done};
         assert_int_equal(pthread_create(&threads[i], NULL, feed, &feeders[i]), 0);
     }
     for (int i = 0; i < 4; i++)

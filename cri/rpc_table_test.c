@@ -1,0 +1,69 @@
+// The table against the compiled service descriptors, both ways.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <string.h>
+
+#include "api/cri/api.pb-c.h"
+#include "base/cleanup.h"
+#include "cri/rpc.h"
+
+static const struct rpc_method *find(const char *service, const char *name)
+{
+    for (size_t i = 0; i < rpc_table_len; i++) {
+        if (strcmp(rpc_table[i].name, name) == 0 && strcmp(rpc_table[i].service, service) == 0)
+            return &rpc_table[i];
+    }
+    return NULL;
+}
+
+static void test_every_method_has_its_row(void **state)
+{
+    (void)state;
+    const ProtobufCServiceDescriptor *const services[] = {&cri__runtime_service__descriptor,
+                                                          &cri__image_service__descriptor};
+    size_t n = 0;
+    for (size_t i = 0; i < ARRAY_SIZE(services); i++) {
+        for (unsigned j = 0; j < services[i]->n_methods; j++, n++) {
+            const ProtobufCMethodDescriptor *method = &services[i]->methods[j];
+            const struct rpc_method *row = find(services[i]->name, method->name);
+            if (!row)
+                fail_msg("%s/%s has no row in rpc_table[]", services[i]->name, method->name);
+            assert_ptr_equal(row->request, method->input);
+            assert_ptr_equal(row->response, method->output);
+        }
+    }
+    assert_int_equal(n, rpc_table_len);
+    assert_int_equal(n, 41);
+}
+
+// protobuf-c drops the `stream` of a method: the rows are held to the API's list.
+static void test_streams(void **state)
+{
+    (void)state;
+    static const char *const streams[] = {
+        "StreamPodSandboxes", "StreamContainers",        "StreamContainerStats", "StreamPodSandboxStats",
+        "GetContainerEvents", "StreamPodSandboxMetrics", "StreamImages"};
+    size_t n = 0;
+    for (size_t i = 0; i < rpc_table_len; i++)
+        n += rpc_table[i].stream;
+    assert_int_equal(n, ARRAY_SIZE(streams));
+    for (size_t i = 0; i < ARRAY_SIZE(streams); i++) {
+        const struct rpc_method *row = find("runtime.v1.RuntimeService", streams[i]);
+        row = row ? row : find("runtime.v1.ImageService", streams[i]);
+        assert_non_null(row);
+        assert_true(row->stream);
+        assert_null(row->fn); // the server answers unary calls only
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_method_has_its_row),
+        cmocka_unit_test(test_streams),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,35 @@
+// A small gRPC client for tests: calls in flight, cancel, deadlines.
+#ifndef CRI_SERVER_TEST_CLIENT_H
+#define CRI_SERVER_TEST_CLIENT_H
+
+#include <grpc/grpc.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+struct test_client {
+    grpc_completion_queue *cq;
+    grpc_channel *channel;
+};
+
+struct test_call {
+    grpc_call *call;
+    grpc_metadata_array initial, trailing;
+    grpc_byte_buffer *request, *response;
+    grpc_status_code status;
+    grpc_slice details;
+};
+
+void test_client_open(struct test_client *c, const char *socket_path);
+void test_client_close(struct test_client *c);
+// Starts a call of a path such as "/runtime.v1.RuntimeService/Version" with raw bytes.
+void test_call_start(struct test_client *c, struct test_call *call, const char *path, const void *request,
+                     size_t len, int64_t timeout_ns);
+// Waits for the end of whichever call ends next (in this client) and returns it; NULL after 20 s.
+struct test_call *test_client_next(struct test_client *c);
+// The text of the status. Static, overwritten by the next.
+const char *test_call_message(const struct test_call *call);
+// Frees what a call holds; it has to have ended.
+void test_call_done(struct test_call *call);
+
+#endif
