@@ -8,6 +8,7 @@
 #include "base/str.h"
 #include "cni/json.h"
 #include "cni/name.h"
+#include "cni/orphan.h"
 #include "cni/result.h"
 #include "network/internal.h"
 #include "network/netns.h"
@@ -229,14 +230,19 @@ static int by_id(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-// A live pod's record that says DELETING: StopPodSandbox had begun.
-static bool was_deleting(struct network *net, const char *id)
+// Does the record's pod need a DEL, now that it lives or not? An operation that a killed daemon had begun may
+// still have its plugin running: that one is ended first, or it would go on behind our DEL's back.
+static bool needs_tear_down(struct network *net, const char *id, bool lives)
 {
     struct cni_record record;
-    bool deleting =
-        cni_record_load(net->cache_dir, id, &record, NULL) == 0 && record.state == CNI_RECORD_DELETING;
+    bool loaded = cni_record_load(net->cache_dir, id, &record, NULL) == 0;
+    enum cni_record_state state = record.state;
     cni_record_done(&record);
-    return deleting;
+    if (!loaded)
+        return !lives; // network_tear_down() sets it aside
+    if (state != CNI_RECORD_ATTACHED && cni_orphan_kill(id))
+        log_info("ended a CNI plugin that a former daemon had started", "pod", id);
+    return !lives || state == CNI_RECORD_DELETING;
 }
 
 int network_sweep(struct network *net, const char *const *live_pod_ids, size_t n, struct error *err)
@@ -252,7 +258,7 @@ int network_sweep(struct network *net, const char *const *live_pod_ids, size_t n
     if (r < 0)
         return r;
     for (char **id = ids; *id; id++)
-        if (!bsearch(id, live, n, sizeof(*live), by_id) || was_deleting(net, *id))
+        if (needs_tear_down(net, *id, bsearch(id, live, n, sizeof(*live), by_id) != NULL))
             network_pending_add(net, *id, NULL);
     (void)pthread_mutex_lock(&net->lock);
     net->gc_due = net->exclusive;
