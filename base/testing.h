@@ -1,0 +1,33 @@
+// What unit tests need everywhere: cmocka's includes in their order, and a scratch directory.
+#ifndef BASE_TESTING_H
+#define BASE_TESTING_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "base/file.h"
+
+// mkdtemp() under $TMPDIR; gone again with testing_scratch_remove().
+static inline void testing_scratch_make(char out[256])
+{
+    const char *base = getenv("TMPDIR"); // NOLINT(concurrency-mt-unsafe)
+
+    (void)snprintf(out, 256, "%s/crisp-test-XXXXXX", base && *base ? base : "/tmp");
+    assert_non_null(mkdtemp(out));
+}
+
+static inline void testing_scratch_remove(const char *path)
+{
+    struct error err = ERROR_INIT;
+
+    if (file_remove_tree(path, &err) < 0)
+        fail_msg("%s", err.message);
+}
+
+#endif
