@@ -324,6 +324,8 @@ static void checkpoint_once(const char *path)
     if (sqlite3_open_v2(path, &conn, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) == SQLITE_OK) {
         (void)sqlite3_busy_timeout(conn, BUSY_TIMEOUT_MS);
         (void)sqlite3_wal_autocheckpoint(conn, 0);
+        // A connection that has read nothing yet doesn't know that there is a WAL, and would do nothing.
+        (void)sqlite3_exec(conn, "PRAGMA schema_version", NULL, NULL, NULL);
         // A failure leaves the WAL as it is; the next commit asks again.
         (void)sqlite3_wal_checkpoint_v2(conn, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
     }
