@@ -99,9 +99,9 @@ int network_detach(struct network *net, const char *pod_id, const struct ctx *ct
 int network_load_result(struct network *net, const char *pod_id, struct network_result *result,
                         struct error *err);
 
-// At start, before the first attach: every attachment that belongs to none of the live pods is handed to the worker for DEL, as are
-// tear-downs that a restart interrupted. Plugins that a killed daemon left running for them are ended. Doesn't
-// wait for DEL.
+// At start, before the first attach: every attachment that belongs to none of the live pods is handed to the
+// worker for DEL, as are tear-downs that a restart interrupted. Plugins that a killed daemon left running for
+// such are ended. Doesn't wait for DEL.
 int network_sweep(struct network *net, const char *const *live_pod_ids, size_t n, struct error *err);
 
 // UpdateRuntimeConfig's pod_cidr: one CIDR, or an IPv4 and an IPv6 one separated by a comma; "" is fine and
