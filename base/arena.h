@@ -11,7 +11,7 @@ struct arena;
 struct arena *arena_new(size_t max_bytes); // NULL on ENOMEM
 void arena_free(struct arena *a);
 void arena_freep(struct arena **a);
-void *arena_alloc(struct arena *a, size_t size);  // zeroed, 16-byte aligned; NULL past the cap
+void *arena_alloc(struct arena *a, size_t size);    // zeroed, 16-byte aligned; NULL past the cap
 char *arena_strdup(struct arena *a, const char *s); // NULL stays NULL
 char *arena_strndup(struct arena *a, const char *s, size_t n);
 char *arena_printf(struct arena *a, const char *format, ...) __attribute__((format(printf, 2, 3)));

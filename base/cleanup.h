@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define _cleanup_(f) __attribute__((cleanup(f)))
+#define _cleanup_(f)   __attribute__((cleanup(f)))
 #define _cleanup_free_ _cleanup_(free_ptr)
-#define _cleanup_fd_ _cleanup_(fd_closep)
+#define _cleanup_fd_   _cleanup_(fd_closep)
 
 static inline void free_ptr(void *p)
 {

@@ -6,11 +6,11 @@
 
 struct map;
 
-struct map *map_new(void);            // NULL on ENOMEM
-void map_free(struct map *m);         // values are left alone; NULL is fine
-void *map_get(const struct map *m, const char *key); // NULL when absent
+struct map *map_new(void);                                // NULL on ENOMEM
+void map_free(struct map *m);                             // values are left alone; NULL is fine
+void *map_get(const struct map *m, const char *key);      // NULL when absent
 int map_set(struct map *m, const char *key, void *value); // adds or replaces: 0 or -ENOMEM; value not NULL
-void *map_remove(struct map *m, const char *key);    // the value, or NULL
+void *map_remove(struct map *m, const char *key);         // the value, or NULL
 size_t map_len(const struct map *m);
 
 // for (struct map_iter it = {0}; map_next(m, &it);) use(it.key, it.value);

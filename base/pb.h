@@ -14,7 +14,8 @@
 int pb_pack(const ProtobufCMessage *m, uint8_t **data, size_t *len);
 // Deep copy into arena (NULL: malloc, free with protobuf_c_message_free_unpacked). NULL on ENOMEM.
 ProtobufCMessage *pb_dup(const ProtobufCMessage *m, struct arena *arena);
-bool pb_equal(const ProtobufCMessage *a, const ProtobufCMessage *b); // by packed bytes; maps as sorted, last wins
+bool pb_equal(const ProtobufCMessage *a,
+              const ProtobufCMessage *b); // by packed bytes; maps as sorted, last wins
 // Does m, or a message inside it, carry fields that this build doesn't know?
 bool pb_has_unknown(const ProtobufCMessage *m);
 // Replaces every string that is not valid UTF-8 in m (recursively) by a sanitised copy from arena: one bad

@@ -16,12 +16,12 @@ struct spawn_fd {
 };
 
 struct spawn_options {
-    const char *path;        // the program
+    const char *path; // the program
     char *const *argv;
     char *const *envp;
     const struct spawn_fd *fds; // everything else is closed in the child (all of ours are O_CLOEXEC)
     size_t n_fds;
-    bool new_session;        // setsid
+    bool new_session; // setsid
 };
 
 // Starts it, signal mask cleared and dispositions default. Returns the pid and, in *pidfd, a pidfd (the
@@ -29,7 +29,7 @@ struct spawn_options {
 pid_t spawn_start(const struct spawn_options *o, int *pidfd, struct error *err);
 
 struct spawn_result {
-    int exit_code; // 0..255, 128 + n for signal n
+    int exit_code;       // 0..255, 128 + n for signal n
     struct buf out, err; // what it printed; done by the caller
 };
 // Runs it to its end: input to stdin, at most max bytes each of stdout and stderr (more: the child is killed
