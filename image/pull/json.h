@@ -8,11 +8,6 @@
 #include "base/arena.h"
 #include "base/error.h"
 
-static inline void json_decrefp(json_t **json)
-{
-    json_decref(*json);
-    *json = NULL;
-}
 #define _cleanup_json_ __attribute__((cleanup(json_decrefp)))
 
 // An object, or an error that names `what`. NULL on failure.

@@ -1,0 +1,188 @@
+#include "image/pull/auth.h"
+
+#include <openssl/evp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/str.h"
+#include "image/pull/challenge.h"
+#include "image/pull/json.h"
+
+#define TOKEN_ANSWER_MAX (256 * 1024)
+#define NAME_MAX_BYTES   4096
+
+static void secret_freep(char **secret)
+{
+    if (*secret)
+        explicit_bzero(*secret, strlen(*secret));
+    free(*secret);
+    *secret = NULL;
+}
+#define _cleanup_secret_ __attribute__((cleanup(secret_freep)))
+
+char *auth_basic(const Pull__Credentials *credentials)
+{
+    _cleanup_secret_ char *pair = NULL, *encoded = NULL;
+
+    if (!credentials)
+        return NULL;
+    if (!str_empty(credentials->auth))
+        return str_printf("Basic %s", credentials->auth);
+    if (str_empty(credentials->username) || strlen(credentials->username) > NAME_MAX_BYTES ||
+        strlen(credentials->password) > NAME_MAX_BYTES)
+        return NULL;
+    pair = str_printf("%s:%s", credentials->username, credentials->password);
+    encoded = pair ? malloc(4 * (strlen(pair) / 3 + 1) + 1) : NULL;
+    if (!encoded)
+        return NULL;
+    EVP_EncodeBlock((unsigned char *)encoded, (const unsigned char *)pair, (int)strlen(pair));
+    return str_printf("Basic %s", encoded);
+}
+
+static int parse_challenges(const struct http_request *denied, struct challenge *out, struct error *err)
+{
+    *out = (struct challenge){0};
+    for (size_t i = 0; i < denied->n_challenges; i++) {
+        struct challenge one;
+        int r = challenge_parse(denied->challenges[i], &one, err);
+
+        if (r < 0)
+            return r;
+        if (one.scheme > out->scheme) {
+            challenge_done(out);
+            *out = one;
+        } else {
+            challenge_done(&one);
+        }
+    }
+    return 0;
+}
+
+static char *escape(const char *s)
+{
+    char *by_curl = curl_easy_escape(NULL, s, (int)strlen(s));
+    char *copy = by_curl ? strdup(by_curl) : NULL;
+
+    curl_free(by_curl);
+    return copy;
+}
+
+// "service=…&scope=…", and with the refresh token for the OAuth2 form.
+static char *token_query(const struct challenge *c, const char *scope, const char *refresh_token)
+{
+    _cleanup_free_ char *service = escape(c->service ? c->service : "");
+    _cleanup_free_ char *wanted = escape(str_empty(c->scope) ? scope : c->scope);
+    _cleanup_secret_ char *token = refresh_token ? escape(refresh_token) : NULL;
+
+    if (!service || !wanted || (refresh_token && !token))
+        return NULL;
+    if (!refresh_token)
+        return str_printf("service=%s&scope=%s", service, wanted);
+    return str_printf("grant_type=refresh_token&client_id=crisp&service=%s&scope=%s&refresh_token=%s",
+                      service, wanted, token);
+}
+
+static int read_token(const struct http_request *answer, char **value, struct error *err)
+{
+    _cleanup_json_ json_t *json =
+        json_load_object(answer->body.data ? answer->body.data : "", answer->body.len, "token", err);
+    const char *token;
+
+    if (!json)
+        return -EPROTO;
+    token = json_string_value(json_object_get(json, "token"));
+    if (str_empty(token))
+        token = json_string_value(json_object_get(json, "access_token"));
+    // It goes into a header: no line breaks.
+    if (str_empty(token) || strpbrk(token, "\r\n"))
+        return error_set(err, STATUS_UNAVAILABLE, EPROTO, "the token server's answer has no token");
+    *value = str_printf("Bearer %s", token);
+    return *value ? 0 : error_errno(err, ENOMEM, "authenticate");
+}
+
+static int check_token_answer(const struct challenge *c, const struct http_request *answer, bool anonymous,
+                              struct error *err)
+{
+    const char *detail = answer->detail[0] ? answer->detail : curl_easy_strerror(answer->result);
+
+    if (answer->result != CURLE_OK)
+        return error_set(err, STATUS_UNAVAILABLE, EHOSTUNREACH,
+                         "RegistryUnavailable: token server %.200s: %s", c->realm, detail);
+    if (answer->status == 200)
+        return 0;
+    if (answer->status == 401 || answer->status == 403 || answer->status == 400)
+        return error_set(
+            err, STATUS_UNAUTHENTICATED, EACCES, "token server %.200s: %s (HTTP status %ld)", c->realm,
+            anonymous ? "credentials are required" : "the credentials are not accepted", answer->status);
+    return error_set(err, STATUS_UNAVAILABLE, EIO,
+                     "RegistryUnavailable: token server %.200s: HTTP status %ld", c->realm, answer->status);
+}
+
+// Is the token server a place to which credentials may be sent in the clear? Only where the registry itself
+// is spoken to in the clear.
+static int check_realm(const struct challenge *c, const Pull__Endpoint *endpoint, struct error *err)
+{
+    if (str_has_prefix(c->realm, "https://"))
+        return 0;
+    if (str_has_prefix(c->realm, "http://") && str_has_prefix(endpoint->url, "http://"))
+        return 0;
+    return error_set(err, STATUS_UNAVAILABLE, EPROTO,
+                     "the registry names %.200s as its token server, which is not safe", c->realm);
+}
+
+static int fetch_token(struct http *http, const Pull__Endpoint *endpoint,
+                       const Pull__Credentials *credentials, const struct challenge *c, const char *scope,
+                       char **value, struct error *err)
+{
+    bool oauth = credentials && !str_empty(credentials->identity_token);
+    _cleanup_secret_ char *basic = oauth ? NULL : auth_basic(credentials);
+    _cleanup_secret_ char *query = token_query(c, scope, oauth ? credentials->identity_token : NULL);
+    _cleanup_free_ char *url = NULL;
+    struct http_request request = {.authorization = basic,
+                                   .ca_file = endpoint->ca_file,
+                                   .skip_verify = endpoint->skip_verify,
+                                   .body_max = TOKEN_ANSWER_MAX};
+    int r = check_realm(c, endpoint, err);
+
+    if (r < 0)
+        return r;
+    if (oauth)
+        url = strdup(c->realm);
+    else if (query)
+        url = str_printf("%s%c%s", c->realm, strchr(c->realm, '?') ? '&' : '?', query);
+    if (!url || !query)
+        return error_errno(err, ENOMEM, "authenticate");
+    request.url = url;
+    request.form = oauth ? query : NULL;
+    r = http_run(http, &request, err);
+    if (r == 0)
+        r = check_token_answer(c, &request, !oauth && !basic, err);
+    if (r == 0)
+        r = read_token(&request, value, err);
+    if (request.body.data)
+        explicit_bzero(request.body.data, request.body.len);
+    http_done(http, &request);
+    return r;
+}
+
+int auth_answer(struct http *http, const Pull__Endpoint *endpoint, const Pull__Credentials *credentials,
+                const struct http_request *denied, const char *scope, char **value, struct error *err)
+{
+    _cleanup_(challenge_done) struct challenge c = {0};
+    int r = parse_challenges(denied, &c, err);
+
+    if (r < 0)
+        return r;
+    if (credentials && !str_empty(credentials->registry_token)) {
+        *value = str_printf("Bearer %s", credentials->registry_token);
+        return *value ? 0 : error_errno(err, ENOMEM, "authenticate");
+    }
+    if (c.scheme == CHALLENGE_BEARER)
+        return fetch_token(http, endpoint, credentials, &c, scope, value, err);
+    if (c.scheme == CHALLENGE_BASIC)
+        *value = auth_basic(credentials);
+    if (*value)
+        return 0;
+    return error_set(err, STATUS_UNAUTHENTICATED, EACCES, "the registry requires credentials");
+}

@@ -1,0 +1,31 @@
+// A layer's tar stream onto disk, as overlay wants it: whiteouts become character devices 0:0, opaque markers
+// are reported (the mark itself is a trusted.* attribute, which the sandboxed unpacker may not set).
+#ifndef IMAGE_PULL_EXTRACT_H
+#define IMAGE_PULL_EXTRACT_H
+
+#include <stdint.h>
+
+#include "base/error.h"
+#include "image/pull/inflate.h"
+
+struct extract_options {
+    int root_fd; // the layer's root directory
+    uint64_t max_entries;
+    // A directory that hides what lower layers have there; clean path below the root ("" is the root).
+    int (*opaque)(void *data, const char *path, struct error *err);
+    void *data;
+};
+
+struct extract_stats {
+    uint64_t entries, inodes;
+    uint64_t bytes; // on disk, in whole blocks of 4 KiB
+};
+
+// Unpacks the tar that `in` yields. In layers, names are refused ("..", too long) or contained (absolute,
+// through symlinks); extended attributes other than user.* and security.capability are dropped, trusted.* and
+// overlay's own are refused; FAILED_PRECONDITION and DATA_LOSS errors name the entry. What was written before
+// a failure stays: the caller throws the whole directory away.
+int extract_tar(struct inflate *in, const struct extract_options *options, struct extract_stats *stats,
+                struct error *err);
+
+#endif

@@ -1,0 +1,252 @@
+#include "image/pull/http.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/str.h"
+
+#define CONNECT_TIMEOUT_MS 10000L
+#define STALL_SECONDS      60L // without a byte
+#define REDIRECTS_MAX      5L
+#define STEP_MS            1000
+#define SMALL_BODY_MAX     (64 * 1024)
+
+struct http {
+    CURLM *multi;
+};
+
+int http_new(struct http **out, struct error *err)
+{
+    struct http *http = calloc(1, sizeof(*http));
+
+    if (!http || curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK || !(http->multi = curl_multi_init())) {
+        free(http);
+        return error_errno(err, ENOMEM, "start the HTTP client");
+    }
+    curl_multi_setopt(http->multi, CURLMOPT_PIPELINING, CURLPIPE_MULTIPLEX);
+    *out = http;
+    return 0;
+}
+
+void http_free(struct http *http)
+{
+    if (!http)
+        return;
+    curl_multi_cleanup(http->multi);
+    free(http);
+}
+
+static bool is_success(const struct http_request *request)
+{
+    return request->status == 200 || request->status == 206;
+}
+
+static size_t on_body(char *data, size_t size, size_t count, void *user)
+{
+    struct http_request *request = user;
+    size_t len = size * count;
+
+    curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &request->status);
+    if (request->sink && is_success(request)) {
+        int r = request->sink(request->sink_data, data, len);
+        return r == 0 ? len : r == HTTP_SINK_PAUSE ? CURL_WRITEFUNC_PAUSE : CURL_WRITEFUNC_ERROR;
+    }
+    if (buf_append(&request->body, data, len) == 0)
+        return len;
+    if (!is_success(request))
+        return len; // an error's text may be cut
+    request->body_full = true;
+    return CURL_WRITEFUNC_ERROR;
+}
+
+static void copy_value(char *out, size_t size, const char *value, size_t len)
+{
+    if (len >= size)
+        len = size - 1;
+    memcpy(out, value, len);
+    out[len] = '\0';
+}
+
+static bool header_is(const char *line, size_t len, const char *name, const char **value, size_t *value_len)
+{
+    size_t n = strlen(name);
+
+    if (len <= n || line[n] != ':' || strncasecmp(line, name, n) != 0)
+        return false;
+    line += n + 1;
+    len -= n + 1;
+    while (len > 0 && (*line == ' ' || *line == '\t')) {
+        line++;
+        len--;
+    }
+    while (len > 0 && (line[len - 1] == '\r' || line[len - 1] == '\n' || line[len - 1] == ' '))
+        len--;
+    *value = line;
+    *value_len = len;
+    return true;
+}
+
+static size_t on_header(char *line, size_t size, size_t count, void *user)
+{
+    struct http_request *request = user;
+    size_t len = size * count, n;
+    const char *value;
+
+    if (len >= 5 && memcmp(line, "HTTP/", 5) == 0) { // a redirect's headers are not the answer's
+        for (size_t i = 0; i < request->n_challenges; i++)
+            free(request->challenges[i]);
+        request->n_challenges = 0;
+        request->content_type[0] = request->content_range[0] = '\0';
+    } else if (header_is(line, len, "content-type", &value, &n)) {
+        copy_value(request->content_type, sizeof(request->content_type), value, n);
+    } else if (header_is(line, len, "content-range", &value, &n)) {
+        copy_value(request->content_range, sizeof(request->content_range), value, n);
+    } else if (header_is(line, len, "www-authenticate", &value, &n) &&
+               request->n_challenges < HTTP_CHALLENGES_MAX) {
+        char *copy = strndup(value, n);
+        if (copy)
+            request->challenges[request->n_challenges++] = copy;
+    }
+    return len;
+}
+
+// The header list with one more "Name: value". Frees the list and returns NULL on ENOMEM.
+static struct curl_slist *add_header(struct curl_slist *list, const char *name, const char *value)
+{
+    char *line = str_printf("%s: %s", name, value);
+    struct curl_slist *longer = line ? curl_slist_append(list, line) : NULL;
+
+    free(line);
+    if (!longer)
+        curl_slist_free_all(list);
+    return longer;
+}
+
+static int set_headers(struct http_request *request)
+{
+    request->headers = add_header(NULL, "Accept", request->accept ? request->accept : "*/*");
+    // libcurl drops this one on a redirect to another host, port or scheme (since 7.83).
+    if (request->headers && request->authorization)
+        request->headers = add_header(request->headers, "Authorization", request->authorization);
+    return request->headers ? 0 : -ENOMEM;
+}
+
+static void set_options(struct http_request *request)
+{
+    CURL *easy = request->easy;
+    bool tls = str_has_prefix(request->url, "https://");
+
+    curl_easy_setopt(easy, CURLOPT_URL, request->url);
+    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, tls ? "https" : "http,https");
+    curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 1L);
+    curl_easy_setopt(easy, CURLOPT_MAXREDIRS, REDIRECTS_MAX);
+    curl_easy_setopt(easy, CURLOPT_USERAGENT, "crisp/" CRISP_VERSION);
+    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, request->headers);
+    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
+    curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
+    curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, STALL_SECONDS);
+    curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, 256L * 1024);
+    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
+    curl_easy_setopt(easy, CURLOPT_WRITEDATA, request);
+    curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
+    curl_easy_setopt(easy, CURLOPT_HEADERDATA, request);
+    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, request->detail);
+    curl_easy_setopt(easy, CURLOPT_PRIVATE, request);
+    if (request->form)
+        curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request->form);
+    if (request->offset > 0)
+        curl_easy_setopt(easy, CURLOPT_RESUME_FROM_LARGE, (curl_off_t)request->offset);
+    if (request->skip_verify) {
+        curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 0L);
+        curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 0L);
+    }
+    if (!str_empty(request->ca_file))
+        curl_easy_setopt(easy, CURLOPT_CAINFO, request->ca_file);
+    if (request->no_proxy)
+        curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
+}
+
+int http_start(struct http *http, struct http_request *request, struct error *err)
+{
+    request->done = request->body_full = false;
+    request->status = 0;
+    request->n_challenges = 0;
+    request->detail[0] = '\0';
+    buf_init(&request->body, request->body_max ? request->body_max : SMALL_BODY_MAX);
+    request->easy = curl_easy_init();
+    if (!request->easy || set_headers(request) < 0) {
+        http_done(http, request);
+        return error_errno(err, ENOMEM, "start a request");
+    }
+    set_options(request);
+    if (curl_multi_add_handle(http->multi, request->easy) != CURLM_OK) {
+        http_done(http, request);
+        return error_errno(err, ENOMEM, "start a request");
+    }
+    return 0;
+}
+
+void http_resume(struct http_request *request)
+{
+    curl_easy_pause(request->easy, CURLPAUSE_CONT);
+}
+
+void http_done(struct http *http, struct http_request *request)
+{
+    if (request->easy) {
+        curl_multi_remove_handle(http->multi, request->easy);
+        curl_easy_cleanup(request->easy);
+        request->easy = NULL;
+    }
+    curl_slist_free_all(request->headers);
+    request->headers = NULL;
+    for (size_t i = 0; i < request->n_challenges; i++)
+        free(request->challenges[i]);
+    request->n_challenges = 0;
+    buf_done(&request->body);
+}
+
+static void collect_done(struct http *http)
+{
+    CURLMsg *msg;
+    int left;
+
+    while ((msg = curl_multi_info_read(http->multi, &left))) {
+        struct http_request *request = NULL;
+
+        if (msg->msg != CURLMSG_DONE)
+            continue;
+        curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, &request);
+        curl_easy_getinfo(msg->easy_handle, CURLINFO_RESPONSE_CODE, &request->status);
+        request->result = msg->data.result;
+        request->done = true;
+    }
+}
+
+int http_step(struct http *http, struct curl_waitfd *extra, unsigned n, int timeout_ms, struct error *err)
+{
+    int running;
+    CURLMcode r = curl_multi_perform(http->multi, &running);
+
+    collect_done(http);
+    if (r == CURLM_OK)
+        r = curl_multi_poll(http->multi, extra, n, timeout_ms, NULL);
+    if (r == CURLM_OK)
+        r = curl_multi_perform(http->multi, &running);
+    collect_done(http);
+    if (r != CURLM_OK)
+        return error_set(err, STATUS_INTERNAL, EIO, "HTTP client: %s", curl_multi_strerror(r));
+    return 0;
+}
+
+int http_run(struct http *http, struct http_request *request, struct error *err)
+{
+    int r = http_start(http, request, err);
+
+    while (r == 0 && !request->done)
+        r = http_step(http, NULL, 0, STEP_MS, err);
+    return r;
+}

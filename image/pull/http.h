@@ -1,0 +1,61 @@
+// HTTP transfers on libcurl's multi interface: one thread, any number at once.
+#ifndef IMAGE_PULL_HTTP_H
+#define IMAGE_PULL_HTTP_H
+
+#include <curl/curl.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/error.h"
+
+struct http;
+
+#define HTTP_CHALLENGES_MAX 4
+#define HTTP_SINK_PAUSE     1
+
+// One request. The caller fills the first part (strings stay the caller's), http_start() to http_done() own
+// the rest.
+struct http_request {
+    const char *url;
+    const char *accept;        // may be NULL
+    const char *authorization; // the header's value, a secret; never follows a redirect to another host
+    const char *form;          // POST this body; NULL: GET
+    const char *ca_file;       // "" or NULL: the system's store
+    bool skip_verify;
+    bool no_proxy;
+    uint64_t offset; // ask for bytes from here on
+    // Gets the body of a 200 or 206 answer: 0 taken, HTTP_SINK_PAUSE not taken and to be offered again after
+    // http_resume(), -1 to give up. NULL: it is collected in `body`. Bodies of other answers always are.
+    int (*sink)(void *data, const void *bytes, size_t len);
+    void *sink_data;
+    size_t body_max; // bytes collected; more is a failure
+
+    long status; // 0 before an answer
+    char content_type[128];
+    char content_range[128];
+    char *challenges[HTTP_CHALLENGES_MAX]; // values of WWW-Authenticate
+    size_t n_challenges;
+    struct buf body;
+    bool done;
+    CURLcode result; // once done
+    char detail[CURL_ERROR_SIZE];
+    bool body_full;
+    CURL *easy;
+    struct curl_slist *headers;
+};
+
+int http_new(struct http **out, struct error *err);
+void http_free(struct http *http);
+int http_start(struct http *http, struct http_request *request, struct error *err);
+void http_resume(struct http_request *request);
+// Ends the transfer if need be and releases what http_start() made.
+void http_done(struct http *http, struct http_request *request);
+// Drives all transfers; waits up to timeout_ms for one of them or of the n extra descriptors, whose revents
+// are then set.
+int http_step(struct http *http, struct curl_waitfd *extra, unsigned n, int timeout_ms, struct error *err);
+// http_start() and http_step() until it is done.
+int http_run(struct http *http, struct http_request *request, struct error *err);
+
+#endif

@@ -1,0 +1,42 @@
+// The registry's side of a pull: endpoints in order, authentication, manifests and blobs (OCI distribution
+// specification 1.1).
+#ifndef IMAGE_PULL_REGISTRY_H
+#define IMAGE_PULL_REGISTRY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "api/pull/pull.pb-c.h"
+#include "base/error.h"
+#include "image/pull/http.h"
+
+struct registry {
+    struct http *http;
+    const Pull__PullRequest *request;
+    char **authorization; // for each endpoint: the header's value; NULL until the registry asks for one
+    char **url;           // for each endpoint: <url>/v2/[prefix/]<repository>
+    size_t first;         // the endpoint that had the manifest: blobs are asked there first
+};
+
+int registry_init(struct registry *r, struct http *http, const Pull__PullRequest *request, struct error *err);
+void registry_done(struct registry *r);
+
+// The manifest of a tag or digest, from the first endpoint that has it; *content_type in fresh memory too.
+int registry_get_manifest(struct registry *r, const char *reference, struct buf *out, char **content_type,
+                          struct error *err);
+// A small blob, its digest verified.
+int registry_get_blob(struct registry *r, const char *digest, size_t max, struct buf *out, struct error *err);
+
+// For a blob that is streamed: fills in URL, TLS and authorization for endpoint e. *url is fresh memory that
+// must outlive the request.
+int registry_prepare_blob(struct registry *r, size_t e, const char *digest, struct http_request *request,
+                          char **url, struct error *err);
+// After a 401: answers the challenge. 0: ask again; else the error to report.
+int registry_authenticate(struct registry *r, size_t e, const struct http_request *denied, struct error *err);
+// What a finished request that is no 200 or 206 means.
+int registry_failure(const struct registry *r, size_t e, const struct http_request *request, const char *what,
+                     struct error *err);
+// May another endpoint be asked after this failure of endpoint e?
+bool registry_may_fall_back(const struct registry *r, size_t e, const struct http_request *request);
+
+#endif

@@ -1,0 +1,352 @@
+#include "image/pull/session.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/cleanup.h"
+#include "base/pb.h"
+#include "base/str.h"
+#include "image/pull/layer.h"
+#include "image/pull/manifest.h"
+#include "image/pull/registry.h"
+
+#define ARENA_MAX       (32u << 20)
+#define CONFIG_MAX      (8u << 20) // bytes of an image config's JSON
+#define STEP_TIMEOUT_MS 1000
+#define PARALLEL_MAX    16
+
+struct session {
+    int sock, forker;
+    struct pb_frame_reader reader;
+    Pull__ToPull *to; // holds the request
+    const Pull__PullRequest *request;
+    struct arena *arena;
+    struct http *http;
+    struct registry registry;
+    Pull__PullResolved resolved;
+    struct layer *layers;
+    size_t n_layers;
+    uint64_t fetched_bytes;
+};
+
+// A frame from crispd: 1 and *m, 0 when it would block, -errno (-EPIPE: crispd is gone).
+static int receive(struct session *s, Pull__ToPull **m)
+{
+    for (;;) {
+        size_t n_fds = 0;
+        int r = pb_frame_reader_take(&s->reader, &pull__to_pull__descriptor, NULL, (ProtobufCMessage **)m,
+                                     NULL, &n_fds);
+        if (r != 0)
+            return r;
+        long n = pb_frame_reader_feed(&s->reader, s->sock);
+        if (n == 0)
+            return -EPIPE;
+        if (n == -EAGAIN)
+            return 0;
+        if (n < 0 && n != -EINTR)
+            return (int)n;
+    }
+}
+
+static int read_request(struct session *s, struct error *err)
+{
+    int r = receive(s, &s->to); // blocking still
+
+    if (r < 0)
+        return error_errno(err, -r, "read the request");
+    if (r == 0 || s->to->kind_case != PULL__TO_PULL__KIND_REQUEST)
+        return error_set(err, STATUS_INTERNAL, EPROTO, "the first message is no request");
+    s->request = s->to->request;
+    if (!s->request->platform || !s->request->limits)
+        return error_set(err, STATUS_INTERNAL, EPROTO, "the request is not complete");
+    if (fcntl(s->sock, F_SETFL, O_NONBLOCK) < 0)
+        return error_errno(err, errno, "prepare the pull");
+    return 0;
+}
+
+static int get_manifest(struct session *s, const char *reference, struct manifest *out,
+                        char digest[DIGEST_TEXT_MAX], struct error *err)
+{
+    _cleanup_(buf_done) struct buf body = {0};
+    _cleanup_free_ char *type = NULL;
+    int r = registry_get_manifest(&s->registry, reference, &body, &type, err);
+
+    if (r < 0)
+        return r;
+    if (digest_of(body.data ? body.data : "", body.len, digest) < 0)
+        return error_set(err, STATUS_INTERNAL, EIO, "hash the manifest");
+    return manifest_parse(body.data ? body.data : "", body.len, type, s->arena, out, err);
+}
+
+// The manifest of our platform; digest becomes that of what the reference named.
+static int resolve_manifest(struct session *s, struct manifest *out, char digest[DIGEST_TEXT_MAX],
+                            struct error *err)
+{
+    const char *reference = *s->request->digest ? s->request->digest : s->request->tag;
+    const struct index_entry *entry;
+    char inner[DIGEST_TEXT_MAX];
+    int r = get_manifest(s, reference, out, digest, err);
+
+    if (r < 0 || out->kind == MANIFEST_IMAGE)
+        return r;
+    r = manifest_choose(out, s->request->platform, &entry, err);
+    if (r == 0)
+        r = get_manifest(s, entry->descriptor.digest, out, inner, err);
+    if (r < 0)
+        return r;
+    if (out->kind != MANIFEST_IMAGE)
+        return error_set(err, STATUS_FAILED_PRECONDITION, EOPNOTSUPP,
+                         "the image index points to another index");
+    return 0;
+}
+
+static int resolve_config(struct session *s, const struct manifest *manifest, struct error *err)
+{
+    _cleanup_(buf_done) struct buf body = {0};
+    int r = registry_get_blob(&s->registry, manifest->config.digest, CONFIG_MAX, &body, err);
+
+    if (r == 0)
+        r = image_config_parse(body.data ? body.data : "", body.len, s->request->platform, s->arena,
+                               &s->resolved.config, err);
+    if (r < 0)
+        return r;
+    s->resolved.config_bytes = body.len;
+    if (s->resolved.config->n_diff_ids != manifest->n_layers)
+        return error_set(err, STATUS_DATA_LOSS, EPROTO,
+                         "the manifest has %zu layers, but the image config has %zu diff_ids",
+                         manifest->n_layers, s->resolved.config->n_diff_ids);
+    return 0;
+}
+
+static int describe_layers(struct session *s, const struct manifest *manifest, struct error *err)
+{
+    size_t n = manifest->n_layers;
+    Pull__Layer *layers = arena_alloc(s->arena, (n + 1) * sizeof(*layers));
+
+    s->resolved.layers = arena_alloc(s->arena, (n + 1) * sizeof(*s->resolved.layers));
+    s->layers = calloc(n + 1, sizeof(*s->layers));
+    if (!layers || !s->resolved.layers || !s->layers)
+        return error_errno(err, ENOMEM, "prepare the pull");
+    for (size_t i = 0; i < n; i++) {
+        pull__layer__init(&layers[i]);
+        layers[i].digest = (char *)manifest->layers[i].digest;
+        layers[i].diff_id = s->resolved.config->diff_ids[i];
+        layers[i].size = manifest->layers[i].size;
+        s->resolved.layers[i] = &layers[i];
+        layer_init(&s->layers[i], &layers[i], (uint32_t)i);
+    }
+    s->n_layers = s->resolved.n_layers = n;
+    return 0;
+}
+
+static int send_to_crispd(struct session *s, Pull__FromPull *m, struct error *err)
+{
+    return pb_frame_send(s->sock, &m->base, NULL, 0, err);
+}
+
+static int resolve(struct session *s, struct error *err)
+{
+    struct manifest manifest;
+    char *digest = arena_alloc(s->arena, DIGEST_TEXT_MAX);
+    Pull__FromPull m = PULL__FROM_PULL__INIT;
+    int r;
+
+    pull__pull_resolved__init(&s->resolved);
+    if (!digest)
+        return error_errno(err, ENOMEM, "prepare the pull");
+    r = resolve_manifest(s, &manifest, digest, err);
+    if (r == 0)
+        r = resolve_config(s, &manifest, err);
+    if (r == 0)
+        r = describe_layers(s, &manifest, err);
+    if (r < 0)
+        return r;
+    s->resolved.manifest_digest = digest;
+    s->resolved.config_digest = (char *)manifest.config.digest;
+    m.kind_case = PULL__FROM_PULL__KIND_RESOLVED;
+    m.resolved = &s->resolved;
+    return send_to_crispd(s, &m, err);
+}
+
+static int apply_decision(struct session *s, const Pull__LayerDecision *decision, struct error *err)
+{
+    if (decision->index >= s->n_layers || s->layers[decision->index].state != LAYER_UNDECIDED)
+        return error_set(err, STATUS_INTERNAL, EPROTO, "a decision about no open layer");
+    s->layers[decision->index].state =
+        decision->action == PULL__LAYER_DECISION__ACTION__FETCH ? LAYER_QUEUED : LAYER_FINISHED;
+    return 0;
+}
+
+static int read_decisions(struct session *s, struct error *err)
+{
+    for (;;) {
+        Pull__ToPull *m = NULL;
+        int r = receive(s, &m);
+
+        if (r < 0)
+            return error_errno(err, -r, "hear from crispd");
+        if (r == 0)
+            return 0;
+        r = m->kind_case == PULL__TO_PULL__KIND_DECISION
+                ? apply_decision(s, m->decision, err)
+                : error_set(err, STATUS_INTERNAL, EPROTO, "an unexpected message from crispd");
+        pull__to_pull__free_unpacked(m, NULL);
+        if (r < 0)
+            return r;
+    }
+}
+
+static size_t count_layers(const struct session *s, enum layer_state state)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < s->n_layers; i++)
+        n += s->layers[i].state == state;
+    return n;
+}
+
+static int start_layers(struct session *s, struct error *err)
+{
+    size_t parallel = s->request->limits->parallel;
+    size_t running = count_layers(s, LAYER_RUNNING);
+
+    if (parallel == 0 || parallel > PARALLEL_MAX)
+        parallel = PARALLEL_MAX;
+    for (size_t i = 0; i < s->n_layers && running < parallel; i++) {
+        if (s->layers[i].state != LAYER_QUEUED)
+            continue;
+        int r = layer_start(&s->layers[i], &s->registry, s->forker, s->request->staging_dir,
+                            s->request->limits, err);
+        if (r < 0)
+            return r;
+        running++;
+    }
+    return 0;
+}
+
+static int report_layer(struct session *s, struct layer *l, struct error *err)
+{
+    Pull__LayerDone done = PULL__LAYER_DONE__INIT;
+    Pull__FromPull m = PULL__FROM_PULL__INIT;
+
+    done.index = l->index;
+    done.bytes = l->unpacked->bytes;
+    done.inodes = l->unpacked->inodes;
+    m.kind_case = PULL__FROM_PULL__KIND_LAYER_DONE;
+    m.layer_done = &done;
+    s->fetched_bytes += l->received;
+    l->state = LAYER_FINISHED;
+    layer_done(l, s->http);
+    return send_to_crispd(s, &m, err);
+}
+
+static int step_layers(struct session *s, struct error *err)
+{
+    for (size_t i = 0; i < s->n_layers; i++) {
+        struct layer *l = &s->layers[i];
+
+        if (l->state != LAYER_RUNNING)
+            continue;
+        int r = layer_step(l, &s->registry, err);
+        if (r > 0)
+            r = report_layer(s, l, err);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static int wait_for_something(struct session *s, struct error *err)
+{
+    struct curl_waitfd fds[1 + 2 * PARALLEL_MAX];
+    unsigned n = 0;
+
+    fds[n++] = (struct curl_waitfd){.fd = s->sock, .events = CURL_WAIT_POLLIN};
+    for (size_t i = 0; i < s->n_layers; i++) {
+        const struct layer *l = &s->layers[i];
+
+        if (l->state != LAYER_RUNNING || n + 2 > ARRAY_SIZE(fds))
+            continue;
+        fds[n++] = (struct curl_waitfd){.fd = l->event_fd, .events = CURL_WAIT_POLLIN};
+        if (l->pending_pos < l->pending_len)
+            fds[n++] = (struct curl_waitfd){.fd = l->data_fd, .events = CURL_WAIT_POLLOUT};
+    }
+    return http_step(s->http, fds, n, STEP_TIMEOUT_MS, err);
+}
+
+static int fetch_layers(struct session *s, struct error *err)
+{
+    while (count_layers(s, LAYER_FINISHED) < s->n_layers) {
+        int r = start_layers(s, err);
+
+        if (r == 0)
+            r = wait_for_something(s, err);
+        if (r == 0)
+            r = step_layers(s, err);
+        if (r == 0)
+            r = read_decisions(s, err);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static int run(struct session *s, struct error *err)
+{
+    int r = read_request(s, err);
+
+    if (r == 0)
+        r = http_new(&s->http, err);
+    if (r == 0)
+        r = registry_init(&s->registry, s->http, s->request, err);
+    s->arena = arena_new(ARENA_MAX);
+    if (!s->arena)
+        return error_errno(err, ENOMEM, "prepare the pull");
+    if (r == 0)
+        r = resolve(s, err);
+    return r < 0 ? r : fetch_layers(s, err);
+}
+
+static void report_end(struct session *s, int r, const struct error *err)
+{
+    Pull__FromPull m = PULL__FROM_PULL__INIT;
+    Pull__PullDone done = PULL__PULL_DONE__INIT;
+    Pull__PullFailed failed = PULL__PULL_FAILED__INIT;
+
+    if (r < 0) {
+        failed.status = err->status;
+        failed.errnum = err->errnum;
+        failed.message = (char *)err->message;
+        m.kind_case = PULL__FROM_PULL__KIND_FAILED;
+        m.failed = &failed;
+    } else {
+        done.bytes_fetched = s->fetched_bytes;
+        m.kind_case = PULL__FROM_PULL__KIND_DONE;
+        m.done = &done;
+    }
+    (void)send_to_crispd(s, &m, NULL);
+}
+
+int session_run(int sock, int forker)
+{
+    struct session s = {.sock = sock, .forker = forker};
+    struct error err = ERROR_INIT;
+    int r;
+
+    pb_frame_reader_init(&s.reader);
+    r = run(&s, &err);
+    report_end(&s, r, &err);
+    for (size_t i = 0; i < s.n_layers; i++)
+        layer_done(&s.layers[i], s.http);
+    free(s.layers);
+    registry_done(&s.registry);
+    http_free(s.http);
+    arena_free(s.arena);
+    pb_frame_reader_done(&s.reader);
+    if (s.to)
+        pull__to_pull__free_unpacked(s.to, NULL);
+    return r < 0;
+}

@@ -1,0 +1,8 @@
+// One pull from the first byte to the last: what crisp-pull does between its start and its exit.
+#ifndef IMAGE_PULL_SESSION_H
+#define IMAGE_PULL_SESSION_H
+
+// Speaks api/pull/pull.proto on sock; returns the exit status.
+int session_run(int sock, int forker);
+
+#endif
