@@ -1,6 +1,9 @@
-// What one crispd is made of. Built by main() before the first call is taken, constant afterwards.
+// What one crispd is made of. Built before the first call is taken, constant afterwards.
 #ifndef CRI_DAEMON_H
 #define CRI_DAEMON_H
+
+#include "base/error.h"
+#include "cri/lockfile.h"
 
 struct config;
 struct db;
@@ -14,6 +17,15 @@ struct daemon {
     struct image_store *images;  // image/image.h
     struct network *network;     // network/network.h
     struct runtime *runtime;     // runtime/runtime.h
+    struct lockfile root_lock, run_lock;
 };
+
+// Makes and locks the directories, opens records, images, networks and runtime, and finishes or undoes what
+// an earlier run left half done. The config is the caller's and has to outlive the daemon.
+int daemon_open(struct daemon *d, const struct config *config, struct error *err);
+// Makes waits end that outlive the client that asked for them. For server_stop(); data is the daemon.
+void daemon_shutdown(void *data);
+// In reverse order. No call may be under way. What was never opened is skipped.
+void daemon_close(struct daemon *d);
 
 #endif

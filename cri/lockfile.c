@@ -46,8 +46,8 @@ int lockfile_take(struct lockfile *lock, const char *path, const char *what, str
         char pid[16];
         int len = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
         // The pid is for people only; the lock holds without it (on a full disk).
-        if (ftruncate(fd, 0) == 0 && pwrite(fd, pid, (size_t)len, 0) != len)
-            (void)ftruncate(fd, 0);
+        if (ftruncate(fd, 0) == 0)
+            (void)!pwrite(fd, pid, (size_t)len, 0);
         lock->path = strdup(path);
         if (!lock->path)
             return error_errno(err, ENOMEM, "lock %s", what);

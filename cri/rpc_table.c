@@ -49,7 +49,7 @@ const struct rpc_method rpc_table[] = {
                    RPC_WORK, NULL),
     RUNTIME(UpdateRuntimeConfig, update_runtime_config_request, update_runtime_config_response, RPC_WORK,
             rpc_update_runtime_config),
-    RUNTIME(Status, status_request, status_response, RPC_INLINE, rpc_status),
+    RUNTIME(Status, status_request, status_response, RPC_WORK, rpc_status),
     RUNTIME(CheckpointContainer, checkpoint_container_request, checkpoint_container_response, RPC_WORK, NULL),
     RUNTIME_STREAM(GetContainerEvents, get_events_request, container_event_response, RPC_WORK, NULL),
     RUNTIME(ListMetricDescriptors, list_metric_descriptors_request, list_metric_descriptors_response,
