@@ -61,7 +61,6 @@ enum pod_state {
     POD_MAKING, // RunPodSandbox is under way (recorded before anything is made)
     POD_READY,
     POD_NOTREADY, // stopped, or its crisp-pod died
-    POD_REMOVING, // half made and being undone, or RemovePodSandbox is under way
 };
 
 // What the network gave it: set once, before READY.
@@ -86,7 +85,6 @@ struct pod_view {
     const struct pod_network *network; // NULL until known; lives as long as the pod
     int pid;                           // crisp-pod's; 0 when it has ended
     const char *cgroup;                // its cgroup path; lives as long as the pod
-    bool network_up;                   // CNI DEL is still owed
 };
 
 struct pod *pod_ref(struct pod *pod);
@@ -96,9 +94,9 @@ void pod_unrefp(struct pod **pod);
 // By id or unambiguous prefix. NOT_FOUND; INVALID_ARGUMENT for "" and for an ambiguous prefix.
 int runtime_pod_find(struct runtime *rt, const char *id, struct pod **out, struct error *err);
 void runtime_pod_view(struct runtime *rt, struct pod *pod, struct pod_view *out);
-// All of them, newest first, those being made not included; the caller unrefs each and frees the array, or
-// calls runtime_pods_free().
-int runtime_pod_list(struct runtime *rt, struct pod ***out, size_t *n, struct error *err);
+// All of them, newest first, those being made only if `making`; the caller unrefs each and frees the array,
+// or calls runtime_pods_free().
+int runtime_pod_list(struct runtime *rt, bool making, struct pod ***out, size_t *n, struct error *err);
 void runtime_pods_free(struct pod **pods, size_t n);
 
 // Claims (namespace, name, uid, attempt) and records the intent. *made: the caller has to make it, and to end
@@ -109,10 +107,6 @@ int runtime_pod_claim(struct runtime *rt, const Cri__PodSandboxConfig *config, c
 // Cgroups, run directory, crisp-pod and namespaces. *netns_fd: the new network namespace (the caller's), -1
 // with the host's network.
 int runtime_pod_launch(struct runtime *rt, struct pod *pod, int *netns_fd, struct error *err);
-// Says that CNI ADD is about to run, so that CNI DEL is owed (in memory: network/ keeps the journal).
-void runtime_pod_network_begun(struct runtime *rt, struct pod *pod);
-// After CNI DEL.
-void runtime_pod_network_gone(struct runtime *rt, struct pod *pod);
 // Made: records it, with its addresses (copied; NULL: none), and wakes those that joined.
 int runtime_pod_ready(struct runtime *rt, struct pod *pod, char *const *ips, int64_t plugin_ns,
                       struct error *err);

@@ -1,0 +1,485 @@
+// Making, starting and removing containers.
+#include "runtime/store.h"
+
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/pb.h"
+#include "base/str.h"
+#include "runtime/plan.h"
+
+#define PLAN_ARENA_MAX (16u << 20)
+
+// ---- Claiming the name ----
+
+static int not_ready(const struct pod *pod, struct error *err)
+{
+    return error_set(err, STATUS_FAILED_PRECONDITION, ESHUTDOWN,
+                     "pod sandbox %s is not ready (it was stopped, or its crisp-pod died)", pod->id);
+}
+
+static int conflict(const struct container *other, const Cri__ContainerConfig *config, struct error *err)
+{
+    char where[256];
+    config_diff(&other->config->base, &config->base, where, sizeof(where));
+    if (where[0])
+        return error_set(
+            err, STATUS_ALREADY_EXISTS, EEXIST,
+            "container \"%s\" (attempt %u) exists in pod sandbox %s as %s, with another %s: remove it,"
+            " or use the next attempt",
+            config->metadata->name, config->metadata->attempt, other->pod->id, other->id, where);
+    return error_set(
+        err, STATUS_ALREADY_EXISTS, EEXIST,
+        "container \"%s\" (attempt %u) exists in pod sandbox %s as %s, and was started already: remove"
+        " it, or use the next attempt",
+        config->metadata->name, config->metadata->attempt, other->pod->id, other->id);
+}
+
+// Another call has the name. 1: that one's end was waited for, look again; 0: *out is to be used as it is.
+// The lock is held, and released meanwhile.
+static int adopt(struct runtime *rt, struct container *other, const Cri__ContainerConfig *config,
+                 const struct ctx *ctx, struct container **out, struct error *err)
+{
+    struct container_private *p = other->private;
+    container_ref(other);
+    store_unlock(rt);
+    bool same = pb_equal(&other->config->base, &config->base);
+    store_lock(rt);
+    int r = 0;
+    bool waited = same && p->state == CONTAINER_MAKING;
+    while (same && p->state == CONTAINER_MAKING && !p->forgotten && r == 0)
+        r = notify_wait(&rt->lock, &p->changed, ctx, err);
+    if (r == 0 && p->forgotten) {
+        if (waited && p->failure) {
+            *err = *p->failure;
+            r = -err->errnum;
+        } else {
+            r = 1;
+        }
+    } else if (r == 0 && same && p->state == CONTAINER_CREATED && !p->starting) {
+        *out = container_ref(other);
+    } else if (r == 0) {
+        r = conflict(other, config, err);
+    }
+    store_unlock(rt); // the last reference frees: not under the lock
+    container_unref(other);
+    store_lock(rt);
+    return r;
+}
+
+int runtime_container_claim(struct runtime *rt, struct pod *pod, const Cri__ContainerConfig *config,
+                            const struct ctx *ctx, struct container **out, bool *made, struct error *err)
+{
+    struct error local = ERROR_INIT;
+    err = err ? err : &local;
+    *made = false;
+    int r = policy_validate_container(rt->policy, pod->config, config, err);
+    if (r < 0)
+        return r;
+    char id[RUNTIME_ID_LEN + 1];
+    r = str_random_hex(id, RUNTIME_ID_LEN);
+    if (r < 0)
+        return error_errno(err, -r, "make a container id");
+    struct container *c = container_new(rt, pod, id, clock_wall_unique_ns(), config, err);
+    if (!c)
+        return -err->errnum;
+
+    store_lock(rt);
+    do {
+        struct container *other = map_get(rt->container_names, c->private->key);
+        if (other) {
+            r = adopt(rt, other, config, ctx, out, err);
+        } else if (pod->private->state != POD_READY) {
+            r = not_ready(pod, err);
+        } else {
+            r = store_add_container(rt, c);
+            *made = r == 0;
+            if (r < 0)
+                error_errno(err, ENOMEM, "create container");
+        }
+    } while (r > 0);
+    store_unlock(rt);
+    if (*made)
+        *out = steal_ptr(&c);
+    container_unref(c);
+    return r;
+}
+
+void runtime_container_abandon(struct runtime *rt, struct container *c, const struct error *why)
+{
+    struct error *failure = malloc(sizeof(*failure));
+    if (failure)
+        *failure = *why;
+    container_ref(c);
+    store_lock(rt);
+    free(c->private->failure);
+    c->private->failure = failure;
+    store_drop_container(rt, c);
+    notify_wake(&c->private->changed);
+    store_unlock(rt);
+    container_unref(c);
+}
+
+// ---- Creating ----
+
+static int remove_cgroup_job(void *data, unsigned attempt)
+{
+    struct container *c = data;
+    struct error err = ERROR_INIT;
+    struct runtime *rt = c->private->rt;
+    int r = cgroup_remove(rt->cgroups, c->cgroup, &err);
+    if (r < 0 && attempt == 6)
+        log_warn("a container's cgroup cannot be removed yet", "container", c->id, "error", err.message);
+    return r;
+}
+
+static void remove_cgroup_drop(void *data)
+{
+    container_unref(data);
+}
+
+static void remove_cgroup(struct runtime *rt, struct container *c)
+{
+    // Killed processes take a moment to leave.
+    if (cgroup_remove(rt->cgroups, c->cgroup, NULL) < 0)
+        (void)worker_add(rt->worker, remove_cgroup_job, remove_cgroup_drop, container_ref(c), 20 * NS_PER_MS);
+}
+
+struct pod_files { // paths for the plan
+    char hosts[PATH_MAX], hostname[PATH_MAX], resolv_conf[PATH_MAX], shm[PATH_MAX], root[PATH_MAX];
+};
+
+static void pod_file_paths(const struct pod *pod, struct pod_files *f)
+{
+    snprintf(f->hosts, sizeof(f->hosts), "%s/hosts", pod->dir);
+    snprintf(f->hostname, sizeof(f->hostname), "%s/hostname", pod->dir);
+    snprintf(f->resolv_conf, sizeof(f->resolv_conf), "%s/resolv.conf", pod->dir);
+    snprintf(f->root, sizeof(f->root), "%s/root", pod->dir);
+    if (policy_host_ipc(pod->config))
+        snprintf(f->shm, sizeof(f->shm), "/dev/shm");
+    else
+        snprintf(f->shm, sizeof(f->shm), "%s/shm", pod->dir);
+}
+
+static void plan_input_fill(struct runtime *rt, const struct container *c,
+                            const struct container_rootfs *rootfs, const struct pod_files *files,
+                            struct plan_input *in)
+{
+    *in = (struct plan_input){
+        .config = c->config,
+        .pod = c->pod->config,
+        .image = rootfs->image_config,
+        .rootfs = {.layers_dir = rootfs->layers_dir,
+                   .lowers = (const char *const *)rootfs->lowers,
+                   .n_lowers = rootfs->n_lowers,
+                   .upper = rootfs->upper,
+                   .work = rootfs->work,
+                   .staging = files->root},
+        .hostname = rundir_hostname(rt, c->pod),
+        .hosts_path = files->hosts,
+        .hostname_path = files->hostname,
+        .resolv_conf_path = files->resolv_conf,
+        .shm_path = files->shm,
+    };
+}
+
+static const char *device_access(const Cri__ContainerConfig *config, const char *path)
+{
+    for (size_t i = 0; i < config->n_devices; i++) {
+        if (strcmp(config->devices[i]->container_path, path) == 0 &&
+            !str_empty(config->devices[i]->permissions))
+            return config->devices[i]->permissions;
+    }
+    return "rwm";
+}
+
+static int make_cgroup(struct runtime *rt, const struct container *c, const Pod__LaunchPlan *plan,
+                       struct arena *arena, struct error *err)
+{
+    const Cri__LinuxContainerConfig *l = c->config->linux;
+    struct cgroup_device_rule *rules = arena_alloc(arena, (plan->n_devices + 1) * sizeof(*rules));
+    if (!rules)
+        return error_errno(err, ENOMEM, "make the cgroup");
+    for (size_t i = 0; i < plan->n_devices; i++) {
+        const Pod__Device *d = plan->devices[i];
+        rules[i] = (struct cgroup_device_rule){.type = S_ISBLK(d->type) ? 'b' : 'c',
+                                               .major = d->major,
+                                               .minor = d->minor,
+                                               .access = device_access(c->config, d->path)};
+    }
+    const struct cgroup_devices devices = {
+        .allow_all = l && l->security_context && l->security_context->privileged,
+        .rules = rules,
+        .n_rules = plan->n_devices,
+    };
+    return cgroup_create(rt->cgroups, c->cgroup, l ? l->resources : NULL, &devices, err);
+}
+
+// Compiles the plan and makes the cgroup. On success the container has its StartRequest.
+static int build(struct runtime *rt, struct container *c, const struct container_rootfs *rootfs,
+                 struct error *err)
+{
+    struct arena *arena __attribute__((cleanup(arena_freep))) = arena_new(PLAN_ARENA_MAX);
+    struct pod_files *files = arena ? arena_alloc(arena, sizeof(*files)) : NULL;
+    struct plan_input in;
+    Pod__LaunchPlan *plan;
+    Pod__CgroupPlace *place;
+    Pod__StartRequest *start;
+    if (!files)
+        return error_errno(err, ENOMEM, "build the launch plan");
+    pod_file_paths(c->pod, files);
+    plan_input_fill(rt, c, rootfs, files, &in);
+    int r = plan_build(rt->policy, &in, arena, &plan, err);
+    if (r == 0)
+        r = make_cgroup(rt, c, plan, arena, err);
+    if (r < 0)
+        return r;
+    r = cgroup_place(rt->cgroups, c->cgroup, arena, &place, err);
+    if (r == 0)
+        r = plan_build_start(&in, c->id, plan, place, (uint32_t)(LAUNCH_TIMEOUT_NS / NS_PER_MS), arena,
+                             &start, err);
+    if (r == 0) {
+        c->private->start = (Pod__StartRequest *)pb_dup(&start->base, NULL);
+        if (!c->private->start)
+            r = error_errno(err, ENOMEM, "keep the launch plan");
+    }
+    if (r < 0)
+        remove_cgroup(rt, c);
+    return r;
+}
+
+// A head start: crisp-pod may park a process in the cgroups already. Nothing depends on it.
+static void post_prepare(struct runtime *rt, struct container *c)
+{
+    struct podconn *conn = store_pod_conn(rt, c->pod);
+    Pod__PrepareRequest prepare = POD__PREPARE_REQUEST__INIT;
+    Pod__Request request = POD__REQUEST__INIT;
+    prepare.container_id = c->id;
+    prepare.cgroup = c->private->start->cgroup;
+    prepare.pid_mode = c->private->start->pid_mode;
+    request.op_case = POD__REQUEST__OP_PREPARE;
+    request.prepare = &prepare;
+    if (conn)
+        (void)podconn_post(conn, &request, NULL);
+    podconn_unref(conn);
+}
+
+int runtime_container_create(struct runtime *rt, struct container *c, const struct container_rootfs *rootfs,
+                             struct error *err)
+{
+    struct container_private *p = c->private;
+    p->image_id = strdup(rootfs->image_id);
+    if (!p->image_id)
+        return error_errno(err, ENOMEM, "create container %s", c->id);
+    c->image_id = p->image_id;
+    c->stop_signal = policy_stop_signal(c->config, rootfs->image_config->stop_signal);
+    int r = build(rt, c, rootfs, err);
+    if (r < 0)
+        return r;
+    r = record_container_insert(rt, c, err);
+    if (r < 0) {
+        remove_cgroup(rt, c);
+        return r;
+    }
+    store_lock(rt);
+    bool ready = c->pod->private->state == POD_READY;
+    if (ready) {
+        p->state = CONTAINER_CREATED;
+        notify_wake(&p->changed);
+    }
+    store_unlock(rt);
+    if (!ready) { // stopped meanwhile: it could never be started
+        (void)record_container_delete(rt, c, NULL);
+        remove_cgroup(rt, c);
+        return not_ready(c->pod, err);
+    }
+    post_prepare(rt, c);
+    return 0;
+}
+
+const Pod__LaunchPlan *runtime_container_plan(struct runtime *rt, struct container *c, struct arena *arena)
+{
+    store_lock(rt);
+    bool made = c->private->state != CONTAINER_MAKING;
+    store_unlock(rt);
+    const Pod__StartRequest *start = made ? c->private->start : NULL;
+    return start ? pod__launch_plan__unpack(arena_pb(arena), start->plan.len, start->plan.data) : NULL;
+}
+
+// ---- Starting ----
+
+// May it be started? 1: yes, and `starting` is set; 0: it runs already. The gate is held.
+static int start_check(struct runtime *rt, struct container *c, struct error *err)
+{
+    struct container_private *p = c->private;
+    int r = 1;
+    store_lock(rt);
+    if (p->forgotten)
+        r = error_set(err, STATUS_NOT_FOUND, ENOENT, "container \"%s\" does not exist", c->id);
+    else if (p->state == CONTAINER_RUNNING || p->state == CONTAINER_UNKNOWN)
+        r = 0;
+    else if (p->state == CONTAINER_EXITED)
+        r = error_set(err, STATUS_FAILED_PRECONDITION, EINVAL,
+                      "container %s has exited (%s%s%s): a container is started once", c->id, p->reason,
+                      p->message ? ": " : "", p->message ? p->message : "");
+    else if (c->pod->private->state != POD_READY)
+        r = not_ready(c->pod, err);
+    else
+        p->starting = true;
+    store_unlock(rt);
+    return r;
+}
+
+static void start_over(struct runtime *rt, struct container *c)
+{
+    store_lock(rt);
+    c->private->starting = false;
+    notify_wake(&c->private->changed);
+    store_unlock(rt);
+}
+
+static int start_in_pod(struct runtime *rt, struct container *c, struct error *err)
+{
+    Pod__Request request = POD__REQUEST__INIT;
+    _cleanup_reply_ Pod__Reply *reply = NULL;
+    request.op_case = POD__REQUEST__OP_START;
+    request.start = c->private->start;
+    struct podconn *conn = store_pod_conn(rt, c->pod);
+    if (!conn)
+        return error_set(err, STATUS_UNAVAILABLE, ENOTCONN, "the pod's crisp-pod has ended");
+    int r = podconn_request(conn, &request, LAUNCH_TIMEOUT_NS + ANSWER_TIMEOUT_NS, &reply, err);
+    podconn_unref(conn);
+    if (r == 0 && reply->result_case != POD__REPLY__RESULT_START)
+        r = error_set(err, STATUS_INTERNAL, EPROTO, "crisp-pod answered something else");
+    if (r == 0) {
+        exits_started(rt, c, reply->start->pid, reply->start->started_at_ns, reply->start->user);
+    } else if (reply || err->status == STATUS_DEADLINE_EXCEEDED) {
+        // NOT_FOUND would be taken for a missing container; what is missing is something the config names.
+        if (err->status == STATUS_NOT_FOUND)
+            error_restatus(err, STATUS_INVALID_ARGUMENT);
+        if (!reply)
+            (void)container_kill(rt, c, SIGKILL, true, NULL);
+        exits_start_failed(rt, c, err->message);
+    }
+    // Else the connection broke: whether it runs is found out by whoever finds crisp-pod again, or dead.
+    return r;
+}
+
+int runtime_container_start(struct runtime *rt, struct container *c, const struct ctx *ctx, struct error *err)
+{
+    struct error local = ERROR_INIT;
+    err = err ? err : &local;
+    store_lock(rt);
+    int r = gate_enter(&rt->lock, &c->private->gate, ctx, err);
+    store_unlock(rt);
+    if (r < 0)
+        return error_wrap(err, "start container %s", c->id);
+    r = start_check(rt, c, err);
+    if (r == 1) {
+        r = start_in_pod(rt, c, err);
+        if (r < 0)
+            error_wrap(err, "start container %s", c->id);
+        start_over(rt, c);
+    }
+    store_lock(rt);
+    gate_leave(&c->private->gate);
+    store_unlock(rt);
+    return r;
+}
+
+// ---- Removing ----
+
+static void forget_in_pod(struct runtime *rt, struct container *c)
+{
+    Pod__ForgetRequest forget = POD__FORGET_REQUEST__INIT;
+    Pod__Request request = POD__REQUEST__INIT;
+    forget.container_id = c->id;
+    request.op_case = POD__REQUEST__OP_FORGET;
+    request.forget = &forget;
+    struct podconn *conn = store_pod_conn(rt, c->pod);
+    // Waited for: a parked process must have left the cgroup.
+    if (conn)
+        (void)podconn_request(conn, &request, ANSWER_TIMEOUT_NS, NULL, NULL);
+    podconn_unref(conn);
+    char path[PATH_MAX];
+    snprintf(path, sizeof(path), "%s/exits/%s", c->pod->dir, c->id);
+    (void)unlink(path);
+}
+
+static void leave_gate(struct runtime *rt, struct container *c)
+{
+    store_lock(rt);
+    gate_leave(&c->private->gate);
+    store_unlock(rt);
+}
+
+int runtime_container_remove_begin(struct runtime *rt, struct container *c, const struct ctx *ctx, bool *gone,
+                                   struct error *err)
+{
+    store_lock(rt);
+    while (c->private->state == CONTAINER_MAKING && !c->private->forgotten) {
+        int waited = notify_wait(&rt->lock, &c->private->changed, ctx, err);
+        if (waited < 0) {
+            store_unlock(rt);
+            return waited;
+        }
+    }
+    int r = gate_enter(&rt->lock, &c->private->gate, ctx, err);
+    *gone = r == 0 && c->private->forgotten;
+    if (*gone)
+        gate_leave(&c->private->gate);
+    store_unlock(rt);
+    if (r < 0 || *gone)
+        return r;
+
+    if (container_is_running(rt, c)) {
+        r = container_kill(rt, c, SIGKILL, true, err);
+        if (r == 0)
+            r = container_wait_killed(rt, c, err);
+    }
+    if (r < 0) {
+        leave_gate(rt, c);
+        return error_wrap(err, "remove container %s", c->id);
+    }
+    forget_in_pod(rt, c);
+    remove_cgroup(rt, c);
+    return 0;
+}
+
+int runtime_container_remove_end(struct runtime *rt, struct container *c, bool done, struct error *err)
+{
+    int r = done ? record_container_delete(rt, c, err) : 0;
+    store_lock(rt);
+    if (done && r == 0) {
+        store_drop_container(rt, c);
+        notify_wake(&c->private->changed);
+    }
+    gate_leave(&c->private->gate);
+    store_unlock(rt);
+    return r;
+}
+
+int runtime_container_reopen_log(struct runtime *rt, struct container *c, struct error *err)
+{
+    struct container_view v;
+    runtime_container_view(rt, c, &v);
+    struct podconn *conn = v.state == CONTAINER_RUNNING ? store_pod_conn(rt, c->pod) : NULL;
+    if (!conn)
+        return error_set(err, STATUS_FAILED_PRECONDITION, ESRCH,
+                         "reopen the log of container %s: it is not running", c->id);
+    Pod__ReopenLogRequest reopen = POD__REOPEN_LOG_REQUEST__INIT;
+    Pod__Request request = POD__REQUEST__INIT;
+    reopen.container_id = c->id;
+    request.op_case = POD__REQUEST__OP_REOPEN_LOG;
+    request.reopen_log = &reopen;
+    int r = podconn_request(conn, &request, ANSWER_TIMEOUT_NS, NULL, err);
+    podconn_unref(conn);
+    return r < 0 ? error_wrap(err, "reopen the log of container %s", c->id) : 0;
+}

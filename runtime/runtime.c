@@ -1,0 +1,278 @@
+// Opening and closing: reading the records, finding the crisp-pods again, sweeping what nobody owns.
+#include "runtime/store.h"
+
+#include <dirent.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/str.h"
+
+#define RECONNECT_TIMEOUT_NS (5 * NS_PER_SEC) // for all crisp-pods together
+
+// ---- Finding the crisp-pods again ----
+
+struct found {
+    struct pod *pod;
+    struct supervisor_question question;
+    enum { FOUND_ASKED, FOUND_SILENT, FOUND_ENDED } how;
+};
+
+static void find_supervisor(struct runtime *rt, struct pod *pod, struct found *f)
+{
+    struct error err = ERROR_INIT;
+    f->pod = pod;
+    int r = supervisor_connect(rt, pod, &err);
+    if (r == -ESRCH) {
+        f->how = FOUND_ENDED;
+        return;
+    }
+    if (r == 0)
+        r = supervisor_ask_begin(rt, pod, &f->question, &err);
+    f->how = r == 0 ? FOUND_ASKED : FOUND_SILENT;
+    if (r < 0)
+        log_warn("a crisp-pod cannot be reached yet", "pod", pod->id, "error", err.message);
+}
+
+static void settle_found(struct runtime *rt, struct found *f, int64_t deadline)
+{
+    struct error err = ERROR_INIT;
+    if (f->how == FOUND_ASKED && supervisor_ask_end(rt, f->pod, &f->question, deadline, &err) < 0) {
+        log_warn("a crisp-pod does not answer yet", "pod", f->pod->id, "error", err.message);
+        f->how = FOUND_SILENT;
+    }
+    if (f->how == FOUND_SILENT)
+        supervisor_ask_later(rt, f->pod);
+    if (f->how == FOUND_ENDED && exits_supervisor_lost(rt, f->pod, 0) < 0)
+        exits_supervisor_lost_later(rt, f->pod);
+}
+
+// All are asked before the first answer is waited for: one that hangs costs the deadline once.
+static int reconcile(struct runtime *rt, bool rebooted, struct error *err)
+{
+    struct pod **pods;
+    size_t n;
+    int r = runtime_pod_list(rt, true, &pods, &n, err);
+    if (r < 0)
+        return r;
+    struct found *found = calloc(n + 1, sizeof(*found));
+    if (!found) {
+        runtime_pods_free(pods, n);
+        return error_errno(err, ENOMEM, "find the crisp-pods again");
+    }
+    for (size_t i = 0; i < n && !rebooted; i++)
+        find_supervisor(rt, pods[i], &found[i]);
+    int64_t deadline = clock_mono_ns() + RECONNECT_TIMEOUT_NS;
+    for (size_t i = 0; i < n; i++) {
+        if (rebooted)
+            exits_rebooted(rt, pods[i]);
+        else
+            settle_found(rt, &found[i], deadline);
+    }
+    free(found);
+    runtime_pods_free(pods, n);
+    return 0;
+}
+
+// ---- Opening ----
+
+static int open_paths(struct runtime *rt, const struct runtime_options *o, struct error *err)
+{
+    struct utsname names;
+    rt->run_dir = strdup(o->run_dir);
+    rt->pods_dir = str_printf("%s/pods", o->run_dir);
+    rt->netns_dir = str_printf("%s/netns", o->run_dir);
+    rt->crisp_pod_path = strdup(o->crisp_pod_path);
+    if (!rt->run_dir || !rt->pods_dir || !rt->netns_dir || !rt->crisp_pod_path)
+        return error_errno(err, ENOMEM, "open the runtime");
+    (void)uname(&names); // cannot fail
+    snprintf(rt->node_name, sizeof(rt->node_name), "%s", names.nodename);
+    int r = clock_boot_id(rt->boot_id);
+    if (r < 0)
+        return error_errno(err, -r, "read the boot id");
+    r = file_mkdir_p(rt->pods_dir, 0711, err);
+    if (r == 0)
+        r = file_mkdir_p(rt->netns_dir, 0711, err);
+    return r;
+}
+
+static int open_parts(struct runtime *rt, const struct runtime_options *o, struct error *err)
+{
+    const struct cgroup_options cgroup_options = {.parent = o->cgroup_parent};
+    rt->db = o->db;
+    rt->shutdown_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    rt->pods = map_new();
+    rt->pod_names = map_new();
+    rt->containers = map_new();
+    rt->container_names = map_new();
+    rt->execs = map_new();
+    rt->worker = worker_new();
+    if (rt->shutdown_fd < 0 || !rt->pods || !rt->pod_names || !rt->containers || !rt->container_names ||
+        !rt->execs || !rt->worker)
+        return error_errno(err, ENOMEM, "open the runtime");
+    int r = open_paths(rt, o, err);
+    if (r == 0)
+        r = supervisor_load_program(o->crisp_pod_path, &rt->crisp_pod_fd, err);
+    if (r == 0)
+        r = cgroup_host_open(&cgroup_options, &rt->cgroups, err);
+    if (r == 0)
+        r = policy_open(rt->cgroups, &rt->policy, err);
+    if (r == 0)
+        r = monitor_new(&rt->monitor, err);
+    return r;
+}
+
+int runtime_open(const struct runtime_options *options, struct runtime **out, struct error *err)
+{
+    struct runtime *rt = calloc(1, sizeof(*rt));
+    if (!rt)
+        return error_errno(err, ENOMEM, "open the runtime");
+    pthread_mutex_init(&rt->lock, NULL);
+    rt->crisp_pod_fd = rt->shutdown_fd = -1;
+    if (options->cgroup_driver && strcmp(options->cgroup_driver, "cgroupfs") != 0) {
+        runtime_close(rt);
+        return error_set(err, STATUS_UNIMPLEMENTED, ENOTSUP,
+                         "the cgroup driver \"%s\" is not there: use cgroupfs", options->cgroup_driver);
+    }
+    bool rebooted = false;
+    int r = open_parts(rt, options, err);
+    if (r == 0)
+        r = record_load(rt, err);
+    if (r == 0)
+        r = record_check_boot(rt, &rebooted, err);
+    if (r == 0)
+        r = reconcile(rt, rebooted, err);
+    if (r < 0) {
+        runtime_close(rt);
+        return r;
+    }
+    *out = rt;
+    return 0;
+}
+
+// ---- Closing ----
+
+static void close_objects(struct runtime *rt)
+{
+    // A connection's reference to its pod would have been dropped when crisp-pod ends: it doesn't.
+    for (struct map_iter it = {0}; rt->containers && map_next(rt->containers, &it);)
+        container_unref(it.value);
+    for (struct map_iter it = {0}; rt->pods && map_next(rt->pods, &it);) {
+        struct pod *pod = it.value;
+        bool attached = pod->private->attached;
+        pod->private->attached = false;
+        if (attached)
+            pod_unref(pod);
+        pod_unref(pod);
+    }
+}
+
+void runtime_close(struct runtime *rt)
+{
+    if (!rt)
+        return;
+    worker_free(rt->worker);
+    monitor_free(rt->monitor);
+    close_objects(rt);
+    policy_close(rt->policy);
+    cgroup_host_close(rt->cgroups);
+    map_free(rt->pods);
+    map_free(rt->pod_names);
+    map_free(rt->containers);
+    map_free(rt->container_names);
+    map_free(rt->execs);
+    fd_closep(&rt->crisp_pod_fd);
+    fd_closep(&rt->shutdown_fd);
+    pthread_mutex_destroy(&rt->lock);
+    free(rt->run_dir);
+    free(rt->pods_dir);
+    free(rt->netns_dir);
+    free(rt->crisp_pod_path);
+    free(rt);
+}
+
+void runtime_shutdown(struct runtime *rt)
+{
+    uint64_t one = 1;
+    ssize_t n = write(rt->shutdown_fd, &one, sizeof(one));
+    (void)n;
+}
+
+struct ctx runtime_work_ctx(struct runtime *rt)
+{
+    return (struct ctx){.deadline_mono_ns = INT64_MAX, .cancel_fd = rt->shutdown_fd};
+}
+
+struct worker *runtime_worker(struct runtime *rt)
+{
+    return rt->worker;
+}
+
+int runtime_check(struct runtime *rt, struct error *err)
+{
+    if (access(rt->pods_dir, W_OK | X_OK) < 0)
+        return error_errno(err, errno, "the run directory %s cannot be written to", rt->pods_dir);
+    if (access(rt->crisp_pod_path, X_OK) < 0)
+        return error_errno(err, errno, "the program %s cannot be executed", rt->crisp_pod_path);
+    return 0;
+}
+
+// ---- Sweeping ----
+
+static void sweep_run_dirs(struct runtime *rt)
+{
+    _cleanup_(dir_closep) DIR *dir = opendir(rt->pods_dir);
+    struct dirent *entry;
+    while (dir && (entry = readdir(dir))) {
+        if (!str_is_hex(entry->d_name, RUNTIME_ID_LEN))
+            continue;
+        store_lock(rt);
+        bool known = map_get(rt->pods, entry->d_name) != NULL;
+        store_unlock(rt);
+        if (!known) {
+            log_warn("sweeping a pod that no record knows", "pod", entry->d_name);
+            supervisor_sweep_stray(rt, entry->d_name);
+        }
+    }
+}
+
+// A crash between making a container's cgroup and recording the container leaves one.
+static void sweep_cgroups(struct runtime *rt, const struct pod *pod)
+{
+    char **names;
+    if (cgroup_children(rt->cgroups, pod->private->cgroup, &names, NULL) < 0)
+        return;
+    for (char **name = names; *name; name++) {
+        char leaf[CGROUP_PATH_MAX];
+        store_lock(rt);
+        bool known = strcmp(*name, pod->id) == 0 || map_get(rt->containers, *name);
+        store_unlock(rt);
+        if (known || !str_is_hex(*name, RUNTIME_ID_LEN) ||
+            cgroup_leaf_path(pod->private->cgroup, *name, leaf, NULL) < 0)
+            continue;
+        log_warn("sweeping a cgroup that no record knows", "pod", pod->id, "cgroup", leaf);
+        (void)cgroup_kill(rt->cgroups, leaf, NULL);
+        (void)cgroup_remove(rt->cgroups, leaf, NULL);
+    }
+    strv_free(names);
+}
+
+void runtime_sweep(struct runtime *rt)
+{
+    struct pod **pods;
+    size_t n;
+    sweep_run_dirs(rt);
+    if (runtime_pod_list(rt, true, &pods, &n, NULL) < 0)
+        return;
+    for (size_t i = 0; i < n; i++)
+        sweep_cgroups(rt, pods[i]);
+    runtime_pods_free(pods, n);
+}
