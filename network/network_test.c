@@ -9,12 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/spawn.h"
 #include "base/str.h"
 #include "cni/testing.h"
 #include "network/netns.h"
@@ -333,18 +335,22 @@ static void test_sweep_after_crash_in_add(void **state)
     assert_non_null(attached);
     memcpy(attached, "\"adding\"  ", 10);
     cni_testbed_write(&f->bed, "cache/" ID ".json", record);
-    _cleanup_free_ char *command = str_printf(
-        "CNI_CONTAINERID=" ID " CNI_COMMAND=ADD sh -c 'echo $$ > %s/orphan; sleep 2; : > %s/late' &",
-        f->bed.root, f->bed.root);
-    FILE *shell = popen(command, "w"); // NOLINT: a test
-    assert_non_null(shell);
-    assert_int_equal(pclose(shell), 0);
+    _cleanup_free_ char *command =
+        str_printf(": > %s/orphan; sleep 2; : > %s/late", f->bed.root, f->bed.root);
+    const struct spawn_options orphan = {
+        .path = "/bin/sh",
+        .argv = (char *[]){"sh", "-c", command, NULL},
+        .envp = (char *[]){"PATH=/usr/bin:/bin", "CNI_COMMAND=ADD", "CNI_CONTAINERID=" ID, NULL}};
+    _cleanup_fd_ int pidfd = -1;
+    assert_true(spawn_start(&orphan, &pidfd, &err) > 0);
     while (!cni_testbed_exists(&f->bed, "orphan"))
         (void)poll(NULL, 0, 5);
     open_network(f);
     assert_int_equal(network_sweep(f->net, NULL, 0, &err), 0);
     wait_until_gone(f);
-    (void)poll(NULL, 0, 2500);
+    siginfo_t info = {0};
+    assert_int_equal(waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED), 0);
+    assert_int_equal(info.si_code, CLD_KILLED);
     assert_false(cni_testbed_exists(&f->bed, "late"));
 }
 
