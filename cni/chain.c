@@ -52,10 +52,10 @@ static json_t *make_runtime_config(const json_t *plugin, json_t *capability_args
 }
 
 // A plugin's stdin: its own object with name, cniVersion, and what this call adds. NULL on ENOMEM.
-static char *make_input(const struct cni_conflist *list, const json_t *plugin, json_t *prev_result,
+static char *make_input(const struct cni_conflist *list, json_t *plugin, json_t *prev_result,
                         json_t *capability_args)
 {
-    _cleanup_json_ json_t *input = json_copy((json_t *)(uintptr_t)plugin); // shallow
+    _cleanup_json_ json_t *input = json_copy(plugin); // shallow
     if (!input || json_object_set_new(input, "name", json_string(list->name)) < 0 ||
         json_object_set_new(input, "cniVersion", json_string(list->version)) < 0)
         return NULL;
@@ -106,7 +106,7 @@ int cni_del(const struct cni_attachment *a, json_t *result, const struct ctx *ct
         result = NULL; // DEL has had a prevResult since then only
     for (size_t i = a->list->n_plugins; r == 0 && i-- > 0;) {
         struct buf out = {0};
-        unsigned code;
+        unsigned code = CNI_CODE_NONE;
         r = run_one(&call, a->list, i, result, a->capability_args, ctx, &out, &code, err);
         buf_done(&out);
         if (r < 0 && code == CNI_CODE_UNKNOWN_CONTAINER)
@@ -158,9 +158,9 @@ static json_t *list_valid(const struct cni_valid_attachment *valid, size_t n)
     return steal_ptr(&array);
 }
 
-static char *make_gc_input(const struct cni_conflist *list, const json_t *plugin, json_t *valid)
+static char *make_gc_input(const struct cni_conflist *list, json_t *plugin, json_t *valid)
 {
-    _cleanup_json_ json_t *input = json_copy((json_t *)(uintptr_t)plugin);
+    _cleanup_json_ json_t *input = json_copy(plugin);
     if (!input || json_object_set_new(input, "name", json_string(list->name)) < 0 ||
         json_object_set_new(input, "cniVersion", json_string(list->version)) < 0 ||
         json_object_set(input, "cni.dev/valid-attachments", valid) < 0)

@@ -18,7 +18,7 @@
 static char *join_dirs(const char *const *dirs)
 {
     struct buf b;
-    buf_init(&b, 64 * 1024);
+    buf_init(&b, (size_t)64 << 10);
     int r = 0;
     for (const char *const *d = dirs; *d && r == 0; d++)
         r = buf_printf(&b, "%s%s", d == dirs ? "" : ":", *d);
