@@ -69,6 +69,11 @@ int network_open(const struct network_options *options, struct network **out, st
     return 0;
 }
 
+void network_shutdown(struct network *net)
+{
+    (void)eventfd_write(net->stop_fd, 1);
+}
+
 void network_close(struct network *net)
 {
     if (!net)

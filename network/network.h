@@ -26,6 +26,10 @@ struct network_options {
 // Makes the directories, loads the configuration and starts the watcher and the worker. A missing or broken
 // configuration is no error: NetworkReady says so and follows the directory. All strings are copied.
 int network_open(const struct network_options *options, struct network **out, struct error *err);
+// Called once, when the daemon begins to end: what the worker does and what undoes a failed ADD is cut short
+// and left to the next start, so that a plugin that hangs can't hold up the end. Attaching is for its caller
+// to cancel.
+void network_shutdown(struct network *net);
 // Ends both threads (a plugin they run is killed). No other call may be under way. NULL is fine.
 void network_close(struct network *net);
 

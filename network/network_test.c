@@ -367,6 +367,19 @@ static void test_bad_record(void **state)
     assert_int_equal(network_detach(f->net, ID, &ctx, &err), 0);
 }
 
+static void test_shutdown_is_quick(void **state)
+{
+    struct fixture *f = *state;
+    const struct ctx none = CTX_NONE;
+    cni_testbed_plugin(&f->bed, "two", "sleep 60");
+    network_shutdown(f->net);
+    int64_t start = clock_mono_ns();
+    struct ctx ctx = ctx_with_timeout(&none, 200 * NS_PER_MS);
+    expect_attach_error(f, &ctx, STATUS_DEADLINE_EXCEEDED, "CNI plugin two ADD");
+    assert_true(clock_mono_ns() - start < NS_PER_SEC);
+    assert_true(has_record(f)); // for the next start
+}
+
 static void *attach_in_thread(void *arg)
 {
     attach(arg);
@@ -455,6 +468,7 @@ int main(void)
         TEST(test_sweep),
         TEST(test_sweep_after_crash_in_add),
         TEST(test_bad_record),
+        TEST(test_shutdown_is_quick),
         TEST(test_one_after_the_other),
         TEST(test_pod_cidr),
         cmocka_unit_test(test_bandwidth),
