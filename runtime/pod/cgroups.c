@@ -1,0 +1,184 @@
+#include "runtime/pod/cgroups.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/str.h"
+
+#define EXEC_PREFIX "exec-"
+#define PIDS_MAX    ((size_t)4 << 20) // bytes of one cgroup.procs (4 million pids are 32 MiB: more passes then)
+
+static int write_at(int dir, const char *file, const char *text)
+{
+    _cleanup_fd_ int fd = openat(dir, file, O_WRONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return -errno;
+    return write(fd, text, strlen(text)) < 0 ? -errno : 0;
+}
+
+int cgroups_join(const char *dir, struct error *err)
+{
+    _cleanup_free_ char *path = str_printf("%s/cgroup.procs", dir);
+
+    int rc = path ? write_at(AT_FDCWD, path, "0") : -ENOMEM;
+    return rc < 0 ? error_errno(err, rc, "join cgroup %s", dir) : 0;
+}
+
+int cgroups_join_place(const Pod__CgroupPlace *place, const char *exec_id, struct error *err)
+{
+    for (size_t i = 0; i < place->n_dirs; i++) {
+        _cleanup_free_ char *child = NULL;
+        const char *dir = place->dirs[i];
+        bool has_exec = place->v2 || (*place->freezer_dir && str_eq(dir, place->freezer_dir));
+        if (exec_id && has_exec) {
+            child = str_printf("%s/" EXEC_PREFIX "%s", dir, exec_id);
+            if (!child)
+                return error_errno(err, ENOMEM, "join cgroup %s", dir);
+            dir = child;
+        }
+        int rc = cgroups_join(dir, err);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+const char *cgroups_kill_dir(const Pod__CgroupPlace *place)
+{
+    if (place->v2)
+        return place->n_dirs ? place->dirs[0] : NULL;
+    return *place->freezer_dir ? place->freezer_dir : NULL;
+}
+
+int cgroups_exec_create(const Pod__CgroupPlace *place, const char *exec_id, char **dir, struct error *err)
+{
+    const char *parent = cgroups_kill_dir(place);
+
+    *dir = NULL;
+    if (!parent)
+        return 0;
+    _cleanup_free_ char *path = str_printf("%s/" EXEC_PREFIX "%s", parent, exec_id);
+    if (!path)
+        return error_errno(err, ENOMEM, "create a cgroup for exec %s", exec_id);
+    if (mkdir(path, 0755) < 0 && errno != EEXIST)
+        return error_errno(err, errno, "create cgroup %s", path);
+    *dir = steal_ptr(&path);
+    return 0;
+}
+
+// Calls kill(2) for each process of one cgroup; how many there were.
+static size_t signal_procs(int dir, int signal)
+{
+    _cleanup_fd_ int fd = openat(dir, "cgroup.procs", O_RDONLY | O_CLOEXEC);
+    char text[4096];
+    size_t held = 0, count = 0, total = 0;
+
+    if (fd < 0)
+        return 0;
+    for (ssize_t n; total < PIDS_MAX && (n = read(fd, text + held, sizeof(text) - 1 - held)) > 0;) {
+        total += (size_t)n;
+        size_t len = held + (size_t)n;
+        text[len] = '\0';
+        char *at = text;
+        for (char *end; (end = strchr(at, '\n')) != NULL; at = end + 1) {
+            uint64_t pid;
+            *end = '\0';
+            // 0 is a process that this pid namespace can't see, and 1 never is a container's.
+            if (str_parse_u64(at, 2, INT32_MAX, &pid) == 0) {
+                (void)kill((pid_t)pid, signal);
+                count++;
+            }
+        }
+        held = len - (size_t)(at - text);
+        memmove(text, at, held);
+    }
+    return count;
+}
+
+static size_t signal_tree(int dir, int signal)
+{
+    size_t count = signal_procs(dir, signal);
+    int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (copy < 0)
+        return count;
+    _cleanup_(dir_closep) DIR *children = fdopendir(copy);
+    if (!children) {
+        (void)close(copy);
+        return count;
+    }
+    for (const struct dirent *e; (e = readdir(children)) != NULL;) {
+        if (e->d_type != DT_DIR || e->d_name[0] == '.')
+            continue;
+        // What a privileged container has made itself lies at most one level deeper; the pid namespace's end
+        // takes care of the rest.
+        _cleanup_fd_ int child = openat(dir, e->d_name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (child >= 0)
+            count += signal_procs(child, signal);
+    }
+    return count;
+}
+
+size_t cgroups_kill(const char *path, bool is_v2)
+{
+    _cleanup_fd_ int dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+    if (dir < 0)
+        return 0;
+    if (is_v2 && write_at(dir, "cgroup.kill", "1") == 0) {
+        char events[256] = "";
+        _cleanup_fd_ int fd = openat(dir, "cgroup.events", O_RDONLY | O_CLOEXEC);
+        if (fd >= 0 && read(fd, events, sizeof(events) - 1) > 0)
+            return strstr(events, "populated 1") ? 1 : 0;
+    }
+    if (signal_tree(dir, 0) == 0)
+        return 0;
+    // Frozen tasks can't fork on while they are listed; a killed one dies once it is thawed. The freezer need
+    // not have settled: a task that runs still stops before it returns from fork().
+    bool frozen = !is_v2 && write_at(dir, "freezer.state", "FROZEN") == 0;
+    size_t count = signal_tree(dir, SIGKILL);
+    if (frozen)
+        (void)write_at(dir, "freezer.state", "THAWED");
+    return count;
+}
+
+size_t cgroups_signal(const char *path, int signal)
+{
+    _cleanup_fd_ int dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+    return dir < 0 ? 0 : signal_tree(dir, signal);
+}
+
+unsigned long cgroups_oom_kills(const Pod__CgroupPlace *place)
+{
+    char text[1024];
+
+    if (!*place->memory_dir)
+        return 0;
+    _cleanup_free_ char *path =
+        str_printf("%s/%s", place->memory_dir, place->v2 ? "memory.events" : "memory.oom_control");
+    _cleanup_fd_ int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    if (fd < 0)
+        return 0;
+    ssize_t n = read(fd, text, sizeof(text) - 1);
+    if (n <= 0)
+        return 0;
+    text[n] = '\0';
+    for (char *line = text, *end; line; line = end ? end + 1 : NULL) {
+        end = strchr(line, '\n');
+        if (end)
+            *end = '\0';
+        uint64_t value;
+        if (str_has_prefix(line, "oom_kill ") && str_parse_u64(line + 9, 0, UINT64_MAX, &value) == 0)
+            return (unsigned long)value;
+    }
+    return 0;
+}

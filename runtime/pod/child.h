@@ -1,0 +1,68 @@
+// What runs in a child between clone and exec. A copy of crisp-pod's memory that it must not show to anybody:
+// undumpable, descriptors closed at once, and nothing but its own plan.
+#ifndef RUNTIME_POD_CHILD_H
+#define RUNTIME_POD_CHILD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "api/pod/pod.pb-c.h"
+#include "base/error.h"
+#include "runtime/pod/accounts.h"
+#include "runtime/pod/pod.h"
+
+struct child {
+    int sock;      // to crisp-pod
+    char *step;    // shared page: what is being done
+    int proc_self; // this process's directory of the host's /proc
+    int ns[POD_NS_COUNT];
+    int stdio[3]; // -1: /dev/null
+    int tty;      // the slave, once there is one
+    struct account account;
+};
+
+// What a started child inherits (by copy) from crisp-pod.
+struct child_start {
+    const struct pod *pod;
+    const Pod__CgroupPlace *place;
+    bool in_cgroup; // it was cloned into its (v2) cgroup
+};
+_Noreturn void child_start(const struct child_start *start, int sock, char *step);
+
+struct child_exec {
+    const struct pod *pod;
+    const Pod__CgroupPlace *place;
+    const char *exec_id;
+    const Pod__Process *process;
+    bool in_cgroup;
+    int init_pidfd; // the container's first process
+    int stdio[3];
+};
+_Noreturn void child_exec(const struct child_exec *exec, int sock, char *step);
+
+// child.c: the beginning and the end of every child.
+// Dies with crisp-pod, default signals, own session; closes every descriptor but the n in keep (-1 is
+// skipped) and 0 to 2, which become /dev/null.
+int child_begin(struct child *c, const int *keep, size_t n, struct error *err);
+void child_step(struct child *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
+_Noreturn void child_fail(struct child *c, const struct error *err);
+// The next thing is execve(): tells crisp-pod that, and the user.
+void child_report_executing(struct child *c);
+
+// child_root.c: namespaces and the root file system, up to pivot_root.
+int child_enter_root(struct child *c, const Pod__LaunchPlan *plan, struct error *err);
+// child_user.c: who the process is. Paths are the new root's.
+int child_resolve_user(struct child *c, const Pod__Process *process, struct error *err);
+// child_privs.c
+int child_write_sysctls(Pod__Sysctl *const *sysctls, size_t n, struct error *err);
+int child_set_limits(struct child *c, const Pod__Process *process, struct error *err);
+// child_run.c: working directory, identity, privileges, exec. Does not come back on success.
+int child_run(struct child *c, const Pod__Process *process, struct error *err);
+int child_set_stdio(struct child *c, bool tty, struct error *err);
+// child_privs.c: from root to what the process may be. After it only execve() may follow: the seccomp filter
+// is in force (child_report_executing() was called right before).
+int child_drop_privileges(struct child *c, const Pod__Process *process, struct error *err);
+
+#endif

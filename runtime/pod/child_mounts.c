@@ -1,0 +1,295 @@
+// The mounts of a container, each attached by descriptor to a place that was resolved inside the root: no
+// path of an image can lead one elsewhere.
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/str.h"
+#include "runtime/pod/child_root.h"
+#include "runtime/pod/sys.h"
+
+#define LINKS_MAX     16
+#define MOUNTINFO_MAX ((size_t)16 << 20)
+#define FS_DATA_MAX   4096
+
+static bool is_bind(const Pod__Mount *m)
+{
+    return str_eq(m->type, "bind");
+}
+
+// The optional fields of a mount in mountinfo: "… 98:0 /root /point rw,noatime shared:1 master:2 - ext4 …".
+static bool has_peer_field(const char *line, bool or_slave)
+{
+    const char *dash = strstr(line, " - "), *newline = strchr(line, '\n');
+
+    if (!dash || (newline && newline < dash))
+        return false;
+    const char *shared = strstr(line, " shared:"), *master = strstr(line, " master:");
+    return (shared && shared < dash) || (or_slave && master && master < dash);
+}
+
+// "Bidirectional" needs a source on a shared mount, "HostToContainer" one on a shared or slave mount: else
+// events would silently not cross.
+static int check_peer(const Pod__Mount *m, struct error *err)
+{
+    bool or_slave = m->propagation == POD__PROPAGATION__PROPAGATION_SLAVE;
+    _cleanup_free_ char *info = NULL;
+    struct statx st;
+    char id[32];
+
+    if (m->propagation == POD__PROPAGATION__PROPAGATION_PRIVATE)
+        return 0;
+    if (statx(AT_FDCWD, m->source, 0, STATX_MNT_ID, &st) < 0)
+        return error_errno(err, errno, "mount source %s", m->source);
+    int rc = file_read("/proc/self/mountinfo", MOUNTINFO_MAX, &info, NULL, err);
+    if (rc < 0)
+        return rc;
+    int len = snprintf(id, sizeof(id), "%llu ", (unsigned long long)st.stx_mnt_id);
+    for (const char *line = info; *line;) {
+        if (strncmp(line, id, (size_t)len) == 0 && has_peer_field(line, or_slave))
+            return 0;
+        const char *newline = strchrnul(line, '\n');
+        line = *newline ? newline + 1 : newline;
+    }
+    return error_set(
+        err, STATUS_FAILED_PRECONDITION, EINVAL,
+        "mount source %s is not on a %smount, which the propagation of %s needs (mount --make-rshared)",
+        m->source, or_slave ? "shared or slave " : "shared ", m->destination);
+}
+
+static int open_source(const Pod__Mount *m, struct error *err)
+{
+    unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
+
+    if (*m->source != '/')
+        return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "mount source \"%s\" of %s is not absolute",
+                         m->source, m->destination);
+    if (m->recursive || m->recursive_readonly)
+        flags |= AT_RECURSIVE;
+    int rc = check_peer(m, err);
+    if (rc < 0)
+        return rc;
+    int tree = open_tree(AT_FDCWD, m->source, flags);
+    return tree < 0 ? error_errno(err, errno, "mount source %s", m->source) : tree;
+}
+
+int mounts_open_sources(struct child *c, const Pod__LaunchPlan *plan, int **trees, struct error *err)
+{
+    *trees = calloc(plan->n_mounts + 1, sizeof(**trees));
+    if (!*trees)
+        return error_errno(err, ENOMEM, "mounts");
+    for (size_t i = 0; i < plan->n_mounts; i++) {
+        const Pod__Mount *m = plan->mounts[i];
+        (*trees)[i] = -1;
+        if (!is_bind(m))
+            continue;
+        child_step(c, "mount %s", m->destination);
+        int tree = open_source(m, err);
+        if (tree < 0 && !(m->optional && tree == -ENOENT))
+            return tree;
+        (*trees)[i] = tree < 0 ? -1 : tree;
+    }
+    return 0;
+}
+
+// Says what the kernel says in the file system context's log ("e tmpfs: Bad value for 'size'").
+static int fs_error(int fs, int errnum, const char *type, const char *what, struct error *err)
+{
+    char text[256];
+    ssize_t n = read(fs, text, sizeof(text) - 1);
+
+    if (n > 2 && text[1] == ' ') {
+        text[n] = '\0';
+        text[strcspn(text, "\n")] = '\0';
+        return error_set(err, STATUS_INVALID_ARGUMENT, errnum, "file system %s: %s: %s", type, what,
+                         text + 2);
+    }
+    return error_errno(err, errnum, "file system %s: %s", type, what);
+}
+
+static int set_options(int fs, const char *type, const char *data, struct error *err)
+{
+    _cleanup_free_ char *copy = strdup(data);
+
+    if (!copy)
+        return error_errno(err, ENOMEM, "file system %s", type);
+    for (char *option = copy, *next; option && *option; option = next) {
+        next = strchr(option, ',');
+        if (next)
+            *next++ = '\0';
+        char *value = strchr(option, '=');
+        if (value)
+            *value++ = '\0';
+        if (fsconfig(fs, value ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG, option, value, 0) < 0)
+            return fs_error(fs, errno, type, option, err);
+    }
+    return 0;
+}
+
+int mounts_new_fs(const char *type, const char *data, uint64_t attrs, struct error *err)
+{
+    _cleanup_fd_ int fs = fsopen(type, FSOPEN_CLOEXEC);
+
+    if (fs < 0)
+        return error_errno(err, errno, "file system %s", type);
+    int rc = set_options(fs, type, data, err);
+    if (rc < 0)
+        return rc;
+    if (fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+        return fs_error(fs, errno, type, "create", err);
+    int tree = fsmount(fs, FSMOUNT_CLOEXEC, (unsigned)attrs);
+    return tree < 0 ? fs_error(fs, errno, type, "mount", err) : tree;
+}
+
+// The kinds that a plan may ask for. An empty `data` of a cgroup mount is the unified hierarchy.
+static const char *fs_type(const Pod__Mount *m)
+{
+    static const char *const types[] = {"proc", "sysfs", "devpts", "tmpfs", "mqueue", "cgroup2"};
+
+    if (str_eq(m->type, "cgroup"))
+        return *m->data ? "cgroup" : "cgroup2";
+    for (size_t i = 0; i < ARRAY_SIZE(types); i++)
+        if (str_eq(m->type, types[i]))
+            return types[i];
+    return NULL;
+}
+
+static int bind_attributes(int tree, const Pod__Mount *m, struct error *err)
+{
+    struct mount_attr all = {0}, top = {.attr_set = m->flags};
+
+    if (m->flags & MOUNT_ATTR__ATIME)
+        top.attr_clr = MOUNT_ATTR__ATIME;
+    if (m->propagation == POD__PROPAGATION__PROPAGATION_PRIVATE)
+        all.propagation = MS_PRIVATE;
+    else if (m->propagation == POD__PROPAGATION__PROPAGATION_SLAVE)
+        all.propagation = MS_SLAVE;
+    if (m->recursive_readonly)
+        all.attr_set = MOUNT_ATTR_RDONLY;
+    if ((all.propagation || all.attr_set) &&
+        mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &all, sizeof(all)) < 0)
+        return error_errno(err, errno, "set the propagation of the mount");
+    if (top.attr_set && mount_setattr(tree, "", AT_EMPTY_PATH, &top, sizeof(top)) < 0)
+        return error_errno(err, errno, "set the flags of the mount");
+    return 0;
+}
+
+// A link in the image whose target is missing (/etc/resolv.conf -> ../run/…): the path that it stands for.
+// 1: path was replaced; 0: the last component is no link.
+static int follow_dangling(int parent, char path[PATH_MAX])
+{
+    char target[PATH_MAX], joined[PATH_MAX];
+    char *name = strrchr(path, '/') + 1;
+    ssize_t n = readlinkat(parent, name, target, sizeof(target) - 1);
+
+    if (n < 0)
+        return errno == EINVAL || errno == ENOENT ? 0 : -errno;
+    target[n] = '\0';
+    *name = '\0';
+    int len = snprintf(joined, sizeof(joined), "%s%s", *target == '/' ? "" : path, target);
+    if (len < 0 || len >= PATH_MAX)
+        return -ENAMETOOLONG;
+    memcpy(path, joined, (size_t)len + 1);
+    return 1;
+}
+
+// An empty file at a path whose parent directories are made too.
+static int make_file(int root, const char *wanted, struct error *err)
+{
+    char path[PATH_MAX];
+
+    if (snprintf(path, sizeof(path), "/%s", wanted) >= PATH_MAX)
+        return error_errno(err, ENAMETOOLONG, "make %s inside the root", wanted);
+    for (int i = 0; i < LINKS_MAX; i++) {
+        char *slash = strrchr(path, '/');
+        *slash = '\0';
+        _cleanup_fd_ int parent = file_mkdir_p_in_root(root, path, 0755, err);
+        *slash = '/';
+        if (parent < 0)
+            return parent;
+        int rc = follow_dangling(parent, path);
+        if (rc < 0)
+            return error_errno(err, rc, "make %s inside the root", wanted);
+        if (rc > 0)
+            continue;
+        int fd = openat(parent, slash + 1, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+        if (fd < 0)
+            return error_errno(err, errno, "make %s inside the root", wanted);
+        (void)close(fd);
+        return file_open_in_root(root, path, O_PATH, 0, err);
+    }
+    return error_errno(err, ELOOP, "make %s inside the root", wanted);
+}
+
+int mounts_open_target(int root, const char *path, bool directory, struct error *err)
+{
+    struct stat st;
+
+    if (*path != '/' || !path[strspn(path, "/")])
+        return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "\"%s\" can't be mounted on", path);
+    _cleanup_fd_ int fd = file_open_in_root(root, path, O_PATH, 0, err);
+    if (fd == -ENOENT)
+        fd = directory ? file_mkdir_p_in_root(root, path, 0755, err) : make_file(root, path, err);
+    if (fd < 0)
+        return fd;
+    if (fstat(fd, &st) < 0)
+        return error_errno(err, errno, "%s", path);
+    if (directory != S_ISDIR(st.st_mode))
+        return error_set(err, STATUS_INVALID_ARGUMENT, directory ? ENOTDIR : EISDIR,
+                         directory ? "%s is no directory in the container, but what is mounted is one"
+                                   : "%s is a directory in the container, but what is mounted is none",
+                         path);
+    return steal_fd(&fd);
+}
+
+int mounts_move(int tree, int target, const char *what, struct error *err)
+{
+    if (move_mount(tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
+        return error_errno(err, errno, "attach the mount at %s", what);
+    return 0;
+}
+
+static int attach_one(int root, const Pod__Mount *m, int source, struct error *err)
+{
+    _cleanup_fd_ int made = -1;
+    const char *type = fs_type(m);
+    struct stat st = {.st_mode = S_IFDIR};
+    int tree = source;
+
+    if (source >= 0) {
+        int rc = bind_attributes(source, m, err);
+        if (rc < 0)
+            return rc;
+        if (fstat(source, &st) < 0)
+            return error_errno(err, errno, "mount source %s", m->source);
+    } else if (type) {
+        tree = made = mounts_new_fs(type, m->data, m->flags, err);
+        if (made < 0)
+            return made;
+    } else {
+        return error_set(err, STATUS_INVALID_ARGUMENT, ENODEV, "mount type \"%s\" is not known", m->type);
+    }
+    _cleanup_fd_ int target = mounts_open_target(root, m->destination, S_ISDIR(st.st_mode), err);
+    return target < 0 ? target : mounts_move(tree, target, m->destination, err);
+}
+
+int mounts_attach(struct child *c, int root, const Pod__LaunchPlan *plan, int *trees, struct error *err)
+{
+    for (size_t i = 0; i < plan->n_mounts; i++) {
+        const Pod__Mount *m = plan->mounts[i];
+        if (is_bind(m) && trees[i] < 0)
+            continue; // optional, and missing
+        child_step(c, "mount %s", m->destination);
+        int rc = attach_one(root, m, trees[i], err);
+        fd_closep(&trees[i]);
+        if (rc < 0 && !(m->optional && !is_bind(m) && rc == -ENODEV))
+            return error_wrap(err, "mount %s", m->destination);
+    }
+    return 0;
+}

@@ -1,0 +1,179 @@
+// A container's namespaces and root: overlay, mounts, devices, masks, pivot_root. All of it inside a mount
+// namespace of its own, so that nothing can be left behind on the host.
+#include "runtime/pod/child_root.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/cleanup.h"
+#include "base/str.h"
+#include "runtime/pod/sys.h"
+
+#define OPTIONS_MAX 4095 // mount(2) takes one page
+
+static int join_namespaces(struct child *c, const Pod__LaunchPlan *plan, struct error *err)
+{
+    const struct {
+        int ns, flag;
+        bool host;
+        const char *name;
+    } joins[] = {
+        {POD_NS_NET, CLONE_NEWNET, plan->host_network, "network"},
+        {POD_NS_IPC, CLONE_NEWIPC, plan->host_ipc, "IPC"},
+        {POD_NS_UTS, CLONE_NEWUTS, plan->host_uts, "UTS"},
+    };
+
+    child_step(c, "join namespaces");
+    for (size_t i = 0; i < ARRAY_SIZE(joins); i++) {
+        int fd = c->ns[joins[i].ns];
+        if (fd < 0)
+            continue;
+        if (!joins[i].host && setns(fd, joins[i].flag) < 0)
+            return error_errno(err, errno, "join the pod's %s namespace", joins[i].name);
+        (void)close(fd);
+    }
+    return child_write_sysctls(plan->sysctls, plan->n_sysctls, err);
+}
+
+// Overlay splits its options at commas, and the lower directories at colons.
+static int add_escaped(struct buf *b, const char *s)
+{
+    int rc = 0;
+
+    for (; rc == 0 && *s; s++) {
+        if (strchr(",:\\", *s))
+            rc = buf_append(b, "\\", 1);
+        if (rc == 0)
+            rc = buf_append(b, s, 1);
+    }
+    return rc;
+}
+
+static int overlay_options(const Pod__Root *root, struct buf *b, struct error *err)
+{
+    // index=off: a kernel may have it on by default, and then refuses upper directories that were copied or
+    // are mounted a second time.
+    int rc = buf_append_str(b, "index=off,lowerdir=");
+
+    for (size_t i = 0; rc == 0 && i < root->n_lowers; i++) {
+        if (i)
+            rc = buf_append(b, ":", 1);
+        if (rc == 0)
+            rc = add_escaped(b, root->lowers[i]);
+    }
+    if (rc == 0 && *root->upper)
+        rc = buf_append_str(b, ",upperdir=");
+    if (rc == 0 && *root->upper)
+        rc = add_escaped(b, root->upper);
+    if (rc == 0 && *root->upper)
+        rc = buf_append_str(b, ",workdir=");
+    if (rc == 0 && *root->upper)
+        rc = add_escaped(b, root->work);
+    if (rc == -E2BIG)
+        return error_set(err, STATUS_INVALID_ARGUMENT, E2BIG,
+                         "the image's %zu layers don't fit into mount options of %d bytes", root->n_lowers,
+                         OPTIONS_MAX);
+    return rc < 0 ? error_errno(err, rc, "mount the root") : 0;
+}
+
+// Relative lower directories, from layers_dir: mount(2)'s one page holds hundreds of them. Not fsconfig(2):
+// its strings end at 255 bytes, and "lowerdir+" does nothing before Linux 6.5.
+static int mount_root(struct child *c, const Pod__Root *root, int *fd, struct error *err)
+{
+    struct buf options;
+
+    child_step(c, "mount the root");
+    if (root->n_lowers == 0)
+        return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "the root has no layers");
+    if (chdir(root->layers_dir) < 0)
+        return error_errno(err, errno, "enter the layers' directory %s", root->layers_dir);
+    if (root->n_lowers == 1 && !*root->upper) { // overlay wants two
+        if (mount(root->lowers[0], root->staging, NULL, MS_BIND, NULL) < 0)
+            return error_errno(err, errno, "mount the root layer %s on %s", root->lowers[0], root->staging);
+    } else {
+        buf_init(&options, OPTIONS_MAX);
+        int rc = overlay_options(root, &options, err);
+        if (rc == 0 && mount("overlay", root->staging, "overlay", 0, options.data) < 0)
+            rc = error_errno(err, errno, "mount overlay on %s (%s)", root->staging, options.data);
+        buf_done(&options);
+        if (rc < 0)
+            return rc;
+    }
+    *fd = open(root->staging, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return *fd < 0 ? error_errno(err, errno, "open the root %s", root->staging) : 0;
+}
+
+static int finish_root(struct child *c, int root, const Pod__Root *plan, struct error *err)
+{
+    struct mount_attr attr = {0};
+
+    child_step(c, "finish the root");
+    if (plan->readonly || !*plan->upper)
+        attr.attr_set = MOUNT_ATTR_RDONLY;
+    if (str_eq(plan->propagation, "rshared"))
+        attr.propagation = MS_SHARED;
+    else if (*plan->propagation && !str_eq(plan->propagation, "rslave") &&
+             !str_eq(plan->propagation, "rprivate"))
+        return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "propagation \"%s\" of the root is not known",
+                         plan->propagation);
+    // Not recursive: the mounts inside have their own.
+    if ((attr.attr_set || attr.propagation) &&
+        mount_setattr(root, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0)
+        return error_errno(err, errno, "set up the root's mount");
+    return 0;
+}
+
+static int pivot(struct child *c, int root, struct error *err)
+{
+    child_step(c, "pivot_root");
+    _cleanup_fd_ int old = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (old < 0 || fchdir(root) < 0)
+        return error_errno(err, errno, "enter the root");
+    if (sys_pivot_root(".", ".") < 0)
+        return error_errno(err, errno, "pivot_root");
+    // The old root now lies over the new one; everything in it is a slave, so the host keeps its mounts.
+    if (fchdir(old) < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+        return error_errno(err, errno, "leave the host's root");
+    return 0;
+}
+
+static int build_root(struct child *c, const Pod__LaunchPlan *plan, int *trees, struct error *err)
+{
+    _cleanup_fd_ int root = -1;
+    int rc = mount_root(c, plan->root, &root, err);
+
+    if (rc == 0)
+        rc = mounts_attach(c, root, plan, trees, err);
+    child_step(c, "devices");
+    if (rc == 0)
+        rc = devices_make(c, root, plan, err);
+    if (rc == 0 && plan->process->tty)
+        rc = devices_make_tty(c, root, err);
+    if (rc == 0)
+        rc = masks_apply(c, root, plan, err);
+    if (rc == 0)
+        rc = finish_root(c, root, plan->root, err);
+    return rc == 0 ? pivot(c, root, err) : rc;
+}
+
+int child_enter_root(struct child *c, const Pod__LaunchPlan *plan, struct error *err)
+{
+    int *trees = NULL;
+
+    (void)umask(0);
+    int rc = join_namespaces(c, plan, err);
+    if (rc == 0)
+        rc = mounts_open_sources(c, plan, &trees, err);
+    child_step(c, "make a mount namespace");
+    if (rc == 0 && unshare(CLONE_NEWNS | (plan->own_cgroup_ns ? CLONE_NEWCGROUP : 0)) < 0)
+        rc = error_errno(err, errno, "make a mount namespace");
+    // A slave: nothing done here reaches the host, and what the host unmounts does not live on here.
+    if (rc == 0 && mount("", "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
+        rc = error_errno(err, errno, "make the mount namespace a slave");
+    return rc == 0 ? build_root(c, plan, trees, err) : rc;
+}

@@ -1,0 +1,220 @@
+// The last steps: standard streams, limits, working directory, privileges, exec.
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <linux/close_range.h>
+#include <limits.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/str.h"
+#include "runtime/pod/child.h"
+#include "runtime/pod/sys.h"
+
+#define PATH_DEFAULT "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// The container's own /dev/null where it has a true one; else the host's, which the descriptors already are.
+static void use_own_null(struct child *c)
+{
+    _cleanup_fd_ int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    _cleanup_fd_ int path =
+        root < 0 ? -1 : file_open_in_root(root, "/dev/null", O_PATH | O_NOFOLLOW, 0, NULL);
+    struct stat st;
+    char self[32];
+
+    if (path < 0 || fstat(path, &st) < 0 || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3))
+        return;
+    (void)snprintf(self, sizeof(self), "fd/%d", path);
+    _cleanup_fd_ int null = openat(c->proc_self, self, O_RDWR | O_CLOEXEC);
+    for (int fd = 0; null >= 0 && fd < 3; fd++)
+        (void)dup2(null, fd);
+}
+
+int child_set_stdio(struct child *c, bool tty, struct error *err)
+{
+    struct stat st;
+
+    if (tty && c->tty < 0) // an exec's terminal comes from crispd, as the first descriptor
+        for (int i = 0; i < 3 && c->tty < 0; i++)
+            c->tty = c->stdio[i];
+    if (!tty && (c->stdio[0] < 0 || c->stdio[1] < 0 || c->stdio[2] < 0))
+        use_own_null(c);
+    for (int i = 0; i < 3; i++) {
+        int fd = tty ? c->tty : c->stdio[i];
+        if (fd >= 0 && dup2(fd, i) < 0)
+            return error_errno(err, errno, "set up standard streams");
+        // So that /dev/stdout can be opened by name by the user that the process is.
+        if (fd >= 0 && fstat(fd, &st) == 0 && (tty || S_ISFIFO(st.st_mode)) && st.st_uid != c->account.uid)
+            (void)fchown(fd, c->account.uid, (gid_t)-1);
+    }
+    if (tty && ioctl(0, TIOCSCTTY, 0) < 0)
+        return error_errno(err, errno, "set the controlling terminal");
+    return 0;
+}
+
+// After chdir: a directory outside the root ("(unreachable)/…") would be a way out (CVE-2024-21626).
+static int check_inside(const char *cwd, struct error *err)
+{
+    char now[PATH_MAX];
+
+    if (syscall(SYS_getcwd, now, sizeof(now)) < 0 || now[0] != '/')
+        return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL,
+                         "working directory \"%s\" is outside the container", cwd);
+    return 0;
+}
+
+static int enter_cwd(const Pod__Process *process, struct error *err)
+{
+    const char *cwd = *process->cwd ? process->cwd : "/";
+
+    if (*cwd != '/')
+        return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "working directory \"%s\" is not absolute",
+                         cwd);
+    if (chdir(cwd) < 0) {
+        if (errno != ENOENT || !process->cwd_from_image) {
+            (void)error_errno(err, errno, "working directory \"%s\"", cwd);
+            error_restatus(err, STATUS_INVALID_ARGUMENT);
+            return -err->errnum;
+        }
+        _cleanup_fd_ int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        _cleanup_fd_ int dir = root < 0 ? -errno : file_mkdir_p_in_root(root, cwd, 0755, err);
+        if (dir < 0)
+            return error_wrap(err, "working directory \"%s\"", cwd);
+        if (fchdir(dir) < 0)
+            return error_errno(err, errno, "working directory \"%s\"", cwd);
+    }
+    return check_inside(cwd, err);
+}
+
+static int write_attr(struct child *c, const char *name, const char *text, struct error *err)
+{
+    _cleanup_fd_ int fd = openat(c->proc_self, name, O_WRONLY | O_CLOEXEC);
+
+    if (fd < 0 || write(fd, text, strlen(text)) < 0)
+        return error_errno(err, errno, "set \"%s\" in /proc/self/%s", text, name);
+    return 0;
+}
+
+// Through the host's /proc: the container's could be a fake one.
+static int set_labels(struct child *c, const Pod__Process *process, struct error *err)
+{
+    int rc = 0;
+
+    if (*process->apparmor_profile) {
+        char text[512];
+        (void)snprintf(text, sizeof(text), "exec %s", process->apparmor_profile);
+        rc = write_attr(c, "attr/apparmor/exec", text, err);
+        if (rc == -ENOENT)
+            rc = write_attr(c, "attr/exec", text, err);
+    }
+    if (rc == 0 && *process->selinux_label)
+        rc = write_attr(c, "attr/exec", process->selinux_label, err);
+    return rc;
+}
+
+static const char *env_value(char *const *env, const char *name)
+{
+    size_t len = strlen(name);
+
+    for (; *env; env++)
+        if (strncmp(*env, name, len) == 0 && (*env)[len] == '=')
+            return *env + len + 1;
+    return NULL;
+}
+
+static char **make_env(const struct child *c, const Pod__Process *process)
+{
+    char **env = calloc(process->n_env + 2, sizeof(*env));
+
+    for (size_t i = 0; env && i < process->n_env; i++)
+        env[i] = process->env[i];
+    if (env && !env_value(env, "HOME")) {
+        env[process->n_env] = str_printf("HOME=%s", c->account.home);
+        if (!env[process->n_env])
+            return NULL;
+    }
+    return env;
+}
+
+static int exec_error(const char *name, const char *path, bool searched, int errnum, struct error *err)
+{
+    if (errnum == ENOENT && searched)
+        return error_set(err, STATUS_INVALID_ARGUMENT, errnum,
+                         "exec \"%s\": no such file or directory (not found in PATH)", name);
+    if (errnum == ENOENT && access(path, F_OK) == 0)
+        return error_set(err, STATUS_INVALID_ARGUMENT, errnum,
+                         "exec \"%s\": its interpreter or loader is missing in the container", name);
+    if (errnum == ENOEXEC)
+        return error_set(
+            err, STATUS_INVALID_ARGUMENT, errnum,
+            "exec \"%s\": exec format error (a program of another architecture, or a script without #!)",
+            name);
+    (void)error_errno(err, errnum, "exec \"%s\"", name);
+    if (errnum == EACCES || errnum == ENOENT || errnum == ENOTDIR || errnum == ELOOP || errnum == E2BIG)
+        error_restatus(err, STATUS_INVALID_ARGUMENT);
+    return -errnum;
+}
+
+// As execvp(3), but a script without "#!" is an error, as with peers, and not given to a shell.
+static int exec_program(char **argv, char **env, struct error *err)
+{
+    const char *name = argv[0], *path = env_value(env, "PATH");
+    char file[PATH_MAX];
+    int denied = 0;
+
+    if (strchr(name, '/')) {
+        (void)execve(name, argv, env);
+        return exec_error(name, name, false, errno, err);
+    }
+    for (path = path && *path ? path : PATH_DEFAULT; *name; path++) {
+        size_t len = strcspn(path, ":");
+        if (snprintf(file, sizeof(file), "%.*s%s%s", (int)len, path, len ? "/" : "./", name) < PATH_MAX) {
+            (void)execve(file, argv, env);
+            if (errno == EACCES)
+                denied = EACCES; // as execvp(3): a later directory may have one that works
+            else if (errno == ENOENT && faccessat(AT_FDCWD, file, F_OK, 0) == 0)
+                return exec_error(name, file, false, ENOENT, err);
+            else if (errno != ENOENT && errno != ENOTDIR && errno != ESTALE && errno != ENODEV &&
+                     errno != ETIMEDOUT)
+                return exec_error(name, file, false, errno, err);
+        }
+        path += len;
+        if (!*path)
+            break;
+    }
+    return exec_error(name, name, !denied, denied ? denied : ENOENT, err);
+}
+
+int child_run(struct child *c, const Pod__Process *process, struct error *err)
+{
+    char **env = make_env(c, process), **argv = calloc(process->n_args + 1, sizeof(*argv));
+
+    if (!env || !argv)
+        return error_errno(err, ENOMEM, "exec");
+    for (size_t i = 0; i < process->n_args; i++)
+        argv[i] = process->args[i];
+    child_step(c, "standard streams");
+    int rc = child_set_stdio(c, process->tty, err);
+    child_step(c, "limits");
+    if (rc == 0)
+        rc = child_set_limits(c, process, err);
+    child_step(c, "working directory");
+    if (rc == 0)
+        rc = enter_cwd(process, err);
+    child_step(c, "labels");
+    if (rc == 0)
+        rc = set_labels(c, process, err);
+    child_step(c, "privileges");
+    if (rc == 0 && close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
+        rc = error_errno(err, errno, "close descriptors");
+    (void)umask(0022);
+    if (rc == 0)
+        rc = child_drop_privileges(c, process, err);
+    child_step(c, "exec");
+    return rc == 0 ? exec_program(argv, env, err) : rc;
+}

@@ -1,0 +1,466 @@
+// Containers: prepare, start, signal, forget, list. The end of one is in container_end.c.
+#include "runtime/pod/container.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/pb.h"
+#include "base/str.h"
+#include "runtime/pod/cgroups.h"
+#include "runtime/pod/child.h"
+#include "runtime/pod/sys.h"
+
+#define FAILING_MAX_NS NS_PER_SEC // how long a failed launch's killed child is waited for
+
+struct container *container_find(struct pod *p, const char *id)
+{
+    for (struct container *c = p->containers; c; c = c->next)
+        if (str_eq(c->id, id))
+            return c;
+    return NULL;
+}
+
+void container_free(struct container *c)
+{
+    struct pod *p = c->pod;
+
+    for (struct container **at = &p->containers; *at; at = &(*at)->next) {
+        if (*at == c) {
+            *at = c->next;
+            p->n_containers--;
+            break;
+        }
+    }
+    loop_disarm(&p->loop, &c->end_timer);
+    launch_done(&c->launch);
+    container_close_output(c);
+    fd_closep(&c->stdin_fd);
+    crilog_done(&c->log);
+    if (c->place)
+        pod__cgroup_place__free_unpacked(c->place, NULL);
+    free(c->user);
+    free(c->id);
+    free(c);
+}
+
+static struct container *container_new(struct pod *p, const char *id, const Pod__CgroupPlace *place,
+                                       Pod__PidMode mode, struct error *err)
+{
+    if (!pod_id_valid(id)) {
+        (void)error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "\"%s\" is no container id", id);
+        return NULL;
+    }
+    if (p->n_containers >= POD_CONTAINERS_MAX) {
+        (void)error_set(err, STATUS_RESOURCE_EXHAUSTED, EMFILE,
+                        "pod %s has %d containers already: remove some", p->id, POD_CONTAINERS_MAX);
+        return NULL;
+    }
+    struct container *c = calloc(1, sizeof(*c));
+    if (!c) {
+        (void)error_errno(err, ENOMEM, "container %s", id);
+        return NULL;
+    }
+    c->pod = p;
+    c->stdin_fd = c->log.fd = -1;
+    c->launch = (struct launch){.pod = p, .source = {.fd = -1}, .pidfd = -1, .tty = -1};
+    for (int i = 0; i < CRILOG_STREAMS; i++)
+        c->outputs[i] =
+            (struct output){.source = {.fd = -1}, .container = c, .stream = (enum crilog_stream)i};
+    c->pid_mode = mode;
+    c->id = strdup(id);
+    c->place = place ? (Pod__CgroupPlace *)pb_dup(&place->base, NULL) : NULL;
+    c->next = p->containers;
+    p->containers = c;
+    p->n_containers++;
+    if (!c->id || (place && !c->place)) {
+        (void)error_errno(err, ENOMEM, "container %s", id);
+        container_free(c);
+        return NULL;
+    }
+    return c;
+}
+
+static void start_in_child(void *arg, int sock, char *step)
+{
+    child_start(arg, sock, step);
+}
+
+static int pid_target(struct pod *p, const char *target, int *pidfd, struct error *err)
+{
+    const struct container *t = container_find(p, target);
+
+    if (!t || t->phase != CONTAINER_RUNNING)
+        return error_set(err, STATUS_FAILED_PRECONDITION, ESRCH,
+                         "container %s, whose pid namespace is to be joined, does not run in this pod",
+                         target);
+    *pidfd = t->launch.pidfd;
+    return 0;
+}
+
+// Makes the child, which joins its cgroups and then waits for the order.
+static int park(struct container *c, const char *target, struct error *err)
+{
+    struct pod *p = c->pod;
+    bool v2 = c->place && c->place->v2 && c->place->n_dirs;
+    struct child_start start = {.pod = p, .place = c->place, .in_cgroup = v2};
+    struct launch_options o = {.pid_ns_pidfd = -1,
+                               .pid_ns_fd = -1,
+                               .cgroup_v2 = v2 ? c->place->dirs[0] : NULL,
+                               .child = start_in_child,
+                               .arg = &start};
+
+    if (!p->ready)
+        return error_set(err, STATUS_FAILED_PRECONDITION, EAGAIN, "pod %s is not set up", p->id);
+    if (c->pid_mode == POD__PID_MODE__PID_PRIVATE)
+        o.new_pid_ns = true;
+    else if (c->pid_mode == POD__PID_MODE__PID_POD)
+        o.pid_ns_fd = p->ns[POD_NS_PID];
+    else if (c->pid_mode == POD__PID_MODE__PID_TARGET && pid_target(p, target, &o.pid_ns_pidfd, err) < 0)
+        return -err->errnum;
+    if (c->pid_mode == POD__PID_MODE__PID_POD && o.pid_ns_fd < 0)
+        return error_set(err, STATUS_FAILED_PRECONDITION, EINVAL, "pod %s has no shared pid namespace",
+                         p->id);
+    return launch_clone(&c->launch, p, &o, err);
+}
+
+void container_prepare(struct pod *p, struct waiter w, const Pod__PrepareRequest *request)
+{
+    struct error err;
+
+    // Only a head start: where it can't be had, the start makes its own child, and tells what is wrong.
+    conn_reply_ok(p, w);
+    if (request->pid_mode == POD__PID_MODE__PID_TARGET || p->shutting_down ||
+        container_find(p, request->container_id))
+        return;
+    struct container *c = container_new(p, request->container_id, request->cgroup, request->pid_mode, &err);
+    if (c && park(c, "", &err) < 0)
+        container_free(c);
+}
+
+static void reply_started(const struct container *c, struct waiter w)
+{
+    Pod__Reply reply = POD__REPLY__INIT;
+    Pod__StartReply r = POD__START_REPLY__INIT;
+    Pod__ResolvedUser user = POD__RESOLVED_USER__INIT;
+
+    r.pid = (int32_t)c->launch.pid;
+    r.started_at_ns = c->started_at_ns;
+    if (c->user) {
+        user.uid = c->user->uid;
+        user.gid = c->user->gid;
+        user.groups = c->user->groups;
+        user.n_groups = c->user->n_groups;
+        user.home = c->user->home;
+        r.user = &user;
+    }
+    reply.result_case = POD__REPLY__RESULT_START;
+    reply.start = &r;
+    conn_reply(c->pod, w, &reply, NULL, 0);
+}
+
+void container_end_failed(struct container *c)
+{
+    struct pod *p = c->pod;
+
+    (void)error_wrap(&c->launch.error, "start container %s", c->id);
+    for (size_t i = 0; i < c->n_waiters; i++)
+        conn_reply_error(p, c->waiters[i], &c->launch.error, c->launch.failed_step);
+    container_free(c);
+    pod_container_gone(p);
+}
+
+static void failing_fired(struct timer *t)
+{
+    container_end_failed(
+        container_of(t, struct container, end_timer)); // stuck in the kernel: not our problem
+}
+
+// The launch has come to its end, one way or the other.
+static void launched(struct launch *l)
+{
+    struct container *c = container_of(l, struct container, launch);
+    struct error err;
+
+    if (!l->failed && container_watch_output(c, &err) < 0) {
+        l->failed = true;
+        l->error = err;
+    }
+    if (l->failed) {
+        // The reply waits for the child's end, so that its cgroup can be removed once it is told.
+        c->phase = CONTAINER_FAILING;
+        c->end_timer.fired = failing_fired;
+        (void)pidfd_send_signal(l->pidfd, SIGKILL, NULL, 0);
+        if (c->reaped)
+            container_end_failed(c);
+        else
+            loop_arm(&c->pod->loop, &c->end_timer, FAILING_MAX_NS);
+        return;
+    }
+    c->user = l->user;
+    l->user = NULL;
+    c->started_at_ns = clock_wall_unique_ns();
+    c->phase = CONTAINER_RUNNING;
+    for (size_t i = 0; i < c->n_waiters; i++)
+        reply_started(c, c->waiters[i]);
+    c->n_waiters = 0;
+    if (c->reaped)
+        container_begin_end(c);
+}
+
+// The order to a parked child: the plan in a memfd (the socket could not take it all without blocking) and
+// its side of stdio.
+static int send_order(struct container *c, const Pod__StartRequest *request, const int stdio[3],
+                      struct error *err)
+{
+    struct launch_order order = {.plan_len = request->plan.len, .tty = request->stdio && request->stdio->tty};
+    _cleanup_fd_ int memfd = memfd_create("plan", MFD_CLOEXEC);
+    int fds[4] = {memfd};
+    size_t n = 1;
+
+    if (memfd < 0 || file_write_all(memfd, request->plan.data, request->plan.len) < 0)
+        return error_errno(err, errno, "hand over the launch plan");
+    for (int i = 0; i < 3; i++) {
+        if (stdio[i] < 0)
+            continue;
+        order.stdio_mask |= 1u << i;
+        fds[n++] = stdio[i];
+    }
+    long sent = launch_send(c->launch.source.fd, &order, sizeof(order), fds, n);
+    return sent < 0 ? error_errno(err, (int)sent, "hand over the launch plan") : 0;
+}
+
+static int launch(struct container *c, const Pod__StartRequest *request, struct error *err)
+{
+    const Pod__Stdio *io = request->stdio;
+    int stdio[3] = {-1, -1, -1};
+
+    c->tty = io && io->tty;
+    c->has_stdin = io && io->stdin;
+    int rc = crilog_init(&c->log, io ? io->log_path : "", err);
+    if (rc < 0)
+        return rc;
+    struct error log_err;
+    if (crilog_open(&c->log, &log_err) < 0) // never a reason not to run; each later write tries again
+        log_warn("a container's log can't be opened", "container", c->id, "error", log_err.message);
+    rc = container_open_stdio(c, stdio, err);
+    if (rc == 0)
+        rc = send_order(c, request, stdio, err);
+    for (int i = 0; i < 3; i++)
+        fd_closep(&stdio[i]);
+    if (rc < 0)
+        return rc;
+    c->phase = CONTAINER_LAUNCHING;
+    c->launch.done = launched;
+    return launch_watch(&c->launch, request->deadline_ms, err);
+}
+
+// A start of a container that is known: joins the launch, or tells what became of it.
+static void start_again(struct container *c, struct waiter w)
+{
+    struct error err;
+
+    if (c->phase == CONTAINER_RUNNING) {
+        reply_started(c, w);
+    } else if (c->phase < CONTAINER_RUNNING && c->n_waiters < CONTAINER_WAITERS_MAX) {
+        c->waiters[c->n_waiters++] = w;
+    } else {
+        (void)error_set(&err, STATUS_FAILED_PRECONDITION, EALREADY, "start container %s: it %s", c->id,
+                        c->phase < CONTAINER_RUNNING ? "is being started"
+                                                     : "has been started and has exited");
+        conn_reply_error(c->pod, w, &err, NULL);
+    }
+}
+
+static bool parked_fits(const struct container *c, const Pod__StartRequest *request)
+{
+    return c->phase == CONTAINER_PARKED && c->pid_mode == request->pid_mode && c->place && request->cgroup &&
+           pb_equal(&c->place->base, &request->cgroup->base);
+}
+
+void container_start(struct pod *p, struct waiter w, const Pod__StartRequest *request)
+{
+    struct container *c = container_find(p, request->container_id);
+    struct error err = ERROR_INIT;
+
+    if (c && c->phase != CONTAINER_PARKED) {
+        start_again(c, w);
+        return;
+    }
+    if (c && !parked_fits(c, request)) {
+        container_kill(c);
+        container_free(c);
+        c = NULL;
+    }
+    if (!c && p->shutting_down)
+        (void)error_set(&err, STATUS_FAILED_PRECONDITION, ESHUTDOWN, "pod %s is being stopped", p->id);
+    else if (!c)
+        c = container_new(p, request->container_id, request->cgroup, request->pid_mode, &err);
+    if (!c) {
+        conn_reply_error(p, w, &err, NULL);
+        return;
+    }
+    int rc = c->launch.pid > 0 ? 0 : park(c, request->pid_target, &err);
+    if (rc == 0)
+        rc = launch(c, request, &err);
+    if (rc < 0) {
+        (void)error_wrap(&err, "start container %s", c->id);
+        conn_reply_error(p, w, &err, NULL);
+        if (c->launch.pid > 0)
+            container_kill(c);
+        container_free(c);
+        return;
+    }
+    c->waiters[c->n_waiters++] = w;
+}
+
+void container_kill(struct container *c)
+{
+    const char *dir = c->place ? cgroups_kill_dir(c->place) : NULL;
+
+    if (c->launch.pidfd >= 0 && !c->reaped)
+        (void)pidfd_send_signal(c->launch.pidfd, SIGKILL, NULL, 0);
+    // The kernel kills all of a private pid namespace with its first process.
+    if (dir && (c->reaped || c->pid_mode != POD__PID_MODE__PID_PRIVATE))
+        (void)cgroups_kill(dir, c->place->v2);
+}
+
+void container_signal(struct pod *p, struct waiter w, const Pod__KillRequest *request)
+{
+    struct container *c = container_find(p, request->container_id);
+    struct error err;
+
+    if (!c || c->phase >= CONTAINER_ENDING) {
+        (void)error_set(&err, STATUS_FAILED_PRECONDITION, ESRCH, "container %s does not run",
+                        request->container_id);
+        conn_reply_error(p, w, &err, NULL);
+        return;
+    }
+    if (request->signal < 1 || request->signal > SIGRTMAX) {
+        (void)error_set(&err, STATUS_INVALID_ARGUMENT, EINVAL, "%d is no signal", request->signal);
+        conn_reply_error(p, w, &err, NULL);
+        return;
+    }
+    const char *dir = c->place ? cgroups_kill_dir(c->place) : NULL;
+    if (request->all && request->signal == SIGKILL)
+        container_kill(c);
+    else if (request->all && dir)
+        (void)cgroups_signal(dir, request->signal);
+    else
+        (void)pidfd_send_signal(c->launch.pidfd, request->signal, NULL, 0); // ESRCH: it is just dying
+    conn_reply_ok(p, w);
+}
+
+void container_forget(struct pod *p, struct waiter w, const Pod__ForgetRequest *request)
+{
+    struct container *c = container_find(p, request->container_id);
+    struct error err;
+
+    if (c && c->phase != CONTAINER_EXITED && c->phase != CONTAINER_PARKED) {
+        (void)error_set(&err, STATUS_FAILED_PRECONDITION, EBUSY, "container %s still runs", c->id);
+        conn_reply_error(p, w, &err, NULL);
+        return;
+    }
+    if (pod_id_valid(request->container_id)) {
+        _cleanup_free_ char *path = str_printf("%s/exits/%s", p->dir, request->container_id);
+        if (path)
+            (void)unlink(path);
+    }
+    if (c && c->phase == CONTAINER_PARKED)
+        container_kill(c);
+    if (c)
+        container_free(c);
+    conn_reply_ok(p, w);
+}
+
+void container_reopen_log(struct pod *p, struct waiter w, const Pod__ReopenLogRequest *request)
+{
+    struct container *c = container_find(p, request->container_id);
+    struct error err;
+
+    if (!c || c->phase != CONTAINER_RUNNING) {
+        (void)error_set(&err, STATUS_FAILED_PRECONDITION, ESRCH,
+                        "reopen the log of container %s: it does not run", request->container_id);
+        conn_reply_error(p, w, &err, NULL);
+    } else if (crilog_open(&c->log, &err) < 0) {
+        (void)error_wrap(&err, "reopen the log of container %s", c->id);
+        conn_reply_error(p, w, &err, NULL);
+    } else {
+        conn_reply_ok(p, w);
+    }
+}
+
+void container_fill_exit(const struct container *c, Pod__ExitRecord *r)
+{
+    r->container_id = c->id;
+    r->exit_code = c->exit_code;
+    r->signal = c->exit_signal;
+    r->started_at_ns = c->started_at_ns;
+    r->finished_at_ns = c->finished_at_ns;
+    r->oom_killed = c->oom_killed;
+    r->log_bytes_lost = c->log.bytes_lost;
+}
+
+struct state_item {
+    Pod__ContainerState state;
+    Pod__ExitRecord exit;
+    Pod__ResolvedUser user;
+};
+
+static void fill_state(const struct container *c, struct state_item *item)
+{
+    pod__container_state__init(&item->state);
+    pod__exit_record__init(&item->exit);
+    pod__resolved_user__init(&item->user);
+    item->state.container_id = c->id;
+    item->state.running = c->phase == CONTAINER_RUNNING || c->phase == CONTAINER_ENDING;
+    item->state.pid = (int32_t)c->launch.pid;
+    item->state.started_at_ns = c->started_at_ns;
+    if (c->user) {
+        item->user.uid = c->user->uid;
+        item->user.gid = c->user->gid;
+        item->user.groups = c->user->groups;
+        item->user.n_groups = c->user->n_groups;
+        item->user.home = c->user->home;
+        item->state.user = &item->user;
+    }
+    if (c->phase == CONTAINER_EXITED) {
+        container_fill_exit(c, &item->exit);
+        item->state.exit = &item->exit;
+    }
+}
+
+void container_list(struct pod *p, struct waiter w)
+{
+    Pod__Reply reply = POD__REPLY__INIT;
+    Pod__StateReply r = POD__STATE_REPLY__INIT;
+    _cleanup_free_ struct state_item *items = calloc(p->n_containers + 1, sizeof(*items));
+    _cleanup_free_ Pod__ContainerState **states = calloc(p->n_containers + 1, sizeof(Pod__ContainerState *));
+
+    if (!items || !states) {
+        struct error err;
+        (void)error_errno(&err, ENOMEM, "list the containers of pod %s", p->id);
+        conn_reply_error(p, w, &err, NULL);
+        return;
+    }
+    for (const struct container *c = p->containers; c; c = c->next) {
+        if (c->phase == CONTAINER_PARKED)
+            continue;
+        fill_state(c, &items[r.n_containers]);
+        states[r.n_containers] = &items[r.n_containers].state;
+        r.n_containers++;
+    }
+    r.containers = states;
+    reply.result_case = POD__REPLY__RESULT_STATE;
+    reply.state = &r;
+    conn_reply(p, w, &reply, NULL, 0);
+}

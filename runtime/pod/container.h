@@ -1,0 +1,70 @@
+// A container as crisp-pod holds it: its first process, output, log, and in the end its exit.
+#ifndef RUNTIME_POD_CONTAINER_H
+#define RUNTIME_POD_CONTAINER_H
+
+#include "runtime/pod/launch.h"
+#include "runtime/pod/pod.h"
+
+#define CONTAINER_WAITERS_MAX 4
+
+enum container_phase {
+    CONTAINER_PARKED,    // a child waits in its cgroups for the order to start
+    CONTAINER_LAUNCHING, // the child is on its way to exec
+    CONTAINER_FAILING,   // the launch has failed; its child is being waited for
+    CONTAINER_RUNNING,
+    CONTAINER_ENDING, // the first process is dead; killing the rest and draining output
+    CONTAINER_EXITED,
+};
+
+struct container;
+
+// An output of the container: a pipe, or the pty's master.
+struct output {
+    struct source source;
+    struct container *container;
+    enum crilog_stream stream;
+};
+
+struct container {
+    struct container *next;
+    struct pod *pod;
+    char *id;
+    enum container_phase phase;
+    Pod__CgroupPlace *place;
+    Pod__PidMode pid_mode;
+    struct launch launch; // valid while parked or launching; its pid and pidfd until the exit
+    bool reaped;          // the first process has been waited for
+    int wait_status;
+    struct waiter waiters[CONTAINER_WAITERS_MAX];
+    size_t n_waiters;
+    bool tty, has_stdin;
+    struct crilog log;
+    struct output outputs[CRILOG_STREAMS];
+    int stdin_fd; // the writing end of its stdin, or -1
+    struct account *user;
+    int64_t started_at_ns, finished_at_ns;
+    struct timer end_timer; // repeats the kill, and bounds the draining
+    int64_t end_deadline_mono_ns;
+    bool oom_killed;
+    int exit_code, exit_signal;
+};
+
+struct container *container_find(struct pod *p, const char *id);
+void container_free(struct container *c);
+void container_fill_exit(const struct container *c, Pod__ExitRecord *r);
+// The launch has failed, and its child is gone (or won't go): tells who waits, and forgets the container.
+void container_end_failed(struct container *c);
+// SIGKILL for all of it, however it can be reached.
+void container_kill(struct container *c);
+// container_end.c: the first process has been reaped.
+void container_begin_end(struct container *c);
+// container_io.c: pipes for a start. stdio: the child's ends, the caller's to close.
+int container_open_stdio(struct container *c, int stdio[3], struct error *err);
+int container_watch_output(struct container *c, struct error *err);
+bool container_output_open(const struct container *c);
+void container_close_output(struct container *c); // what is held of a last line is written
+
+// exec.c: kills all execs of a container that has ended, and removes their cgroups.
+void exec_end_container(struct container *c);
+
+#endif

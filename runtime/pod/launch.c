@@ -1,0 +1,290 @@
+#include "runtime/pod/launch.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "runtime/pod/sys.h"
+
+#define FDS_MAX             8
+#define STEP_PAGE           4096
+#define DEADLINE_DEFAULT_MS 60000
+
+long launch_send(int sock, const void *data, size_t len, const int *fds, size_t n_fds)
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int) * FDS_MAX)];
+    } control = {0};
+    struct iovec iov = {.iov_base = (void *)(uintptr_t)data, .iov_len = len};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    ssize_t n;
+
+    if (n_fds) {
+        msg.msg_control = control.bytes;
+        msg.msg_controllen = CMSG_SPACE(sizeof(int) * n_fds);
+        struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof(int) * n_fds);
+        memcpy(CMSG_DATA(c), fds, sizeof(int) * n_fds);
+    }
+    do
+        n = sendmsg(sock, &msg, MSG_NOSIGNAL);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
+}
+
+long launch_recv(int sock, void *data, size_t size, int *fds, size_t *n_fds, int flags)
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int) * FDS_MAX)];
+    } control;
+    struct iovec iov = {.iov_base = data, .iov_len = size};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    size_t room = *n_fds;
+    ssize_t n;
+
+    msg.msg_control = control.bytes;
+    msg.msg_controllen = sizeof(control.bytes);
+    *n_fds = 0;
+    do
+        n = recvmsg(sock, &msg, flags | MSG_CMSG_CLOEXEC);
+    while (n < 0 && errno == EINTR);
+    if (n < 0)
+        return -errno;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c)) {
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+            continue;
+        for (size_t i = 0; i < (c->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
+            int fd;
+            memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
+            if (*n_fds < room)
+                fds[(*n_fds)++] = fd;
+            else
+                (void)close(fd);
+        }
+    }
+    return n;
+}
+
+static int enter_pid_ns(const struct launch_options *o)
+{
+    if (o->pid_ns_pidfd >= 0)
+        return setns(o->pid_ns_pidfd, CLONE_NEWPID);
+    return o->pid_ns_fd >= 0 ? setns(o->pid_ns_fd, CLONE_NEWPID) : 0;
+}
+
+// setns(CLONE_NEWPID) only says where the *children* of crisp-pod are born: it is put back at once.
+static pid_t clone_child(struct launch *l, const struct launch_options *o, int cgroup, struct error *err)
+{
+    struct clone_args args = {
+        .flags = CLONE_PIDFD,
+        .pidfd = (uint64_t)(uintptr_t)&l->pidfd,
+        .exit_signal = SIGCHLD,
+    };
+    bool elsewhere = o->pid_ns_pidfd >= 0 || o->pid_ns_fd >= 0;
+
+    if (o->new_pid_ns)
+        args.flags |= CLONE_NEWPID;
+    if (cgroup >= 0) {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = (uint64_t)cgroup;
+    }
+    if (elsewhere && enter_pid_ns(o) < 0)
+        return error_errno(err, errno, "enter the container's pid namespace");
+    pid_t pid = sys_clone3(&args);
+    if (pid == 0)
+        return 0;
+    int errnum = errno;
+    if (elsewhere && setns(l->pod->own_pid_ns, CLONE_NEWPID) < 0 && pid > 0) {
+        // Later children would be born in the wrong place: this must not go on.
+        (void)kill(pid, SIGKILL);
+        return error_errno(err, errno, "return to crisp-pod's own pid namespace");
+    }
+    return pid > 0 ? pid : error_errno(err, errnum, "clone a process");
+}
+
+int launch_clone(struct launch *l, struct pod *p, const struct launch_options *o, struct error *err)
+{
+    _cleanup_fd_ int cgroup = -1;
+    int pair[2];
+
+    l->pod = p;
+    l->source.fd = -1;
+    l->pidfd = l->tty = -1;
+    if (o->cgroup_v2) {
+        cgroup = open(o->cgroup_v2, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (cgroup < 0)
+            return error_errno(err, errno, "open cgroup %s", o->cgroup_v2);
+    }
+    l->step = mmap(NULL, STEP_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (l->step == MAP_FAILED) {
+        l->step = NULL;
+        return error_errno(err, errno, "launch a process");
+    }
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return error_errno(err, errno, "launch a process: socket");
+    pid_t pid = clone_child(l, o, cgroup, err);
+    if (pid == 0) {
+        (void)close(pair[0]);
+        o->child(o->arg, pair[1], l->step);
+        _exit(127);
+    }
+    (void)close(pair[1]);
+    if (pid < 0) {
+        (void)close(pair[0]);
+        return pid;
+    }
+    l->pid = pid;
+    l->source.fd = pair[0]; // kept here; watched from launch_watch() on
+    return 0;
+}
+
+static void finish(struct launch *l)
+{
+    loop_disarm(&l->pod->loop, &l->deadline);
+    int sock = l->source.fd;
+    loop_remove(&l->pod->loop, &l->source);
+    fd_closep(&sock);
+    if (l->step)
+        (void)munmap(l->step, STEP_PAGE);
+    l->step = NULL;
+    if (l->done)
+        l->done(l);
+}
+
+static void fail(struct launch *l, const struct report *r)
+{
+    l->failed = true;
+    (void)error_set(&l->error, (enum status)r->status, r->errnum, "%.*s", (int)sizeof(r->text) - 1, r->text);
+    (void)snprintf(l->failed_step, sizeof(l->failed_step), "%.*s", (int)sizeof(r->step) - 1, r->step);
+}
+
+// The child ended without a word: say at least what it was doing.
+static void fail_silent(struct launch *l)
+{
+    char step[LAUNCH_STEP_MAX];
+
+    (void)snprintf(step, sizeof(step), "%.*s", LAUNCH_STEP_MAX - 1, l->step ? l->step : "");
+    l->failed = true;
+    (void)snprintf(l->failed_step, sizeof(l->failed_step), "%s", step);
+    if (l->timed_out)
+        (void)error_set(&l->error, STATUS_DEADLINE_EXCEEDED, ETIMEDOUT,
+                        "launch took too long and was killed while it was busy with: %s", step);
+    else
+        (void)error_set(&l->error, STATUS_ABORTED, ECHILD,
+                        "killed before its program ran, while it was busy with: %s (memory limit too small?)",
+                        step);
+}
+
+static void take_user(struct launch *l, const struct report *r)
+{
+    l->executing = true;
+    if (!l->user)
+        l->user = calloc(1, sizeof(*l->user));
+    if (!l->user || r->n_groups > ACCOUNTS_GROUPS_MAX)
+        return;
+    l->user->uid = r->uid;
+    l->user->gid = r->gid;
+    l->user->n_groups = r->n_groups;
+    memcpy(l->user->groups, r->groups, r->n_groups * sizeof(r->groups[0]));
+    (void)snprintf(l->user->home, sizeof(l->user->home), "%.*s", ACCOUNTS_HOME_MAX - 1, r->text);
+}
+
+// Reads what there is. True when the child's end is closed.
+static bool read_reports(struct launch *l)
+{
+    _cleanup_free_ struct report *r = calloc(1, sizeof(*r)); // too big for a stack that stays small
+
+    if (!r)
+        return true;
+    for (;;) {
+        int fds[FDS_MAX];
+        size_t n_fds = FDS_MAX;
+        long n = launch_recv(l->source.fd, r, sizeof(*r), fds, &n_fds, MSG_DONTWAIT);
+        if (n == -EAGAIN)
+            return false;
+        if (n == -ECONNRESET) // it ended without reading our order; what it said comes now
+            continue;
+        if (n <= 0)
+            return true;
+        for (size_t i = 0; i < n_fds; i++) {
+            if (r->kind == REPORT_TTY && l->tty < 0)
+                l->tty = fds[i];
+            else
+                (void)close(fds[i]);
+        }
+        if (r->kind == REPORT_FAILED)
+            fail(l, r);
+        else if (r->kind == REPORT_EXECUTING)
+            take_user(l, r);
+    }
+}
+
+static void report_ready(struct source *s, uint32_t events)
+{
+    struct launch *l = container_of(s, struct launch, source);
+
+    (void)events;
+    if (!read_reports(l))
+        return;
+    if (!l->failed && !l->executing)
+        fail_silent(l);
+    finish(l);
+}
+
+static void deadline_fired(struct timer *t)
+{
+    struct launch *l = container_of(t, struct launch, deadline);
+
+    l->timed_out = true;
+    (void)pidfd_send_signal(l->pidfd, SIGKILL, NULL, 0); // its end of the socket closes, or it is reaped
+}
+
+int launch_watch(struct launch *l, uint32_t deadline_ms, struct error *err)
+{
+    l->source.ready = report_ready;
+    l->deadline.fired = deadline_fired;
+    int sock = l->source.fd;
+    // Only the hang-up wakes: the reports are read then, all at once.
+    int rc = loop_add(&l->pod->loop, &l->source, sock, EPOLLRDHUP, err);
+    if (rc < 0)
+        return rc;
+    loop_arm(&l->pod->loop, &l->deadline, (deadline_ms ? deadline_ms : DEADLINE_DEFAULT_MS) * NS_PER_MS);
+    return 0;
+}
+
+void launch_child_gone(struct launch *l, int status)
+{
+    (void)status;
+    if (l->source.fd < 0)
+        return;
+    (void)read_reports(l);
+    if (!l->failed && !l->executing)
+        fail_silent(l);
+    finish(l);
+}
+
+void launch_done(struct launch *l)
+{
+    loop_disarm(&l->pod->loop, &l->deadline);
+    int sock = l->source.fd;
+    loop_remove(&l->pod->loop, &l->source);
+    fd_closep(&sock);
+    fd_closep(&l->tty);
+    fd_closep(&l->pidfd);
+    if (l->step)
+        (void)munmap(l->step, STEP_PAGE);
+    l->step = NULL;
+    free(l->user);
+    l->user = NULL;
+}

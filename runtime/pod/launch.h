@@ -1,0 +1,80 @@
+// Launching a process: the socket between crisp-pod and a child on its way to exec, and what is said on it.
+//
+// The child's end is close-on-exec: end of file after REPORT_EXECUTING means that the new program runs.
+#ifndef RUNTIME_POD_LAUNCH_H
+#define RUNTIME_POD_LAUNCH_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "runtime/pod/accounts.h"
+#include "runtime/pod/pod.h"
+
+#define LAUNCH_STEP_MAX 256
+
+enum report_kind {
+    REPORT_NAMESPACES = 1, // setup: a pod's new namespaces, as descriptors in the order of enum pod_ns
+    REPORT_TTY,            // the pty's master, as a descriptor
+    REPORT_EXECUTING,      // the next thing is execve(), as this user
+    REPORT_FAILED,
+};
+
+struct report {
+    uint32_t kind;
+    uint32_t status; // REPORT_FAILED: enum status
+    int32_t errnum;
+    uint32_t uid, gid, n_groups; // REPORT_EXECUTING
+    char step[LAUNCH_STEP_MAX];
+    char text[ERROR_MESSAGE_MAX];         // the error's message, or the user's home
+    uint32_t groups[ACCOUNTS_GROUPS_MAX]; // only n_groups of them are sent
+};
+
+// To a parked child, with descriptors: the plan (a memfd), then stdin, stdout, stderr as the mask says.
+struct launch_order {
+    uint64_t plan_len;
+    uint32_t stdio_mask;
+    uint32_t tty;
+};
+
+// The parent's side of one launch.
+struct launch {
+    struct pod *pod;
+    struct source source;  // the socket
+    struct timer deadline; // kills the child
+    pid_t pid;
+    int pidfd;
+    char *step; // a page shared with the child until its exec: what it is doing (for time-outs and kills)
+    bool executing, failed, timed_out;
+    struct error error;
+    char failed_step[LAUNCH_STEP_MAX];
+    int tty; // the master, once reported
+    struct account *user;
+    // Called once: the program runs (launch->failed unset) or never will. May free what the launch is in.
+    void (*done)(struct launch *l);
+};
+
+struct launch_options {
+    bool new_pid_ns;
+    int pid_ns_pidfd;      // join the pid namespace of this process (a pidfd) …
+    int pid_ns_fd;         // … or this one; -1: neither
+    const char *cgroup_v2; // clone straight into it; NULL: the child joins its cgroups itself
+    void (*child)(void *arg, int sock, char *step); // runs in the child and never returns
+    void *arg;
+};
+
+// Makes the child. On success its socket is not yet watched: launch_watch() does.
+int launch_clone(struct launch *l, struct pod *p, const struct launch_options *o, struct error *err);
+int launch_watch(struct launch *l, uint32_t deadline_ms, struct error *err);
+// The child has been reaped: reads what it still said, and ends the launch if it hasn't ended.
+void launch_child_gone(struct launch *l, int status);
+// Lets go of everything but the child itself.
+void launch_done(struct launch *l);
+
+// Messages with descriptors over a SOCK_SEQPACKET socket; used by both sides. Return bytes or -errno;
+// received descriptors are close-on-exec and the caller's, *n_fds in: room, out: count.
+long launch_send(int sock, const void *data, size_t len, const int *fds, size_t n_fds);
+long launch_recv(int sock, void *data, size_t size, int *fds, size_t *n_fds, int flags);
+
+#endif

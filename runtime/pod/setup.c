@@ -1,0 +1,276 @@
+// A pod's namespaces: made by a child, handed back as descriptors, and kept by crisp-pod, which itself stays
+// in the host's (a mount namespace of its own would pin host mounts).
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/pb.h"
+#include "runtime/pod/cgroups.h"
+#include "runtime/pod/child.h"
+#include "runtime/pod/launch.h"
+#include "runtime/pod/sys.h"
+
+#define SETUP_DEADLINE_MS 30000
+
+static const struct {
+    const char *path;
+    int flag;
+} ns_kinds[POD_NS_COUNT] = {
+    [POD_NS_NET] = {"/proc/self/ns/net", CLONE_NEWNET},
+    [POD_NS_IPC] = {"/proc/self/ns/ipc", CLONE_NEWIPC},
+    [POD_NS_UTS] = {"/proc/self/ns/uts", CLONE_NEWUTS},
+    [POD_NS_PID] = {"/proc/self/ns/pid", CLONE_NEWPID},
+};
+
+struct setup {
+    struct pod *pod;
+    struct waiter waiter;
+    Pod__SetupRequest *request;
+    struct source source;
+    struct timer deadline;
+    pid_t pid, reaper_pid; // 0: none
+    bool wanted[POD_NS_COUNT];
+};
+
+// What a SetupRequest is kept as until crisp-pod is ready; static: there is one in a life.
+static struct setup the_setup;
+
+static int make_namespaces(const struct setup *s, struct error *err)
+{
+    const Pod__SetupRequest *r = s->request;
+    int flags = 0;
+
+    for (int i = 0; i <= POD_NS_UTS; i++)
+        flags |= s->wanted[i] ? ns_kinds[i].flag : 0;
+    if (flags && unshare(flags) < 0)
+        return error_errno(err, errno, "create the pod's namespaces");
+    if (r->new_uts && *r->hostname && sethostname(r->hostname, strlen(r->hostname)) < 0)
+        return error_errno(err, errno, "set hostname %s", r->hostname);
+    return child_write_sysctls(r->sysctls, r->n_sysctls, err);
+}
+
+// In the child: makes them and sends them back, the first process of a shared pid namespace goes on.
+static _Noreturn void setup_child(const struct setup *s, int sock)
+{
+    char step[LAUNCH_STEP_MAX] = "";
+    struct child c = {.sock = sock, .step = step, .proc_self = -1};
+    struct report r = {.kind = REPORT_NAMESPACES};
+    struct error err = ERROR_INIT;
+    int fds[POD_NS_COUNT];
+    size_t n = 0;
+
+    if (child_begin(&c, &sock, 1, &err) < 0 || make_namespaces(s, &err) < 0)
+        child_fail(&c, &err);
+    for (int i = 0; i < POD_NS_COUNT; i++) {
+        if (!s->wanted[i] || i == POD_NS_PID)
+            continue;
+        fds[n] = open(ns_kinds[i].path, O_RDONLY | O_CLOEXEC);
+        if (fds[n++] < 0) {
+            (void)error_errno(&err, errno, "open %s", ns_kinds[i].path);
+            child_fail(&c, &err);
+        }
+    }
+    (void)launch_send(sock, &r, offsetof(struct report, groups), fds, n);
+    _exit(0);
+}
+
+static void setup_free(struct setup *s)
+{
+    loop_disarm(&s->pod->loop, &s->deadline);
+    int sock = s->source.fd;
+    loop_remove(&s->pod->loop, &s->source);
+    fd_closep(&sock);
+    if (s->request)
+        pod__setup_request__free_unpacked(s->request, NULL);
+    s->request = NULL;
+    s->pod->setup = NULL;
+}
+
+static void setup_reply(struct pod *p, struct waiter w)
+{
+    Pod__Reply reply = POD__REPLY__INIT;
+    Pod__SetupReply r = POD__SETUP_REPLY__INIT;
+
+    r.net_inode = p->net_inode;
+    reply.result_case = POD__REPLY__RESULT_SETUP;
+    reply.setup = &r;
+    conn_reply(p, w, &reply, &p->ns[POD_NS_NET], p->ns[POD_NS_NET] >= 0 ? 1 : 0);
+}
+
+static void setup_failed(struct setup *s, struct error *err)
+{
+    struct pod *p = s->pod;
+
+    (void)error_wrap(err, "set up pod %s", p->id);
+    for (int i = 0; i < POD_NS_COUNT; i++)
+        fd_closep(&p->ns[i]);
+    conn_reply_error(p, s->waiter, err, "namespaces");
+    setup_free(s);
+}
+
+// The first process of the pod's shared pid namespace; it ends with crisp-pod.
+static int start_reaper(struct setup *s, struct error *err)
+{
+    struct pod *p = s->pod;
+    int pair[2], pidfd = -1;
+    struct clone_args args = {
+        .flags = CLONE_NEWPID | CLONE_PIDFD, .pidfd = (uint64_t)(uintptr_t)&pidfd, .exit_signal = SIGCHLD};
+
+    if (pipe2(pair, O_CLOEXEC) < 0)
+        return error_errno(err, errno, "create the pod's first process");
+    pid_t pid = sys_clone3(&args);
+    if (pid == 0)
+        reaper_run(pair[0]); // end of file there: crisp-pod is gone
+    int errnum = errno;
+    (void)close(pair[0]);
+    if (pid < 0) {
+        (void)close(pair[1]);
+        return error_errno(err, errnum, "create the pod's first process");
+    }
+    // pair[1] stays open until crisp-pod ends.
+    char path[64];
+    (void)snprintf(path, sizeof(path), "/proc/%d/ns/pid", (int)pid);
+    p->ns[POD_NS_PID] = open(path, O_RDONLY | O_CLOEXEC);
+    errnum = errno;
+    (void)close(pidfd);
+    s->reaper_pid = pid;
+    return p->ns[POD_NS_PID] < 0 ? error_errno(err, errnum, "open %s", path) : 0;
+}
+
+// After the reply: joining v1 cgroups on an idle machine costs milliseconds of RCU, and crispd calls its
+// network plugins meanwhile.
+static void join_own_cgroups(struct setup *s)
+{
+    struct error err;
+
+    for (size_t i = 0; i < s->request->n_cgroup_dirs; i++)
+        if (cgroups_join(s->request->cgroup_dirs[i], &err) < 0)
+            log_warn("crisp-pod stays outside a cgroup of its pod", "pod", s->pod->id, "error", err.message);
+}
+
+static int take_namespaces(struct setup *s, struct error *err)
+{
+    struct pod *p = s->pod;
+    _cleanup_free_ struct report *r = calloc(1, sizeof(*r));
+    int fds[POD_NS_COUNT];
+    size_t n_fds = POD_NS_COUNT, n = 0;
+    struct stat st;
+
+    if (!r)
+        return error_errno(err, ENOMEM, "create namespaces");
+    long got = launch_recv(s->source.fd, r, sizeof(*r), fds, &n_fds, MSG_DONTWAIT);
+    if (got <= 0)
+        return error_set(err, STATUS_ABORTED, ECHILD, "the process that makes the namespaces was killed");
+    if (r->kind == REPORT_FAILED)
+        return error_set(err, (enum status)r->status, r->errnum, "%.*s", (int)sizeof(r->text) - 1, r->text);
+    for (int i = 0; i < POD_NS_PID; i++)
+        if (s->wanted[i] && n < n_fds)
+            p->ns[i] = fds[n++];
+    while (n < n_fds)
+        (void)close(fds[n++]);
+    if (p->ns[POD_NS_NET] >= 0 && fstat(p->ns[POD_NS_NET], &st) == 0)
+        p->net_inode = st.st_ino;
+    return s->wanted[POD_NS_PID] ? start_reaper(s, err) : 0;
+}
+
+static void setup_ready(struct source *source, uint32_t events)
+{
+    struct setup *s = container_of(source, struct setup, source);
+    struct pod *p = s->pod;
+    struct error err;
+
+    (void)events;
+    if (take_namespaces(s, &err) < 0) {
+        setup_failed(s, &err);
+        return;
+    }
+    p->ready = true;
+    setup_reply(p, s->waiter);
+    join_own_cgroups(s);
+    setup_free(s);
+}
+
+static void deadline_fired(struct timer *t)
+{
+    struct setup *s = container_of(t, struct setup, deadline);
+    struct error err;
+
+    (void)kill(s->pid, SIGKILL);
+    (void)error_set(&err, STATUS_DEADLINE_EXCEEDED, ETIMEDOUT, "namespaces were not there after %d s",
+                    SETUP_DEADLINE_MS / 1000);
+    setup_failed(s, &err);
+}
+
+static int setup_launch(struct pod *p, struct setup *s, struct error *err)
+{
+    struct clone_args args = {.exit_signal = SIGCHLD};
+    int pair[2];
+
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return error_errno(err, errno, "create namespaces: socket");
+    s->pid = sys_clone3(&args);
+    if (s->pid == 0)
+        setup_child(s, pair[1]);
+    int errnum = errno;
+    (void)close(pair[1]);
+    int rc = s->pid < 0 ? error_errno(err, errnum, "create namespaces: clone a process")
+                        : loop_add(&p->loop, &s->source, pair[0], EPOLLIN, err);
+    if (rc < 0) {
+        (void)close(pair[0]);
+        return rc;
+    }
+    loop_arm(&p->loop, &s->deadline, SETUP_DEADLINE_MS * INT64_C(1000000));
+    return 0;
+}
+
+void setup_start(struct pod *p, struct waiter w, const Pod__SetupRequest *request)
+{
+    struct setup *s = &the_setup;
+    struct error err;
+
+    if (p->ready) { // asked again, by a crispd that did not see the first reply
+        setup_reply(p, w);
+        return;
+    }
+    if (p->setup) {
+        (void)error_set(&err, STATUS_UNAVAILABLE, EBUSY, "pod %s is being set up already", p->id);
+        conn_reply_error(p, w, &err, NULL);
+        return;
+    }
+    *s =
+        (struct setup){.pod = p,
+                       .waiter = w,
+                       .source = {.fd = -1, .ready = setup_ready},
+                       .deadline = {.fired = deadline_fired},
+                       .wanted = {request->new_net, request->new_ipc, request->new_uts, request->shared_pid}};
+    p->setup = s;
+    s->request = (Pod__SetupRequest *)pb_dup(&request->base, NULL);
+    if (!s->request) {
+        (void)error_errno(&err, ENOMEM, "create namespaces");
+        setup_failed(s, &err);
+    } else if (setup_launch(p, s, &err) < 0) {
+        setup_failed(s, &err);
+    }
+}
+
+bool setup_reap(struct pod *p, pid_t pid, int status)
+{
+    (void)status;
+    if (the_setup.reaper_pid == pid && pid) {
+        // The kernel has killed every process of the namespace with it; their own exits are told one by one.
+        log_error("the pod's first process has died", "pod", p->id);
+        the_setup.reaper_pid = 0;
+        return true;
+    }
+    if (the_setup.pid != pid || !pid)
+        return false;
+    the_setup.pid = 0; // what it had to say is in the socket
+    return true;
+}
