@@ -13,7 +13,8 @@
 #include "base/arena.h"
 #include "base/error.h"
 
-struct policy; // runtime/policy.h
+struct policy;         // runtime/policy.h
+struct cgroup_devices; // runtime/cgroup.h
 
 // The container's root: layers on disk, as image_rootfs_create() gives them, and where to mount it.
 struct plan_rootfs {
@@ -55,8 +56,14 @@ int plan_build_start(const struct plan_input *in, const char *container_id, cons
 int plan_build_exec(const Pod__Process *container, const Pod__ResolvedUser *user, const char *const *cmd,
                     size_t n_cmd, bool tty, struct arena *arena, Pod__Process **process, struct error *err);
 
-// How the config wants the container's pid namespace (host, the pod's, its own, another container's).
-Pod__PidMode plan_pid_mode(const Cri__ContainerConfig *config);
+// Which pid namespace the container gets. Options that are not there at all ask for nothing: then it is one
+// of its own, though the enumeration's zero value would be POD.
+Pod__PidMode plan_pid_mode(const Cri__PodSandboxConfig *pod, const Cri__ContainerConfig *config);
+
+// The device policy of the container's cgroup, for cgroup_create(): what the config's devices may be used
+// for. out points into arena.
+int plan_device_rules(const Cri__ContainerConfig *config, struct arena *arena, struct cgroup_devices *out,
+                      struct error *err);
 
 // log_directory/log_path, absolute; "" when no log is wanted. NULL only when the arena is full.
 char *plan_log_path(const Cri__PodSandboxConfig *pod, const Cri__ContainerConfig *config,

@@ -1,0 +1,37 @@
+// What the files of the plan share; nobody else includes it.
+#ifndef RUNTIME_PLAN_INTERNAL_H
+#define RUNTIME_PLAN_INTERNAL_H
+
+#include "runtime/plan.h"
+#include "runtime/policy.h"
+
+// A plan under construction. Memory comes from the arena; running out of it is noticed once, at the end.
+struct plan_builder {
+    struct policy *policy;
+    const struct plan_input *in;
+    struct arena *arena;
+    Pod__LaunchPlan *plan;
+    struct error *err;
+    bool out_of_memory;
+};
+
+#define PLAN_MOUNTS_MAX  4096 // of one container, the defaults included
+#define PLAN_DEVICES_MAX 4096
+#define PLAN_ENV_MAX     65536
+
+// The config's security context, or one where nothing is set.
+const Cri__LinuxContainerSecurityContext *plan_security(const Cri__ContainerConfig *config);
+const Cri__LinuxContainerResources *plan_resources(const Cri__ContainerConfig *config); // may be NULL
+
+int plan_no_memory(struct error *err);
+// A clean absolute path: no "//", no "/./", no trailing "/"; ".." is left (policy refuses it). NULL: no
+// memory.
+char *plan_clean_path(struct arena *arena, const char *path);
+// The config's mount at exactly this place, or NULL.
+const Cri__Mount *plan_find_mount(const Cri__ContainerConfig *config, const char *destination);
+
+int plan_add_mounts(struct plan_builder *b);  // plan_mounts.c
+int plan_add_devices(struct plan_builder *b); // plan_devices.c
+int plan_add_process(struct plan_builder *b); // plan_process.c
+
+#endif

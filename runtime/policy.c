@@ -1,0 +1,72 @@
+// The host's facts, and the questions that the rest of the runtime asks of a config.
+#include "runtime/policy.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "runtime/caps.h"
+#include "runtime/seccomp.h"
+
+static bool apparmor_enabled(void)
+{
+    _cleanup_free_ char *text = NULL;
+    return file_read("/sys/module/apparmor/parameters/enabled", 16, &text, NULL, NULL) == 0 && text[0] == 'Y';
+}
+
+int policy_open(struct cgroup_host *cgroups, struct policy **out, struct error *err)
+{
+    struct policy *p = calloc(1, sizeof(*p));
+    if (!p)
+        return error_errno(err, ENOMEM, "open the policy");
+    p->cgroups = cgroups;
+    p->apparmor = apparmor_enabled();
+    p->selinux = access("/sys/fs/selinux/enforce", F_OK) == 0;
+    p->seccomp = seccomp_cache_new();
+    int r = p->seccomp ? caps_held(&p->caps_held, err) : error_errno(err, ENOMEM, "open the policy");
+    if (r < 0) {
+        policy_close(p);
+        return r;
+    }
+    *out = p;
+    return 0;
+}
+
+void policy_close(struct policy *p)
+{
+    if (!p)
+        return;
+    seccomp_cache_free(p->seccomp);
+    free(p);
+}
+
+static const Cri__NamespaceOption *pod_namespaces(const Cri__PodSandboxConfig *pod)
+{
+    return pod->linux && pod->linux->security_context ? pod->linux->security_context->namespace_options
+                                                      : NULL;
+}
+
+bool policy_host_network(const Cri__PodSandboxConfig *pod)
+{
+    const Cri__NamespaceOption *o = pod_namespaces(pod);
+    return o && o->network == CRI__NAMESPACE_MODE__NODE;
+}
+
+bool policy_host_ipc(const Cri__PodSandboxConfig *pod)
+{
+    const Cri__NamespaceOption *o = pod_namespaces(pod);
+    return o && o->ipc == CRI__NAMESPACE_MODE__NODE;
+}
+
+bool policy_host_pid(const Cri__PodSandboxConfig *pod)
+{
+    const Cri__NamespaceOption *o = pod_namespaces(pod);
+    return o && o->pid == CRI__NAMESPACE_MODE__NODE;
+}
+
+bool policy_pod_pid(const Cri__PodSandboxConfig *pod)
+{
+    const Cri__NamespaceOption *o = pod_namespaces(pod);
+    return o && o->pid == CRI__NAMESPACE_MODE__POD;
+}
