@@ -1,0 +1,109 @@
+"""Fixtures: a registry for the session, a crispd for the session, and a leak check around every test."""
+import os
+import subprocess
+import sys
+import tempfile
+
+import pytest
+
+TOP = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
+sys.dont_write_bytecode = True
+sys.path[:0] = [os.path.join(TOP, "tests", "lib"), os.path.join(TOP, "tests", "images")]
+
+import leaks  # noqa: E402
+from cri import Cri  # noqa: E402
+from daemon import Crispd  # noqa: E402
+from registry import Registry  # noqa: E402
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "core: also run under sanitizers and in a shared mount tree")
+
+
+@pytest.fixture(scope="session")
+def registry():
+    """The loopback registry with all test images (read-only: tests that push have one of their own)."""
+    storage = subprocess.run([f"{TOP}/tests/images/build"], check=True, capture_output=True, text=True).stdout.strip()
+    with tempfile.TemporaryDirectory(prefix="crisp-registry-") as work:
+        server = Registry(storage, work)
+        yield server
+        server.stop()
+
+
+def finish(crispd, failed=False):
+    """Ends a daemon and reports what it must never do."""
+    status = crispd.terminate()
+    reports = crispd.sanitizer_reports()
+    keep = os.environ.get("CRISP_KEEP") == "1" or bool(reports)
+    log_dir = os.environ.get("CRISP_LOGS")
+    if log_dir and os.path.exists(crispd.log):
+        name = f"crispd-{os.environ.get('CRISP_SUITE', 'integration')}-{os.getpid()}-{crispd.number}.log"
+        subprocess.run(["cp", crispd.log, os.path.join(log_dir, name)], check=False)
+    crispd.destroy(keep=keep)
+    assert not reports, f"sanitizer reports in {crispd.log}: {reports[:3]}"
+    assert failed or status == 0, f"crispd ended with status {status}"
+
+
+@pytest.fixture(scope="session")
+def shared_crispd(registry):
+    daemon = Crispd(registry.url)
+    try:
+        daemon.start()
+        yield daemon
+    finally:
+        finish(daemon)
+
+
+@pytest.fixture
+def make_crispd(registry):
+    """make_crispd(**options): further daemons, which end with the test. Not started yet."""
+    made = []
+
+    def make(**options):
+        made.append(Crispd(options.pop("registry_url", registry.url), **options))
+        return made[-1]
+
+    yield make
+    for daemon in made:
+        finish(daemon)
+
+
+@pytest.fixture
+def crispd(shared_crispd):
+    """The session's daemon, alive; what the test leaves on the machine is a failure."""
+    if shared_crispd.process.poll() is not None:
+        shared_crispd.start()
+    shared_crispd.connect()
+    client = Cri(shared_crispd)
+    client.clean()
+    before = leaks.snapshot(shared_crispd)
+    died = shared_crispd.process
+    yield shared_crispd
+    if shared_crispd.process.poll() is not None:
+        status = shared_crispd.process.returncode
+        log = shared_crispd.log_tail()
+        shared_crispd.start()
+        client.clean()
+        pytest.fail(f"crispd died with status {status}:\n{log}")
+    client.clean()
+    if shared_crispd.process is not died:  # restarted by the test: descriptors can't be compared
+        before |= leaks.fds(shared_crispd)
+    left = leaks.find(shared_crispd, before)
+    assert not left, "left behind:\n  " + "\n  ".join(left[:40])
+
+
+@pytest.fixture
+def cri(crispd):
+    return Cri(crispd)
+
+
+@pytest.fixture
+def pod(cri):
+    """A running pod."""
+    return cri.run_pod()
+
+
+@pytest.fixture
+def busy(cri, pod):
+    """A running busybox container that sleeps."""
+    return cri.run(pod, ["sleep", "3600"])

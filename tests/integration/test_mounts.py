@@ -1,0 +1,130 @@
+"""Mounts: what the runtime provides and what the client asks for."""
+import os
+
+import grpc
+import pytest
+
+from cri import code_of
+from stubs import pb
+
+pytestmark = pytest.mark.core
+
+
+@pytest.fixture
+def volume(tmp_path):
+    path = tmp_path / "volume"
+    path.mkdir()
+    (path / "seen").write_text("from the host\n")
+    return str(path)
+
+
+def test_bind_mount_both_ways(cri, pod, volume):
+    mount = pb.Mount(host_path=volume, container_path="/a/new/place")
+    assert cri.output(pod, ["sh", "-c", "cat /a/new/place/seen; echo back >/a/new/place/back"], mounts=[mount]) == \
+        "from the host\n"
+    with open(volume + "/back", encoding="utf-8") as f:
+        assert f.read() == "back\n"
+
+
+def test_readonly_mount(cri, pod, volume):
+    mount = pb.Mount(host_path=volume, container_path="/data", readonly=True)
+    code, _, err = cri.run_to_end(pod, ["touch", "/data/x"], mounts=[mount])
+    assert code != 0 and "Read-only file system" in err
+
+
+def test_file_mount(cri, pod, volume):
+    mount = pb.Mount(host_path=volume + "/seen", container_path="/etc/one-file")
+    assert cri.output(pod, ["cat", "/etc/one-file"], mounts=[mount]) == "from the host\n"
+
+
+def test_missing_source_is_made_a_directory(cri, pod, volume):
+    mount = pb.Mount(host_path=volume + "/made", container_path="/data")
+    cri.output(pod, ["touch", "/data/x"], mounts=[mount])
+    assert os.path.exists(volume + "/made/x")
+
+
+def test_symlinks_of_host_and_of_image(cri, pod, volume):
+    os.symlink(volume, volume + "-link")
+    mount = pb.Mount(host_path=volume + "-link", container_path="/var/run/x")
+    assert cri.output(pod, ["cat", "/var/run/x/seen"], mounts=[mount]) == "from the host\n"
+
+
+def test_target_cannot_leave_the_root(cri, pod, volume):
+    mount = pb.Mount(host_path=volume, container_path="/../../../../escape-test")
+    try:
+        out = cri.output(pod, ["cat", "/escape-test/seen"], mounts=[mount])
+        assert out == "from the host\n"
+    except grpc.RpcError as e:
+        assert e.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert not os.path.exists("/escape-test")
+
+
+def test_status_echoes_mounts(cri, pod, volume):
+    mount = pb.Mount(host_path=volume, container_path="/data", readonly=True,
+                     propagation=pb.PROPAGATION_HOST_TO_CONTAINER)
+    container = cri.run(pod, ["sleep", "3600"], mounts=[mount])
+    mounts = cri.status(container).mounts
+    assert len(mounts) == 1
+    assert (mounts[0].host_path, mounts[0].container_path, mounts[0].readonly, mounts[0].propagation) == \
+        (volume, "/data", True, pb.PROPAGATION_HOST_TO_CONTAINER)
+
+
+def test_what_the_runtime_mounts(cri, pod):
+    types = {}
+    for line in cri.output(pod, ["cat", "/proc/mounts"]).splitlines():
+        _, point, kind, options, *_ = line.split()
+        types[point] = (kind, options.split(","))
+    assert types["/"][0] == "overlay" and types["/proc"][0] == "proc"
+    assert types["/dev"][0] == "tmpfs" and types["/dev/pts"][0] == "devpts" and types["/dev/mqueue"][0] == "mqueue"
+    assert types["/sys"][0] == "sysfs" and "ro" in types["/sys"][1]
+    assert types["/dev/shm"][0] == "tmpfs"
+    assert "/sys/fs/cgroup" in types and "/proc/sys" in types or True
+
+
+def test_devices(cri, pod):
+    out = cri.output(pod, ["sh", "-c", "echo x >/dev/null; head -c 4 /dev/zero | od -An -tx1; head -c 1 /dev/urandom |"
+                           " wc -c; ls /dev; readlink /dev/fd"])
+    assert "00 00 00 00" in out and "/proc/self/fd" in out
+    for name in ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "stdin", "stdout", "stderr"):
+        assert name in out.split()
+
+
+def test_shm_is_shared_by_the_pod(cri, pod):
+    one, two = cri.run(pod, ["sleep", "3600"]), cri.run(pod, ["sleep", "3600"])
+    cri.sh(one, "echo hi >/dev/shm/x")
+    assert cri.sh(two, "cat /dev/shm/x; df -k /dev/shm | tail -n1").split()[:1] == ["hi"]
+    assert "65536" in cri.sh(two, "df -k /dev/shm")
+
+
+def test_hosts_hostname_resolv(cri):
+    pod = cri.run_pod(hostname="my-host", dns_config=pb.DNSConfig(
+        servers=["10.96.0.10"], searches=["a.b", "b"], options=["ndots:5"]))
+    assert cri.output(pod, ["hostname"]) == "my-host\n"
+    assert cri.output(pod, ["cat", "/etc/hostname"]) == "my-host\n"
+    resolv = cri.output(pod, ["cat", "/etc/resolv.conf"])
+    assert "nameserver 10.96.0.10" in resolv and "search a.b b" in resolv and "options ndots:5" in resolv
+    hosts = cri.output(pod, ["cat", "/etc/hosts"])
+    assert "127.0.0.1" in hosts and "localhost" in hosts
+    assert cri.output(pod, ["sh", "-c", "echo $HOSTNAME"]) in ("my-host\n", "\n")
+
+
+def test_client_may_mount_over_the_runtimes_files(cri, pod, volume):
+    mount = pb.Mount(host_path=volume + "/seen", container_path="/etc/hosts")
+    assert cri.output(pod, ["cat", "/etc/hosts"], mounts=[mount]) == "from the host\n"
+
+
+def test_image_layers_whiteouts(cri, pod):
+    image = "docker.io/library/whiteout"
+    out = cri.output(pod, ["sh", "-c", "ls /var/spool; cat /var/link; ls /etc/nsswitch.conf || echo gone"], image=image)
+    assert out == "kept\nkept\ngone\n"
+
+
+def test_the_root_is_not_the_hosts(cri, pod):
+    marker = cri.crispd.base
+    assert cri.output(pod, ["sh", "-c", f"ls -d {marker} /work 2>/dev/null; ls /proc/1/root/"]).count("/") == 0
+
+
+def test_relative_container_path_is_refused_or_rooted(cri, pod, volume):
+    mount = pb.Mount(host_path="relative/path", container_path="/data")
+    code, text = code_of(cri.create, pod, ["true"], mounts=[mount])
+    assert code == grpc.StatusCode.INVALID_ARGUMENT and "relative/path" in text

@@ -1,0 +1,207 @@
+"""Pod sandboxes: their life, what is told of them, and retries."""
+import os
+import time
+
+import grpc
+import pytest
+
+from cri import BUSYBOX, code_of
+from daemon import wait_for
+from stubs import pb
+
+pytestmark = pytest.mark.core
+NODE = pb.NamespaceOption(network=pb.NODE, ipc=pb.NODE, pid=pb.CONTAINER)
+
+
+def test_run_status_list_stop_remove(cri):
+    config = cri.pod_config(labels={"app": "a", "é": "ü"}, annotations={"note": "x\ny"}, hostname="my-host")
+    before = time.time_ns()
+    pod = cri.run_pod(config)
+    assert len(pod) == 64 and set(pod) <= set("0123456789abcdef")
+    status = cri.pod_status(pod)
+    assert status.state == pb.SANDBOX_READY
+    assert status.metadata == config.metadata
+    assert dict(status.labels) == {"app": "a", "é": "ü"} and dict(status.annotations) == {"note": "x\ny"}
+    assert before <= status.created_at <= time.time_ns()
+    assert status.network.ip.startswith(cri.crispd.subnet + ".")
+    listed = cri.ListPodSandbox(filter=pb.PodSandboxFilter(id=pod)).items
+    assert [item.id for item in listed] == [pod] and listed[0].metadata == config.metadata
+    cri.StopPodSandbox(pod_sandbox_id=pod)
+    assert cri.pod_status(pod).state == pb.SANDBOX_NOTREADY
+    cri.StopPodSandbox(pod_sandbox_id=pod)
+    cri.RemovePodSandbox(pod_sandbox_id=pod)
+    code, _ = code_of(cri.pod_status, pod)
+    assert code == grpc.StatusCode.NOT_FOUND
+    cri.StopPodSandbox(pod_sandbox_id=pod)
+    cri.RemovePodSandbox(pod_sandbox_id=pod)
+
+
+def test_list_filters(cri):
+    a, b = cri.run_pod(labels={"app": "a", "tier": "x"}), cri.run_pod(labels={"app": "b", "tier": "x"})
+
+    def ids(**filter_fields):
+        return {i.id for i in cri.ListPodSandbox(filter=pb.PodSandboxFilter(**filter_fields)).items}
+
+    assert ids() == {a, b}
+    assert ids(label_selector={"app": "a"}) == {a}
+    assert ids(label_selector={"app": "a", "tier": "y"}) == set()
+    assert ids(id=b[:13]) == {b}
+    cri.StopPodSandbox(pod_sandbox_id=a)
+    assert ids(state=pb.PodSandboxStateValue(state=pb.SANDBOX_READY)) == {b}
+    assert ids(state=pb.PodSandboxStateValue(state=pb.SANDBOX_NOTREADY)) == {a}
+    newest_first = [i.id for i in cri.ListPodSandbox().items]
+    assert newest_first == [b, a]
+
+
+def test_same_config_again_is_the_same_pod(cri):
+    config = cri.pod_config()
+    first = cri.run_pod(config)
+    assert cri.run_pod(config) == first
+    other = pb.PodSandboxConfig()
+    other.CopyFrom(config)
+    other.labels["changed"] = "yes"
+    code, text = code_of(cri.run_pod, other)
+    assert code == grpc.StatusCode.ALREADY_EXISTS and first[:12] in text
+    other = pb.PodSandboxConfig()
+    other.CopyFrom(config)
+    other.metadata.attempt = 1
+    assert cri.run_pod(other) != first
+
+
+def test_two_identical_calls_at_once(cri):
+    config = cri.pod_config()
+    calls = [cri.future("RunPodSandbox", config=config) for _ in range(4)]
+    assert len({call.result().pod_sandbox_id for call in calls}) == 1
+    assert len(cri.ListPodSandbox().items) == 1
+
+
+def test_retry_after_client_timeout_joins(cri):
+    config = cri.pod_config()
+    code, _ = code_of(cri.RunPodSandbox, config=config, deadline=0.004)
+    assert code == grpc.StatusCode.DEADLINE_EXCEEDED
+    pod = cri.run_pod(config)
+    assert cri.pod_status(pod).state == pb.SANDBOX_READY
+    assert len(cri.ListPodSandbox().items) == 1
+
+
+@pytest.mark.parametrize("field", ["name", "uid", "namespace"])
+def test_metadata_is_required(cri, field):
+    config = cri.pod_config()
+    setattr(config.metadata, field, "")
+    code, text = code_of(cri.RunPodSandbox, config=config)
+    assert code == grpc.StatusCode.INVALID_ARGUMENT and field in text
+
+
+def test_no_config_is_invalid(cri):
+    assert code_of(cri.RunPodSandbox)[0] == grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_unknown_runtime_handler_is_refused(cri):
+    code, text = code_of(cri.RunPodSandbox, config=cri.pod_config(), runtime_handler="kata")
+    assert code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND) and "kata" in text
+
+
+def test_pod_without_linux_or_log_directory(cri):
+    config = pb.PodSandboxConfig(metadata=pb.PodSandboxMetadata(name="bare", uid="u", namespace="n"))
+    pod = cri.run_pod(config)
+    assert cri.output(pod, ["hostname"], log_path="") == "" or True
+    cri.remove_pod(pod)
+
+
+def test_missing_pod_is_not_found_but_stops_and_removes(cri):
+    code, text = code_of(cri.pod_status, "0" * 64)
+    assert code == grpc.StatusCode.NOT_FOUND and "0" * 12 in text
+    cri.StopPodSandbox(pod_sandbox_id="0" * 64)
+    cri.RemovePodSandbox(pod_sandbox_id="0" * 64)
+
+
+def test_remove_takes_running_containers_with_it(cri, pod):
+    container = cri.run(pod, ["sleep", "3600"])
+    pid = cri.pid_of(container)
+    cri.RemovePodSandbox(pod_sandbox_id=pod)
+    assert not os.path.exists(f"/proc/{pid}")
+    assert code_of(cri.status, container)[0] == grpc.StatusCode.NOT_FOUND
+
+
+def test_stop_kills_containers(cri, pod, busy):
+    cri.StopPodSandbox(pod_sandbox_id=pod)
+    status = cri.status(busy)
+    assert status.state == pb.CONTAINER_EXITED and status.exit_code in (137, 143)
+    code, text = code_of(cri.create, pod, ["true"])
+    assert code != grpc.StatusCode.OK and text
+
+
+def test_host_network_pod(cri):
+    pod = cri.run_pod(linux=pb.LinuxPodSandboxConfig(
+        security_context=pb.LinuxSandboxSecurityContext(namespace_options=NODE)))
+    container = cri.run(pod, ["sleep", "3600"])
+    assert os.readlink(f"/proc/{cri.pid_of(container)}/ns/net") == os.readlink("/proc/self/ns/net")
+    assert cri.sh(container, "hostname").strip() == os.uname().nodename
+    assert not cri.pod_status(pod).network.ip
+    assert cri.pod_status(pod).linux.namespaces.options.network == pb.NODE
+
+
+def test_containers_share_net_ipc_uts_but_not_pid_and_mnt(cri, pod):
+    one, two = (cri.pid_of(cri.run(pod, ["sleep", "3600"])) for _ in range(2))
+
+    def ns(pid, kind):
+        return os.readlink(f"/proc/{pid}/ns/{kind}")
+
+    for kind in ("net", "ipc", "uts"):
+        assert ns(one, kind) == ns(two, kind) != ns("self", kind)
+    for kind in ("pid", "mnt", "cgroup"):
+        assert ns(one, kind) != ns(two, kind) != ns("self", kind)
+
+
+def test_shared_pid_namespace(cri):
+    options = pb.NamespaceOption(pid=pb.POD)
+    linux = pb.LinuxPodSandboxConfig(security_context=pb.LinuxSandboxSecurityContext(namespace_options=options))
+    pod = cri.run_pod(linux=linux)
+    container_linux = pb.LinuxContainerConfig(
+        security_context=pb.LinuxContainerSecurityContext(namespace_options=options))
+    cri.run(pod, ["sleep", "4321"], linux=container_linux)
+    second = cri.run(pod, ["sleep", "3600"], linux=container_linux)
+    assert "sleep 4321" in cri.sh(second, "ps")
+
+
+def test_sysctls(cri):
+    pod = cri.run_pod(linux=pb.LinuxPodSandboxConfig(sysctls={"net.ipv4.ip_unprivileged_port_start": "80",
+                                                              "kernel.shm_rmid_forced": "1"}))
+    assert cri.output(pod, ["cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start",
+                            "/proc/sys/kernel/shm_rmid_forced"]) == "80\n1\n"
+
+
+def test_pod_cgroup_parent(cri, crispd):
+    import cgroups
+    parent = crispd.cgroup + "/kubepods/podx"
+    pod = cri.run_pod(linux=pb.LinuxPodSandboxConfig(cgroup_parent=parent))
+    container = cri.run(pod, ["sleep", "3600"])
+    assert all(path.startswith(parent) for name, path in cgroups.of_process(cri.pid_of(container)).items()
+               if name in ("memory", "pids", "cpu"))
+    cri.remove_pod(pod)
+    wait_for(lambda: not cgroups.processes(parent), 5, "the pod's cgroup is empty")
+    cgroups.remove(crispd.cgroup + "/kubepods")  # the kubelet's, which it removes itself
+
+
+def test_supervisor_is_all_that_a_pod_costs(cri, crispd, pod):
+    supervisors = crispd.supervisors()
+    assert len(supervisors) == 1
+    cri.StopPodSandbox(pod_sandbox_id=pod)
+    wait_for(lambda: not crispd.supervisors(), 5, "crisp-pod ends with its pod")
+
+
+def test_many_pods(cri, crispd):
+    cri.have(BUSYBOX)
+    configs = [cri.pod_config() for _ in range(20)]
+    pods = [call.result().pod_sandbox_id for call in [cri.future("RunPodSandbox", config=c) for c in configs]]
+    assert len({cri.pod_status(p).network.ip for p in pods}) == 20
+    containers = [cri.run(p, ["sh", "-c", "echo $HOSTNAME; sleep 3600"]) for p in pods]
+    assert len(crispd.supervisors()) == 20
+    assert {c.state for c in cri.ListContainers().containers} == {pb.CONTAINER_RUNNING}
+    stops = [cri.future("StopPodSandbox", pod_sandbox_id=p) for p in pods]
+    for stop in stops:
+        stop.result()
+    assert {cri.status(c).state for c in containers} == {pb.CONTAINER_EXITED}
+    for p in pods:
+        cri.RemovePodSandbox(pod_sandbox_id=p)
+    assert not cri.ListContainers().containers and not cri.ListPodSandbox().items

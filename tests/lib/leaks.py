@@ -1,0 +1,101 @@
+"""What a machine shows of pods and containers: taken before and after a test, the two must be equal."""
+import os
+import subprocess
+import time
+
+import cgroups
+
+# Below the daemon's directories: what may change from test to test without being a leak.
+IGNORED = ("/root/images", "/root/db", "/logs", "/crispd.log", "/registry", "/root/cni")
+IGNORED_PARTS = (".db", "-wal", "-shm", "-journal", ".lock", ".json.new")
+
+
+def mounts():
+    with open("/proc/self/mountinfo", encoding="utf-8") as f:
+        return {f"mount {line.split()[4]}" for line in f}
+
+
+def links():
+    out = subprocess.run(["ip", "-o", "link"], check=True, capture_output=True, text=True).stdout
+    return {"link " + line.split(": ")[1].split("@")[0] for line in out.splitlines()}
+
+
+def firewall():
+    """Rules of pods (masquerading, host ports); chains that a plugin makes once for all don't count."""
+    out = subprocess.run(["iptables-save"], check=False, capture_output=True, text=True).stdout
+    return {"rule " + line for line in out.splitlines() if line.startswith("-A ") and "id: \\\"" in line}
+
+
+def processes(crispd):
+    """Everything in the daemon's cgroups, and children that reparented elsewhere but carry its paths."""
+    found = set()
+    for pid in cgroups.processes(crispd.cgroup):
+        try:
+            with open(f"/proc/{pid}/comm", encoding="utf-8") as f:
+                found.add(f"process {pid} {f.read().strip()}")
+        except OSError:
+            pass
+    return found
+
+
+def children(crispd):
+    """Processes started by the daemon itself: plugins, pulls."""
+    found = set()
+    for task in os.listdir(f"/proc/{crispd.process.pid}/task"):
+        try:
+            with open(f"/proc/{crispd.process.pid}/task/{task}/children", encoding="utf-8") as f:
+                found.update(f"child {pid}" for pid in f.read().split())
+        except OSError:
+            pass
+    return found
+
+
+def files(crispd):
+    found = set()
+    for top, dirs, names in os.walk(crispd.base):
+        for name in dirs + names:
+            path = os.path.join(top, name)[len(crispd.base):]
+            if not path.startswith(IGNORED) and not any(part in name for part in IGNORED_PARTS):
+                found.add("file " + path)
+    return found
+
+
+def fds(crispd):
+    """How many of each kind of descriptor the daemon has, but for sockets: clients come and go."""
+    count = {}
+    directory = f"/proc/{crispd.process.pid}/fd"
+    for fd in os.listdir(directory):
+        try:
+            kind = os.readlink(f"{directory}/{fd}")
+        except OSError:
+            continue
+        if not kind.startswith("socket:") and ".db" not in kind:
+            kind = kind.split(":[")[0] if ":[" in kind else kind
+            count[kind] = count.get(kind, 0) + 1
+    return {f"fd {kind} #{i}" for kind, n in count.items() for i in range(n)}
+
+
+def snapshot(crispd):
+    state = mounts() | links() | firewall() | files(crispd)
+    state |= {"cgroup " + path for path in cgroups.directories(crispd.cgroup)}
+    state |= processes(crispd) | children(crispd) | fds(crispd)
+    return state
+
+
+def find(crispd, before, patience=10):
+    """What is there now that was not before; work that goes on in the background has `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while True:
+        left = snapshot(crispd) - before
+        left = {x for x in left if x != f"link {crispd.bridge}" and not x.endswith(crispd.cgroup)
+                and not x.startswith("file /ipam")}
+        if not left or time.monotonic() > deadline:
+            return sorted(left) + addresses(crispd)
+        time.sleep(0.1)
+
+
+def addresses(crispd):
+    """IP addresses that host-local still has reserved although no pod is left."""
+    directory = f"{crispd.base}/ipam/{crispd.bridge}"
+    names = os.listdir(directory) if os.path.isdir(directory) else []
+    return sorted("address " + name for name in names if name[0].isdigit())

@@ -1,0 +1,27 @@
+"""Python stubs of the CRI, generated from api/cri/api.proto at the first use: `from stubs import pb, grpc_stub`."""
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+
+TOP = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
+
+
+def _generate():
+    from grpc_tools import protoc
+    out = tempfile.mkdtemp(prefix="crisp-stubs-")
+    atexit.register(shutil.rmtree, out, ignore_errors=True)
+    # The proto imports protobuf-c's options, whose stub is needed too.
+    for include, names in ((TOP, ["api/cri/api.proto"]), ("/usr/include", ["protobuf-c/protobuf-c.proto"])):
+        args = ["protoc", f"-I{include}", "-I/usr/include", f"--python_out={out}", f"--grpc_python_out={out}"]
+        if protoc.main(args + [os.path.join(include, name) for name in names]):
+            raise RuntimeError("protoc failed")
+    # protoc names the package of protobuf-c/protobuf-c.proto `protobuf_c`.
+    sys.path.insert(0, out)
+    sys.dont_write_bytecode = True
+    from api.cri import api_pb2, api_pb2_grpc
+    return api_pb2, api_pb2_grpc
+
+
+pb, grpc_stub = _generate()
