@@ -18,6 +18,7 @@
 
 #include "api/cri/api.pb-c.h"
 #include "api/pod/pod.pb-c.h"
+#include "base/arena.h"
 #include "base/buf.h"
 #include "base/ctx.h"
 #include "base/db/db.h"

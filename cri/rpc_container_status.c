@@ -1,0 +1,275 @@
+// ListContainers and ContainerStatus: answered from memory.
+#include "api/cri/api.pb-c.h"
+#include "base/pb.h"
+#include "base/str.h"
+#include "cri/daemon.h"
+#include "cri/rpc_util.h"
+#include "runtime/policy.h"
+#include "runtime/runtime.h"
+
+static Cri__ContainerState state_of(const struct container_view *v)
+{
+    switch (v->state) {
+    case CONTAINER_MAKING:
+    case CONTAINER_CREATED:
+        return CRI__CONTAINER_STATE__CONTAINER_CREATED;
+    case CONTAINER_RUNNING:
+        return CRI__CONTAINER_STATE__CONTAINER_RUNNING;
+    case CONTAINER_EXITED:
+        return CRI__CONTAINER_STATE__CONTAINER_EXITED;
+    case CONTAINER_UNKNOWN:
+        break;
+    }
+    return CRI__CONTAINER_STATE__CONTAINER_UNKNOWN;
+}
+
+// As the user wrote it: kubelet resolves names to ids before it creates a container.
+static Cri__ImageSpec *image_of(struct rpc_call *call, const struct container *c)
+{
+    if (!c->config->image)
+        return RPC_NEW(call, cri__image_spec, Cri__ImageSpec);
+    Cri__ImageSpec *spec = (Cri__ImageSpec *)pb_dup(&c->config->image->base, call->arena);
+    if (spec && !str_empty(spec->user_specified_image))
+        spec->image = spec->user_specified_image;
+    return spec;
+}
+
+// ---- List ----
+
+static bool matches(const struct container *c, const struct container_view *v, const Cri__ContainerFilter *f)
+{
+    if (!f)
+        return true;
+    if (!str_empty(f->id) && !str_has_prefix(c->id, f->id))
+        return false;
+    if (!str_empty(f->pod_sandbox_id) && !str_has_prefix(c->pod->id, f->pod_sandbox_id))
+        return false;
+    if (f->state && f->state->state != state_of(v))
+        return false;
+    return rpc_map_matches(c->config->n_labels, c->config->labels, f->n_label_selector, f->label_selector);
+}
+
+static Cri__Container *list_item(struct rpc_call *call, const struct container *c,
+                                 const struct container_view *v)
+{
+    const Cri__ContainerConfig *config = c->config;
+    Cri__Container *item = RPC_NEW(call, cri__container, Cri__Container);
+    bool full = false;
+    if (!item)
+        return NULL;
+    item->id = arena_strdup(call->arena, c->id);
+    item->pod_sandbox_id = arena_strdup(call->arena, c->pod->id);
+    item->metadata = (Cri__ContainerMetadata *)pb_dup(&config->metadata->base, call->arena);
+    item->image = image_of(call, c);
+    item->image_ref = item->image_id = arena_strdup(call->arena, c->image_id);
+    item->state = state_of(v);
+    item->created_at = c->created_at_ns;
+    item->n_labels = config->n_labels;
+    item->labels = rpc_map_copy(call, config->n_labels, config->labels,
+                                &cri__container__labels_entry__descriptor, &full);
+    item->n_annotations = config->n_annotations;
+    item->annotations = rpc_map_copy(call, config->n_annotations, config->annotations,
+                                     &cri__container__annotations_entry__descriptor, &full);
+    return full || !item->id || !item->pod_sandbox_id || !item->metadata || !item->image || !item->image_ref
+               ? NULL
+               : item;
+}
+
+static int list(struct rpc_call *call, const Cri__ContainerFilter *filter, struct container *const *all,
+                size_t n, Cri__ListContainersResponse *out, struct error *err)
+{
+    out->containers = arena_alloc(call->arena, (n + 1) * sizeof(*out->containers));
+    if (!out->containers)
+        return rpc_no_memory(err);
+    for (size_t i = 0; i < n; i++) {
+        struct container_view v;
+        runtime_container_view(call->daemon->runtime, all[i], &v);
+        if (!matches(all[i], &v, filter))
+            continue;
+        Cri__Container *item = list_item(call, all[i], &v);
+        if (!item)
+            return rpc_no_memory(err);
+        out->containers[out->n_containers++] = item;
+    }
+    return 0;
+}
+
+RPC_HANDLER(rpc_list_containers)
+{
+    const Cri__ListContainersRequest *in = (const Cri__ListContainersRequest *)request;
+    Cri__ListContainersResponse *out =
+        RPC_NEW(call, cri__list_containers_response, Cri__ListContainersResponse);
+    struct container **all;
+    size_t n;
+    if (!out)
+        return rpc_no_memory(err);
+    int r = runtime_container_list(call->daemon->runtime, NULL, false, &all, &n, err);
+    if (r < 0)
+        return r;
+    r = list(call, in->filter, all, n, out, err);
+    runtime_containers_free(all, n);
+    if (r < 0)
+        return r;
+    *response = &out->base;
+    return 0;
+}
+
+// ---- Status ----
+
+static int add_mounts(struct rpc_call *call, const Cri__ContainerConfig *config, Cri__ContainerStatus *s)
+{
+    if (config->n_mounts == 0)
+        return 0;
+    s->mounts = arena_alloc(call->arena, config->n_mounts * sizeof(*s->mounts));
+    for (size_t i = 0; s->mounts && i < config->n_mounts; i++) {
+        s->mounts[i] = (Cri__Mount *)pb_dup(&config->mounts[i]->base, call->arena);
+        if (!s->mounts[i])
+            return -ENOMEM;
+        s->n_mounts++;
+    }
+    return s->mounts ? 0 : -ENOMEM;
+}
+
+static int add_resources(struct rpc_call *call, const Cri__ContainerConfig *config, Cri__ContainerStatus *s)
+{
+    if (!config->linux || !config->linux->resources)
+        return 0;
+    s->resources = RPC_NEW(call, cri__container_resources, Cri__ContainerResources);
+    if (!s->resources)
+        return -ENOMEM;
+    s->resources->linux =
+        (Cri__LinuxContainerResources *)pb_dup(&config->linux->resources->base, call->arena);
+    return s->resources->linux ? 0 : -ENOMEM;
+}
+
+static int add_user(struct rpc_call *call, const Pod__ResolvedUser *user, Cri__ContainerStatus *s)
+{
+    if (!user)
+        return 0;
+    Cri__ContainerUser *outer = RPC_NEW(call, cri__container_user, Cri__ContainerUser);
+    Cri__LinuxContainerUser *inner = RPC_NEW(call, cri__linux_container_user, Cri__LinuxContainerUser);
+    if (!outer || !inner)
+        return -ENOMEM;
+    inner->uid = user->uid;
+    inner->gid = user->gid;
+    inner->supplemental_groups =
+        arena_alloc(call->arena, (user->n_groups + 1) * sizeof(*inner->supplemental_groups));
+    if (!inner->supplemental_groups)
+        return -ENOMEM;
+    for (size_t i = 0; i < user->n_groups; i++)
+        inner->supplemental_groups[inner->n_supplemental_groups++] = user->groups[i];
+    outer->linux = inner;
+    s->user = outer;
+    return 0;
+}
+
+static int add_labels(struct rpc_call *call, const Cri__ContainerConfig *config, Cri__ContainerStatus *s)
+{
+    bool full = false;
+    s->n_labels = config->n_labels;
+    s->labels = rpc_map_copy(call, config->n_labels, config->labels,
+                             &cri__container_status__labels_entry__descriptor, &full);
+    s->n_annotations = config->n_annotations;
+    s->annotations = rpc_map_copy(call, config->n_annotations, config->annotations,
+                                  &cri__container_status__annotations_entry__descriptor, &full);
+    return full ? -ENOMEM : 0;
+}
+
+static Cri__ContainerStatus *status_of(struct rpc_call *call, const struct container *c,
+                                       const struct container_view *v)
+{
+    Cri__ContainerStatus *s = RPC_NEW(call, cri__container_status, Cri__ContainerStatus);
+    if (!s)
+        return NULL;
+    s->id = arena_strdup(call->arena, c->id);
+    s->metadata = (Cri__ContainerMetadata *)pb_dup(&c->config->metadata->base, call->arena);
+    s->state = state_of(v);
+    s->created_at = c->created_at_ns;
+    s->started_at = v->started_at_ns;
+    s->finished_at = v->finished_at_ns;
+    s->exit_code = v->exit_code;
+    s->image = image_of(call, c);
+    s->image_ref = s->image_id = arena_strdup(call->arena, c->image_id);
+    s->reason = rpc_str(v->reason);
+    s->message = arena_strdup(call->arena, v->message);
+    s->log_path = arena_strdup(call->arena, c->log_path);
+    s->stop_signal = policy_signal_of_number(c->stop_signal);
+    if (!s->id || !s->metadata || !s->image || !s->image_ref || !s->message || !s->log_path ||
+        add_labels(call, c->config, s) < 0 || add_mounts(call, c->config, s) < 0 ||
+        add_resources(call, c->config, s) < 0 || add_user(call, v->user, s) < 0)
+        return NULL;
+    return s;
+}
+
+static json_t *strings_json(char *const *items, size_t n)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < n; i++)
+        (void)json_array_append_new(array, json_string(items[i])); // NULL (not UTF-8) is left out
+    return array;
+}
+
+static json_t *mounts_json(const Pod__LaunchPlan *plan)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < plan->n_mounts; i++) {
+        const Pod__Mount *m = plan->mounts[i];
+        (void)json_array_append_new(array, json_pack("{s:s?, s:s?, s:s?}", "destination", m->destination,
+                                                     "type", m->type, "source", m->source));
+    }
+    return array;
+}
+
+// The launch plan, as far as people ask for it. The environment is left out: it may hold secrets.
+static json_t *plan_json(const Pod__LaunchPlan *plan)
+{
+    if (!plan || !plan->process || !plan->root)
+        return json_null();
+    return json_pack("{s:o, s:s?, s:b, s:o, s:o}", "args",
+                     strings_json(plan->process->args, plan->process->n_args), "cwd", plan->process->cwd,
+                     "readonlyRootfs", plan->root->readonly, "lowers",
+                     strings_json(plan->root->lowers, plan->root->n_lowers), "mounts", mounts_json(plan));
+}
+
+static int add_info(struct rpc_call *call, struct container *c, const struct container_view *v,
+                    Cri__ContainerStatusResponse *out)
+{
+    const Pod__LaunchPlan *plan = runtime_container_plan(call->daemon->runtime, c, call->arena);
+    json_t *json = json_pack("{s:s, s:i, s:s, s:s, s:o}", "sandboxID", c->pod->id, "pid", v->pid, "cgroup",
+                             c->cgroup, "imageID", c->image_id, "plan", plan_json(plan));
+    out->info = arena_alloc(call->arena, sizeof(*out->info));
+    if (!out->info) {
+        json_decref(json);
+        return -ENOMEM;
+    }
+    out->info[0] = rpc_info_json(call, &cri__container_status_response__info_entry__descriptor, "info", json);
+    out->n_info = 1;
+    return out->info[0] ? 0 : -ENOMEM;
+}
+
+RPC_HANDLER(rpc_container_status)
+{
+    const Cri__ContainerStatusRequest *in = (const Cri__ContainerStatusRequest *)request;
+    Cri__ContainerStatusResponse *out =
+        RPC_NEW(call, cri__container_status_response, Cri__ContainerStatusResponse);
+    struct container *c = NULL;
+    struct container_view v;
+    if (!out)
+        return rpc_no_memory(err);
+    int r = runtime_container_find(call->daemon->runtime, in->container_id, &c, err);
+    if (r < 0)
+        return r;
+    runtime_container_view(call->daemon->runtime, c, &v);
+    if (v.state == CONTAINER_MAKING) {
+        r = error_set(err, STATUS_NOT_FOUND, ENOENT, "container %s is still being created", c->id);
+        container_unref(c);
+        return r;
+    }
+    out->status = status_of(call, c, &v);
+    bool whole = out->status && (!in->verbose || add_info(call, c, &v, out) == 0);
+    container_unref(c);
+    if (!whole)
+        return rpc_no_memory(err);
+    *response = &out->base;
+    return 0;
+}
