@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/str.h"
 #include "cri/config.h"
+#include "cri/recovery_ops.h"
 #include "image/image.h"
 #include "network/network.h"
 #include "runtime/runtime.h"
@@ -92,6 +93,8 @@ int daemon_open(struct daemon *d, const struct config *config, struct error *err
     int rc = open_all(d, err);
     if (rc != 0)
         daemon_close(d);
+    else
+        recovery_run(d); // before the first call, whose new objects a sweep could take for leftovers
     return rc;
 }
 

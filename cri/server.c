@@ -139,6 +139,7 @@ static void *poller_main(void *arg)
             return NULL;
         if (event.type == GRPC_OP_COMPLETE) {
             struct server_tag *tag = event.tag;
+            server_tag_take(tag);
             tag->done(tag, event.success);
         }
     }
@@ -184,7 +185,9 @@ static int stuck(struct server *s, struct error *err)
 int server_stop(struct server *s, int64_t grace_ns, int64_t limit_ns, void (*on_cancel)(void *), void *data,
                 struct error *err)
 {
+    s->stopping = true;
     listener_close(steal_ptr(&s->listener));
+    server_tag_give(&s->shutdown_tag);
     grpc_server_shutdown_and_notify(s->grpc, s->cq, &s->shutdown_tag);
     (void)wait_idle(s, false, grace_ns);
     grpc_server_cancel_all_calls(s->grpc);
@@ -199,7 +202,8 @@ void server_free(struct server *s)
         return;
     listener_close(s->listener);
     pool_free(s->pool);
-    if (s->grpc && !s->shut_down) { // never started, or not stopped for want of anything under way
+    if (s->grpc && !s->stopping) { // never started
+        server_tag_give(&s->shutdown_tag);
         grpc_server_shutdown_and_notify(s->grpc, s->cq, &s->shutdown_tag);
         grpc_server_cancel_all_calls(s->grpc);
     }

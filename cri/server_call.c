@@ -118,7 +118,9 @@ static void send_answer(struct server_call *c, enum status status, const char *m
     ops[n].op = GRPC_OP_SEND_STATUS_FROM_SERVER;
     ops[n].data.send_status_from_server.status = (grpc_status_code)status;
     ops[n++].data.send_status_from_server.status_details = &details;
-    if (grpc_call_start_batch(c->call, ops, n, &c->sent, NULL) != GRPC_CALL_OK)
+    grpc_call *call = c->call;
+    server_tag_give(&c->sent); // from here on c may be freed at any time
+    if (grpc_call_start_batch(call, ops, n, &c->sent, NULL) != GRPC_CALL_OK)
         call_unref(c); // `sent` will never come
     grpc_slice_unref(details);
 }
@@ -298,6 +300,8 @@ static void on_arrived(struct server_tag *tag, bool ok)
     grpc_op close = {.op = GRPC_OP_RECV_CLOSE_ON_SERVER,
                      .data.recv_close_on_server.cancelled = &c->was_cancelled};
     grpc_op receive = {.op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &c->payload};
+    server_tag_give(&c->closed);
+    server_tag_give(&c->received);
     if (grpc_call_start_batch(c->call, &close, 1, &c->closed, NULL) != GRPC_CALL_OK)
         call_unref(c); // can't be, but must not leak if it can
     if (grpc_call_start_batch(c->call, &receive, 1, &c->received, NULL) != GRPC_CALL_OK)
@@ -317,6 +321,7 @@ bool server_call_expect(struct server *s)
     c->sent = (struct server_tag){.done = on_sent, .call = c, .server = s};
     grpc_call_details_init(&c->details);
     grpc_metadata_array_init(&c->metadata);
+    server_tag_give(&c->arrived);
     // After a failed request (the server shuts down) the tag comes back with ok = false all the same.
     if (grpc_server_request_call(s->grpc, &c->call, &c->details, &c->metadata, s->cq, s->cq, &c->arrived) ==
         GRPC_CALL_OK)
