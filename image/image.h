@@ -55,7 +55,6 @@ struct image {
     bool pinned;
     int64_t pulled_ns; // wall time of the first pull
     unsigned refs;     // private
-    bool hidden;       // private: damaged, or removed while a container holds it
 };
 
 struct image *image_ref(struct image *image);

@@ -1,0 +1,136 @@
+#include "image/endpoints.h"
+
+#include <string.h>
+#include <strings.h>
+
+#include "base/cleanup.h"
+#include "base/str.h"
+
+#define DOCKER_DOMAIN "docker.io"
+#define DOCKER_HOST   "registry-1.docker.io"
+
+static const struct registry_host *find_host(const struct registry_config *config, const char *domain)
+{
+    const struct registry_host *any = NULL;
+
+    for (size_t i = 0; config && i < config->n_hosts; i++) {
+        if (str_eq(config->hosts[i].host, domain))
+            return &config->hosts[i];
+        if (str_eq(config->hosts[i].host, "*"))
+            any = &config->hosts[i];
+    }
+    return any;
+}
+
+// Is `address` ("https://index.docker.io/v1/", "ghcr.io") this host?
+static bool address_is_host(const char *address, const char *host)
+{
+    const char *scheme = strstr(address, "://");
+    size_t len;
+
+    if (scheme)
+        address = scheme + 3;
+    len = strcspn(address, "/");
+    return strlen(host) == len && strncasecmp(address, host, len) == 0;
+}
+
+static bool address_is_registry(const char *address, const char *domain)
+{
+    if (address_is_host(address, domain))
+        return true;
+    return str_eq(domain, DOCKER_DOMAIN) &&
+           (address_is_host(address, "index.docker.io") || address_is_host(address, DOCKER_HOST));
+}
+
+static const char *url_host(const char *url)
+{
+    const char *scheme = strstr(url, "://");
+
+    return scheme ? scheme + 3 : url;
+}
+
+// The prefix with each "{host}" replaced; no "/" at its ends.
+static char *expand_prefix(const char *prefix, const char *domain, struct arena *arena)
+{
+    char *out = arena_strdup(arena, "");
+
+    while (prefix && *prefix == '/')
+        prefix++;
+    while (out && prefix && *prefix) {
+        const char *mark = strstr(prefix, "{host}");
+        if (!mark) {
+            out = arena_printf(arena, "%s%s", out, prefix);
+            break;
+        }
+        out = arena_printf(arena, "%s%.*s%s", out, (int)(mark - prefix), prefix, domain);
+        prefix = mark + strlen("{host}");
+    }
+    for (size_t len = out ? strlen(out) : 0; len > 0 && out[len - 1] == '/'; len--)
+        out[len - 1] = '\0';
+    return out;
+}
+
+static Pull__Endpoint *add(Pull__PullRequest *request, char *url, struct arena *arena)
+{
+    Pull__Endpoint *e = arena_alloc(arena, sizeof(*e));
+
+    if (!e || !url)
+        return NULL;
+    pull__endpoint__init(e);
+    e->url = url;
+    for (size_t len = strlen(url); len > 0 && url[len - 1] == '/'; len--)
+        url[len - 1] = '\0';
+    request->endpoints[request->n_endpoints++] = e;
+    return e;
+}
+
+static int add_mirror(const struct registry_mirror *mirror, const struct reference *ref,
+                      const char *server_address, struct arena *arena, Pull__PullRequest *request)
+{
+    Pull__Endpoint *e = add(request, arena_strdup(arena, mirror->url), arena);
+
+    if (!e)
+        return -ENOMEM;
+    e->path_prefix = expand_prefix(mirror->path_prefix, ref->domain, arena);
+    e->ca_file = arena_strdup(arena, mirror->ca_file ? mirror->ca_file : "");
+    e->skip_verify = mirror->skip_verify;
+    // A mirror of the registry's own host only says how to reach it.
+    e->send_credentials =
+        address_is_host(mirror->url, str_empty(server_address) ? ref->domain : url_host(server_address));
+    return e->path_prefix && e->ca_file ? 0 : -ENOMEM;
+}
+
+static int add_origin(const char *scheme, const struct reference *ref, const char *server_address,
+                      struct arena *arena, Pull__PullRequest *request)
+{
+    const char *host = str_eq(ref->domain, DOCKER_DOMAIN) ? DOCKER_HOST : ref->domain;
+    Pull__Endpoint *e = add(request, arena_printf(arena, "%s://%s", scheme, host), arena);
+
+    if (!e)
+        return -ENOMEM;
+    e->origin = true;
+    e->send_credentials = str_empty(server_address) || address_is_registry(server_address, ref->domain);
+    return 0;
+}
+
+int endpoints_build(const struct registry_config *config, const struct reference *ref,
+                    const char *server_address, struct arena *arena, Pull__PullRequest *request,
+                    struct error *err)
+{
+    const struct registry_host *host = find_host(config, ref->domain);
+    size_t n_mirrors = host ? host->n_mirrors : 0;
+    int r = 0;
+
+    request->n_endpoints = 0;
+    request->endpoints = arena_alloc(arena, (n_mirrors + 2) * sizeof(*request->endpoints));
+    if (!request->endpoints)
+        return error_errno(err, ENOMEM, "registry endpoints");
+    for (size_t i = 0; r == 0 && i < n_mirrors; i++)
+        r = add_mirror(&host->mirrors[i], ref, server_address, arena, request);
+    if (r == 0 && !(host && host->strict))
+        r = add_origin("https", ref, server_address, arena, request);
+    // A registry on the machine itself needs no TLS; nobody is between.
+    if (r == 0 && !(host && host->strict) && reference_domain_is_loopback(ref->domain))
+        r = add_origin("http", ref, server_address, arena, request);
+    return r < 0 ? error_errno(err, ENOMEM, "registry endpoints") : 0;
+}

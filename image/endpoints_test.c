@@ -1,0 +1,79 @@
+#include "image/endpoints.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "base/buf.h"
+#include "base/cleanup.h"
+
+static const struct registry_mirror k8s_mirrors[] = {
+    {.url = "http://127.0.0.1:5000", .path_prefix = "registry.k8s.io"},
+    {.url = "https://registry.k8s.io/", .ca_file = "/ca.pem"},
+};
+static const struct registry_mirror any_mirrors[] = {
+    {.url = "https://mirror.example", .path_prefix = "/all/{host}/x/", .skip_verify = true},
+};
+static const struct registry_host hosts[] = {
+    {"registry.k8s.io", k8s_mirrors, 2, false},
+    {"*", any_mirrors, 1, true},
+    {"none.example", NULL, 0, false},
+};
+static const struct registry_config config = {hosts, ARRAY_SIZE(hosts)};
+
+// One line: each endpoint as url|prefix, with "!" for those that may see the credentials.
+static void expect(const struct registry_config *c, const char *reference, const char *server,
+                   const char *wanted)
+{
+    struct arena *arena = arena_new(1 << 20);
+    Pull__PullRequest request = PULL__PULL_REQUEST__INIT;
+    struct reference ref;
+    _cleanup_(buf_done) struct buf text;
+
+    buf_init(&text, 4096);
+    assert_int_equal(reference_parse(reference, &ref, NULL), 0);
+    assert_int_equal(endpoints_build(c, &ref, server, arena, &request, NULL), 0);
+    for (size_t i = 0; i < request.n_endpoints; i++) {
+        const Pull__Endpoint *e = request.endpoints[i];
+        assert_int_equal(buf_printf(&text, "%s%s|%s%s%s", i ? " " : "", e->url, e->path_prefix,
+                                    e->send_credentials ? "!" : "", e->origin ? "" : "m"),
+                         0);
+    }
+    assert_string_equal(text.data, wanted);
+    reference_done(&ref);
+    arena_free(arena);
+}
+
+static void test_endpoints(void **state)
+{
+    (void)state;
+    expect(NULL, "busybox", "", "https://registry-1.docker.io|!");
+    expect(NULL, "r.example/x", NULL, "https://r.example|!");
+    expect(NULL, "127.0.0.1:5000/x", "", "https://127.0.0.1:5000|! http://127.0.0.1:5000|!");
+    expect(&config, "registry.k8s.io/pause:3.9", "",
+           "http://127.0.0.1:5000|registry.k8s.iom https://registry.k8s.io|!m https://registry.k8s.io|!");
+    expect(&config, "busybox", "", "https://mirror.example|all/docker.io/xm");
+    expect(&config, "none.example/x", "", "https://none.example|!");
+}
+
+static void test_credentials(void **state)
+{
+    (void)state;
+    expect(NULL, "busybox", "https://index.docker.io/v1/", "https://registry-1.docker.io|!");
+    expect(NULL, "busybox", "ghcr.io", "https://registry-1.docker.io|");
+    expect(NULL, "ghcr.io/x", "https://ghcr.io", "https://ghcr.io|!");
+    expect(&config, "busybox", "mirror.example", "https://mirror.example|all/docker.io/x!m");
+    expect(&config, "busybox", "https://mirror.example.evil", "https://mirror.example|all/docker.io/xm");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_endpoints),
+        cmocka_unit_test(test_credentials),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

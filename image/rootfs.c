@@ -1,0 +1,233 @@
+// Containers' root filesystems: the folders of their overlays, and what they take.
+#include <dirent.h>
+#include <fcntl.h>
+#include <fts.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/map.h"
+#include "base/str.h"
+#include "image/store.h"
+
+#define EMPTY_LAYER  "empty" // the only lower of an image without layers
+#define USAGE_MAX_NS (10 * NS_PER_SEC)
+
+// Ids become names of folders.
+static int check_id(const char *id, struct error *err)
+{
+    size_t len = strlen(id);
+
+    if (len > 0 && len <= NAME_MAX && id[0] != '.' && !strchr(id, '/'))
+        return 0;
+    return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "container id \"%.80s\" can't be a folder's name",
+                     id);
+}
+
+void image_rootfs_done(struct image_rootfs *rootfs)
+{
+    free(rootfs->layers_dir);
+    strv_free(rootfs->lowers);
+    free(rootfs->upper);
+    free(rootfs->work);
+    *rootfs = (struct image_rootfs){0};
+}
+
+int image_rootfs_get(struct image_store *s, const struct image *image, const char *container_id,
+                     struct image_rootfs *out, struct error *err)
+{
+    int r = check_id(container_id, err);
+
+    *out = (struct image_rootfs){0};
+    if (r < 0)
+        return r;
+    out->layers_dir = strdup(s->layers_dir);
+    out->upper = str_printf("%s/%s/upper", s->containers_dir, container_id);
+    out->work = str_printf("%s/%s/work", s->containers_dir, container_id);
+    out->lowers = strv_new(0);
+    if (!out->layers_dir || !out->upper || !out->work || !out->lowers)
+        r = -ENOMEM;
+    for (char **l = image->layers; r == 0 && *l; l++)
+        r = strv_append(&out->lowers, *l);
+    if (r == 0 && !image->layers[0])
+        r = strv_append(&out->lowers, EMPTY_LAYER);
+    if (r < 0) {
+        image_rootfs_done(out);
+        return error_errno(err, ENOMEM, "root filesystem of container %s", container_id);
+    }
+    out->n_lowers = strv_len(out->lowers);
+    return 0;
+}
+
+// The merged root directory is the upper one: it gets the owner and mode that the image's has.
+static int make_upper(struct image_store *s, const struct image_rootfs *rootfs, struct error *err)
+{
+    _cleanup_free_ char *top = str_printf("%s/%s", s->layers_dir, rootfs->lowers[0]);
+    struct stat st;
+    int r;
+
+    if (!top)
+        return error_errno(err, ENOMEM, "make %s", rootfs->upper);
+    if (str_eq(rootfs->lowers[0], EMPTY_LAYER)) {
+        r = file_mkdir_p(top, 0755, err);
+        if (r < 0)
+            return r;
+    }
+    if (lstat(top, &st) < 0)
+        return error_errno(err, errno, "layer %s", top);
+    if (mkdir(rootfs->upper, 0755) < 0)
+        return errno == EEXIST ? 0 : error_errno(err, errno, "make %s", rootfs->upper);
+    if (chown(rootfs->upper, st.st_uid, st.st_gid) < 0 || chmod(rootfs->upper, st.st_mode & 07777) < 0)
+        return error_errno(err, errno, "prepare %s", rootfs->upper);
+    return 0;
+}
+
+int image_rootfs_create(struct image_store *s, const struct image *image, const char *container_id,
+                        struct image_rootfs *out, struct error *err)
+{
+    _cleanup_free_ char *dir = NULL;
+    int r = image_rootfs_get(s, image, container_id, out, err);
+
+    if (r < 0)
+        return r;
+    dir = str_printf("%s/%s", s->containers_dir, container_id);
+    if (!dir)
+        r = error_errno(err, ENOMEM, "root filesystem of container %s", container_id);
+    else if (mkdir(dir, 0711) < 0 && errno != EEXIST)
+        r = error_errno(err, errno, "make %s", dir);
+    if (r == 0)
+        r = make_upper(s, out, err);
+    if (r == 0 && mkdir(out->work, 0700) < 0 && errno != EEXIST)
+        r = error_errno(err, errno, "make %s", out->work);
+    if (r < 0)
+        image_rootfs_done(out);
+    return r;
+}
+
+int image_rootfs_remove(struct image_store *s, const char *container_id, struct error *err)
+{
+    _cleanup_free_ char *dir = NULL;
+    int r = check_id(container_id, err);
+
+    if (r < 0)
+        return r;
+    dir = str_printf("%s/%s", s->containers_dir, container_id);
+    if (!dir)
+        return error_errno(err, ENOMEM, "root filesystem of container %s", container_id);
+    return trash_put(s, dir, err);
+}
+
+// Moves what `keep` doesn't name out of a folder.
+static int sweep_dir(struct image_store *s, const char *path, const struct map *keep, struct error *err)
+{
+    _cleanup_(dir_closep) DIR *dir = opendir(path);
+    struct dirent *d;
+
+    if (!dir)
+        return error_errno(err, errno, "read %s", path);
+    while ((d = readdir(dir))) {
+        _cleanup_free_ char *child = NULL;
+        int r;
+
+        if (str_eq(d->d_name, ".") || str_eq(d->d_name, "..") || map_get(keep, d->d_name))
+            continue;
+        child = str_printf("%s/%s", path, d->d_name);
+        r = child ? trash_put(s, child, err) : error_errno(err, ENOMEM, "sweep %s", path);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static int sweep_layers(struct image_store *s, struct error *err)
+{
+    struct map *keep = map_new();
+    int r = keep ? map_set(keep, EMPTY_LAYER, s) : -ENOMEM;
+
+    // A pull that publishes meanwhile has its layer's folder name in the map before the folder is there.
+    pthread_mutex_lock(&s->lock);
+    for (struct map_iter it = {0}; r == 0 && map_next(s->layers, &it);) {
+        struct layer *layer = it.value;
+        if (layer->dir[0])
+            r = map_set(keep, layer->dir, layer);
+    }
+    pthread_mutex_unlock(&s->lock);
+    r = r < 0 ? error_errno(err, ENOMEM, "sweep layers") : sweep_dir(s, s->layers_dir, keep, err);
+    map_free(keep);
+    return r;
+}
+
+int image_rootfs_sweep(struct image_store *s, const char *const *live_ids, size_t n_live, struct error *err)
+{
+    struct map *keep = map_new();
+    int r = keep ? 0 : -ENOMEM;
+
+    for (size_t i = 0; r == 0 && i < n_live; i++)
+        r = map_set(keep, live_ids[i], s);
+    r = r < 0 ? error_errno(err, ENOMEM, "sweep containers") : sweep_dir(s, s->containers_dir, keep, err);
+    map_free(keep);
+    pthread_mutex_lock(&s->write);
+    pthread_mutex_lock(&s->lock);
+    s->settled = true;
+    pthread_mutex_unlock(&s->lock);
+    if (r == 0)
+        r = records_collect(s, err);
+    if (r == 0)
+        r = sweep_layers(s, err);
+    pthread_mutex_unlock(&s->write);
+    return r;
+}
+
+// Blocks and inodes of all writable layers. What vanishes meanwhile is not counted.
+static void measure_containers(struct image_store *s)
+{
+    char *paths[] = {s->containers_dir, NULL};
+    FTS *fts = fts_open(paths, FTS_PHYSICAL | FTS_NOCHDIR | FTS_XDEV, NULL);
+    FTSENT *e;
+
+    s->container_bytes = s->container_inodes = 0;
+    while (fts && (e = fts_read(fts))) {
+        if (e->fts_level == 2 && str_eq(e->fts_name, "work")) {
+            fts_set(fts, e, FTS_SKIP);
+            continue;
+        }
+        if (e->fts_level < 2 || e->fts_info == FTS_DP || !e->fts_statp || e->fts_info == FTS_NS)
+            continue;
+        s->container_bytes += (uint64_t)e->fts_statp->st_blocks * 512;
+        s->container_inodes++;
+    }
+    if (fts)
+        fts_close(fts);
+    s->usage_mono_ns = clock_mono_ns();
+}
+
+int image_fs_usage(struct image_store *s, struct image_fs_usage *out, struct error *err)
+{
+    *out = (struct image_fs_usage){.timestamp_ns = clock_wall_ns(), .mountpoint = strdup(s->root)};
+    if (!out->mountpoint)
+        return error_errno(err, ENOMEM, "image usage");
+    pthread_mutex_lock(&s->lock);
+    for (struct map_iter it = {0}; map_next(s->layers, &it);) {
+        const struct layer *layer = it.value;
+        out->image_bytes += layer->bytes;
+        out->image_inodes += layer->inodes;
+    }
+    pthread_mutex_unlock(&s->lock);
+    pthread_mutex_lock(&s->usage_lock);
+    if (s->usage_mono_ns == 0 || clock_mono_ns() - s->usage_mono_ns > USAGE_MAX_NS)
+        measure_containers(s);
+    out->container_bytes = s->container_bytes;
+    out->container_inodes = s->container_inodes;
+    pthread_mutex_unlock(&s->usage_lock);
+    return 0;
+}
+
+void image_fs_usage_done(struct image_fs_usage *usage)
+{
+    free(usage->mountpoint);
+    *usage = (struct image_fs_usage){0};
+}

@@ -1,0 +1,92 @@
+// The inside of the image store; only image/*.c include this.
+//
+// Two mutexes. `write` serialises everything that changes records or folders and is held over disk work.
+// `lock` guards the maps and is held for moments only: readers never wait for a disk. Order: write, then
+// lock.
+#ifndef IMAGE_STORE_H
+#define IMAGE_STORE_H
+
+#include <pthread.h>
+
+#include "base/map.h"
+#include "image/image.h"
+
+#define LAYER_DIR_LEN 8
+
+struct pull_op;
+
+// A layer on disk, or being fetched. In store->layers by diffID.
+struct layer {
+    char *diff_id;
+    char dir[LAYER_DIR_LEN + 1]; // "" while it is being fetched
+    uint64_t bytes, inodes;
+    unsigned refs;                 // images (each position in each of them) and pulls under way
+    const struct pull_op *fetcher; // NULL: it is there
+};
+
+// What a row of `image` says; struct image is made from it and from the names.
+struct image_record {
+    char *id;
+    char **diff_ids; // bottom first; NULL-terminated
+    Pull__ImageConfig *config;
+    int64_t pulled_ns;
+    bool removed;           // no longer an image to anybody but its holders
+    bool damaged;           // a layer is missing on disk
+    char **missing;         // the diffIDs of such layers; NULL: none
+    char **holders;         // NULL-terminated; NULL: none
+    struct image *snapshot; // what readers get; NULL while removed or damaged
+};
+
+struct image_store {
+    char *root, *layers_dir, *containers_dir, *staging_dir, *trash_dir, *crisp_pull_path;
+    struct db *db;
+    const struct registry_config *registries;
+    char **pinned; // normalised references
+    unsigned parallel_layers;
+
+    pthread_mutex_t write;
+    pthread_mutex_t lock;
+    struct map *records; // id -> struct image_record, in the order of their first pull
+    struct map *names;   // "repo:tag", "repo@digest" -> struct image_record
+    struct map *layers;  // diffID -> struct layer
+    struct pull_op *ops; // running and ended ones; the worker joins the latter
+    bool settled;        // holds were taken again: what nobody holds may go
+    bool closing;
+
+    pthread_t worker; // deletes the trash, joins ended pulls
+    bool worker_started;
+    pthread_cond_t worker_wanted; // with lock
+    bool trash_pending;
+
+    pthread_mutex_t usage_lock; // one walk over the writable layers at a time
+    int64_t usage_mono_ns;      // of the figures below; 0: never
+    uint64_t container_bytes, container_inodes;
+};
+
+// store_records.c: rows and maps. The store's `write` is held; those that change maps take `lock`.
+int records_load(struct image_store *s, struct error *err);
+void records_free(struct image_store *s);
+// Records an image with all its layers (which are all there) and gives it the names. names: NULL-terminated.
+int records_commit(struct image_store *s, const char *id, const Pull__ImageConfig *config, char **names,
+                   struct error *err);
+// Takes an image away: its names at once, its row and layers when nobody holds it.
+int records_remove(struct image_store *s, struct image_record *record, struct error *err);
+// Deletes removed images that nobody holds, and layers that nothing needs. Does nothing before `settled`.
+int records_collect(struct image_store *s, struct error *err);
+// Makes the snapshot anew after a change of names; `lock` is held.
+int record_refresh(struct image_store *s, struct image_record *record);
+
+// store_trash.c
+int trash_start(struct image_store *s, struct error *err);
+void trash_stop(struct image_store *s);
+// Renames path (absent is fine) into the trash, to be deleted soon.
+int trash_put(struct image_store *s, const char *path, struct error *err);
+void trash_wake(struct image_store *s);
+
+// store_pull.c
+void pull_ops_cancel_all(struct image_store *s);
+// Joins ended operations; with `all` waits for the others too. `lock` is not held.
+void pull_ops_reap(struct image_store *s, bool all);
+void pull_ops_wake(struct image_store *s); // `lock` is held: a layer's state has changed
+
+#endif

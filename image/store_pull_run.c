@@ -1,0 +1,514 @@
+// The conversation with one crisp-pull: layers are claimed, fetched by it, published here.
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/pb.h"
+#include "base/spawn.h"
+#include "base/str.h"
+#include "image/endpoints.h"
+#include "image/store_pull.h"
+
+#define REQUEST_MAX   (1024 * 1024)
+#define LAYER_BYTES   (UINT64_C(64) << 30) // one unpacked layer
+#define LAYER_ENTRIES (4u << 20)
+
+struct pull_run {
+    struct pull_op *op;
+    struct image_store *store;
+    char *staging;
+    int sock, pidfd;
+    pid_t pid;
+    struct pb_frame_reader reader;
+    Pull__FromPull *resolved_frame; // holds `resolved`
+    const Pull__PullResolved *resolved;
+    enum { OPEN, FETCHING, HELD } * layers; // per layer: undecided; ours to bring; there, with our reference
+    size_t n_open;
+    bool done;
+    uint64_t fetched_bytes;
+};
+
+// The request
+
+static const char *go_architecture(void)
+{
+    static const struct {
+        const char *machine, *go;
+    } names[] = {{"x86_64", "amd64"},    {"aarch64", "arm64"},   {"armv7l", "arm"}, {"i686", "386"},
+                 {"riscv64", "riscv64"}, {"ppc64le", "ppc64le"}, {"s390x", "s390x"}};
+    static struct utsname host;
+
+    (void)uname(&host);
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        if (str_eq(host.machine, names[i].machine))
+            return names[i].go;
+    return host.machine;
+}
+
+static int fill_credentials(const struct pull_op *op, struct arena *arena, Pull__Credentials *out,
+                            const char **server_address, struct error *err)
+{
+    const Cri__AuthConfig *auth = cri__auth_config__unpack(arena_pb(arena), op->auth_len, op->auth);
+
+    if (!auth)
+        return error_errno(err, ENOMEM, "read the credentials");
+    out->username = auth->username;
+    out->password = auth->password;
+    out->auth = auth->auth;
+    out->identity_token = auth->identity_token;
+    out->registry_token = auth->registry_token;
+    *server_address = auth->server_address;
+    return 0;
+}
+
+static int send_request(struct pull_run *run, struct arena *arena, struct error *err)
+{
+    struct pull_op *op = run->op;
+    Pull__ToPull m = PULL__TO_PULL__INIT;
+    Pull__PullRequest request = PULL__PULL_REQUEST__INIT;
+    Pull__Credentials credentials = PULL__CREDENTIALS__INIT;
+    Pull__Platform platform = PULL__PLATFORM__INIT;
+    Pull__Limits limits = PULL__LIMITS__INIT;
+    const char *server_address = "";
+    int r = fill_credentials(op, arena, &credentials, &server_address, err);
+
+    if (r == 0)
+        r = endpoints_build(run->store->registries, &op->ref, server_address, arena, &request, err);
+    if (r < 0)
+        return r;
+    platform.os = (char *)"linux";
+    platform.architecture = (char *)go_architecture();
+    limits.layer_bytes = LAYER_BYTES;
+    limits.layer_entries = LAYER_ENTRIES;
+    limits.parallel = run->store->parallel_layers;
+    request.reference = op->key;
+    request.repository = op->ref.path;
+    if (op->ref.digest)
+        request.digest = op->ref.digest;
+    else
+        request.tag = op->ref.tag;
+    request.credentials = &credentials;
+    request.platform = &platform;
+    request.staging_dir = run->staging;
+    request.limits = &limits;
+    m.kind_case = PULL__TO_PULL__KIND_REQUEST;
+    m.request = &request;
+    return pb_frame_send(run->sock, &m.base, NULL, 0, err);
+}
+
+// Proxies are the environment's business, and nothing else of it is crisp-pull's.
+static char **pull_environment(void)
+{
+    static const char *const passed[] = {"http_proxy", "https_proxy", "no_proxy",      "HTTPS_PROXY",
+                                         "NO_PROXY",   "all_proxy",   "SSL_CERT_FILE", "SSL_CERT_DIR"};
+    char **env = strv_new(1, "PATH=/usr/bin:/bin");
+
+    for (size_t i = 0; env && i < ARRAY_SIZE(passed); i++) {
+        const char *value = getenv(passed[i]);
+        _cleanup_free_ char *line = value ? str_printf("%s=%s", passed[i], value) : NULL;
+
+        if (value && (!line || strv_append(&env, line) < 0))
+            strv_freep(&env);
+    }
+    return env;
+}
+
+static int start_program(struct pull_run *run, struct error *err)
+{
+    _cleanup_strv_ char **env = pull_environment();
+    _cleanup_fd_ int theirs = -1;
+    char *argv[] = {(char *)"crisp-pull", NULL};
+    int pair[2];
+
+    if (!env)
+        return error_errno(err, ENOMEM, "start crisp-pull");
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        return error_errno(err, errno, "start crisp-pull");
+    run->sock = pair[0];
+    theirs = pair[1];
+    const struct spawn_fd fds[] = {{STDERR_FILENO, STDERR_FILENO}, {theirs, 3}};
+    const struct spawn_options o = {.path = run->store->crisp_pull_path,
+                                    .argv = argv,
+                                    .envp = env,
+                                    .fds = fds,
+                                    .n_fds = ARRAY_SIZE(fds),
+                                    .new_session = true};
+    run->pid = spawn_start(&o, &run->pidfd, err);
+    if (run->pid < 0) {
+        error_restatus(err, STATUS_INTERNAL);
+        return (int)run->pid;
+    }
+    return 0;
+}
+
+static int start(struct pull_run *run, struct error *err)
+{
+    struct arena *arena = arena_new(REQUEST_MAX);
+    char name[17];
+    int r = str_random_hex(name, 16);
+
+    run->staging = r == 0 ? str_printf("%s/%s", run->store->staging_dir, name) : NULL;
+    if (!arena || !run->staging)
+        r = error_errno(err, ENOMEM, "start a pull");
+    else if (mkdir(run->staging, 0700) < 0)
+        r = error_errno(err, errno, "make %s", run->staging);
+    else
+        r = start_program(run, err);
+    if (r == 0)
+        r = send_request(run, arena, err);
+    arena_free(arena);
+    return r;
+}
+
+// Layers
+
+// Claims layer i if nobody has it or is fetching it. `lock` is held. 1: decided now.
+static int claim_layer(struct pull_run *run, size_t i)
+{
+    struct image_store *s = run->store;
+    const char *diff_id = run->resolved->layers[i]->diff_id;
+    struct layer *layer = map_get(s->layers, diff_id);
+
+    if (layer && layer->fetcher)
+        return 0; // wait
+    if (layer) {
+        layer->refs++;
+        run->layers[i] = HELD;
+        return 1;
+    }
+    layer = calloc(1, sizeof(*layer));
+    if (!layer)
+        return -ENOMEM;
+    layer->diff_id = strdup(diff_id);
+    layer->fetcher = run->op;
+    layer->refs = 1;
+    if (!layer->diff_id || map_set(s->layers, diff_id, layer) < 0) {
+        free(layer->diff_id);
+        free(layer);
+        return -ENOMEM;
+    }
+    run->layers[i] = FETCHING;
+    return 1;
+}
+
+static int decide_layers(struct pull_run *run, struct error *err)
+{
+    for (size_t i = 0; i < run->resolved->n_layers; i++) {
+        Pull__ToPull m = PULL__TO_PULL__INIT;
+        Pull__LayerDecision decision = PULL__LAYER_DECISION__INIT;
+        int r;
+
+        if (run->layers[i] != OPEN)
+            continue;
+        pthread_mutex_lock(&run->store->lock);
+        r = claim_layer(run, i);
+        pthread_mutex_unlock(&run->store->lock);
+        if (r < 0)
+            return error_errno(err, -r, "claim a layer");
+        if (r == 0)
+            continue;
+        decision.index = (uint32_t)i;
+        decision.action =
+            run->layers[i] == HELD ? PULL__LAYER_DECISION__ACTION__HAVE : PULL__LAYER_DECISION__ACTION__FETCH;
+        m.kind_case = PULL__TO_PULL__KIND_DECISION;
+        m.decision = &decision;
+        r = pb_frame_send(run->sock, &m.base, NULL, 0, err);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+// Eight letters of base32, not yet in use: short, for 127 of them must fit into overlay's mount options.
+static int choose_dir(const struct image_store *s, char out[LAYER_DIR_LEN + 1], struct error *err)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyz234567";
+
+    for (int tries = 0; tries < 100; tries++) {
+        char hex[2 * LAYER_DIR_LEN + 1];
+        _cleanup_free_ char *path = NULL;
+
+        if (str_random_hex(hex, 2 * LAYER_DIR_LEN) < 0)
+            break;
+        for (int i = 0; i < LAYER_DIR_LEN; i++) {
+            unsigned value;
+            if (sscanf(hex + 2 * i, "%2x", &value) != 1)
+                break;
+            out[i] = letters[value & 31];
+        }
+        out[LAYER_DIR_LEN] = '\0';
+        path = str_printf("%s/%s", s->layers_dir, out);
+        if (path && access(path, F_OK) < 0)
+            return 0;
+    }
+    return error_set(err, STATUS_INTERNAL, EEXIST, "no name for a layer's folder");
+}
+
+// Everything of the layer is on disk before its name is: after a power cut it is whole or not there.
+static int move_layer(struct pull_run *run, size_t i, const char *dir, struct error *err)
+{
+    struct image_store *s = run->store;
+    _cleanup_free_ char *from = str_printf("%s/%zu", run->staging, i);
+    _cleanup_free_ char *to = str_printf("%s/%s", s->layers_dir, dir);
+    _cleanup_fd_ int fd = -1;
+
+    if (!from || !to)
+        return error_errno(err, ENOMEM, "publish a layer");
+    fd = open(from, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 || syncfs(fd) < 0)
+        return error_errno(err, errno, "sync %s", from);
+    if (rename(from, to) < 0)
+        return error_errno(err, errno, "publish layer %s", to);
+    return file_sync_dir(s->layers_dir, err);
+}
+
+static int publish_layer(struct pull_run *run, const Pull__LayerDone *done, struct error *err)
+{
+    struct image_store *s = run->store;
+    char dir[LAYER_DIR_LEN + 1];
+    struct layer *layer;
+    int r;
+
+    if (!run->resolved || done->index >= run->resolved->n_layers || run->layers[done->index] != FETCHING)
+        return error_set(err, STATUS_INTERNAL, EPROTO, "crisp-pull reports a layer that it was not to fetch");
+    r = choose_dir(s, dir, err);
+    if (r < 0)
+        return r;
+    // The name is known before the folder is there, so that a sweep leaves it alone.
+    pthread_mutex_lock(&s->lock);
+    layer = map_get(s->layers, run->resolved->layers[done->index]->diff_id);
+    memcpy(layer->dir, dir, sizeof(layer->dir));
+    pthread_mutex_unlock(&s->lock);
+    r = move_layer(run, done->index, dir, err);
+    if (r < 0)
+        return r;
+    pthread_mutex_lock(&s->lock);
+    layer->bytes = done->bytes;
+    layer->inodes = done->inodes;
+    layer->fetcher = NULL;
+    run->layers[done->index] = HELD;
+    pull_ops_wake(s);
+    pthread_mutex_unlock(&s->lock);
+    return 0;
+}
+
+// Gives back what the pull held; layers it was fetching are others' to fetch.
+static void release_layers(struct pull_run *run)
+{
+    struct image_store *s = run->store;
+
+    if (!run->layers)
+        return;
+    pthread_mutex_lock(&s->lock);
+    for (size_t i = 0; i < run->resolved->n_layers; i++) {
+        const char *diff_id = run->resolved->layers[i]->diff_id;
+        struct layer *layer = run->layers[i] == OPEN ? NULL : map_get(s->layers, diff_id);
+
+        if (!layer)
+            continue;
+        layer->refs--;
+        if (run->layers[i] == FETCHING) {
+            (void)map_remove(s->layers, diff_id);
+            free(layer->diff_id);
+            free(layer);
+        }
+    }
+    pull_ops_wake(s);
+    pthread_mutex_unlock(&s->lock);
+}
+
+// Messages
+
+static int take_resolved(struct pull_run *run, Pull__FromPull **m, struct error *err)
+{
+    const Pull__PullResolved *resolved = (*m)->resolved;
+
+    if (run->resolved || !resolved->config || !digest_is_valid(resolved->config_digest) ||
+        !digest_is_valid(resolved->manifest_digest) || resolved->n_layers > IMAGE_LAYERS_MAX ||
+        resolved->n_layers != resolved->config->n_diff_ids)
+        return error_set(err, STATUS_INTERNAL, EPROTO, "crisp-pull's answer makes no sense");
+    for (size_t i = 0; i < resolved->n_layers; i++)
+        if (!digest_is_valid(resolved->layers[i]->diff_id) ||
+            !str_eq(resolved->layers[i]->diff_id, resolved->config->diff_ids[i]))
+            return error_set(err, STATUS_INTERNAL, EPROTO, "crisp-pull's answer makes no sense");
+    run->layers = calloc(resolved->n_layers + 1, sizeof(*run->layers));
+    if (!run->layers)
+        return error_errno(err, ENOMEM, "pull");
+    run->resolved = resolved;
+    run->resolved_frame = steal_ptr(m);
+    return decide_layers(run, err);
+}
+
+static int handle_message(struct pull_run *run, Pull__FromPull **m, struct error *err)
+{
+    switch ((*m)->kind_case) {
+    case PULL__FROM_PULL__KIND_RESOLVED:
+        return take_resolved(run, m, err);
+    case PULL__FROM_PULL__KIND_LAYER_DONE:
+        return publish_layer(run, (*m)->layer_done, err);
+    case PULL__FROM_PULL__KIND_DONE:
+        run->done = true;
+        run->fetched_bytes = (*m)->done->bytes_fetched;
+        return 0;
+    case PULL__FROM_PULL__KIND_FAILED:
+        return error_set(err, (enum status)(*m)->failed->status, (*m)->failed->errnum, "%s",
+                         (*m)->failed->message);
+    default:
+        return error_set(err, STATUS_INTERNAL, EPROTO, "crisp-pull talks nonsense");
+    }
+}
+
+static int read_messages(struct pull_run *run, struct error *err)
+{
+    long n = pb_frame_reader_feed(&run->reader, run->sock);
+
+    if (n == -EAGAIN || n == -EINTR)
+        return 0;
+    if (n <= 0)
+        return error_set(err, STATUS_INTERNAL, EPIPE,
+                         "crisp-pull died; its last words are in the daemon's log");
+    while (!run->done) {
+        Pull__FromPull *m = NULL;
+        size_t n_fds = 0;
+        int r = pb_frame_reader_take(&run->reader, &pull__from_pull__descriptor, NULL,
+                                     (ProtobufCMessage **)&m, NULL, &n_fds);
+        if (r < 0)
+            return error_set(err, STATUS_INTERNAL, EPROTO, "crisp-pull talks nonsense");
+        if (r == 0)
+            return 0;
+        r = handle_message(run, &m, err);
+        if (m)
+            pull__from_pull__free_unpacked(m, NULL);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static int converse(struct pull_run *run, struct error *err)
+{
+    struct pollfd fds[] = {{.fd = run->sock, .events = POLLIN},
+                           {.fd = run->op->cancel_fd, .events = POLLIN},
+                           {.fd = run->op->wake_fd, .events = POLLIN}};
+    uint64_t count;
+
+    while (!run->done) {
+        int r = 0;
+
+        if (poll(fds, ARRAY_SIZE(fds), -1) < 0 && errno != EINTR)
+            return error_errno(err, errno, "poll");
+        if (fds[1].revents)
+            return error_set(err, STATUS_CANCELLED, ECANCELED, "nobody waits for it any more");
+        if (fds[2].revents) {
+            (void)!read(run->op->wake_fd, &count, sizeof(count));
+            if (run->resolved)
+                r = decide_layers(run, err);
+        }
+        if (r == 0 && fds[0].revents)
+            r = read_messages(run, err);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+// The end
+
+static int commit(struct pull_run *run, struct error *err)
+{
+    const struct pull_op *op = run->op;
+    _cleanup_free_ char *name = reference_name(&op->ref);
+    _cleanup_free_ char *digest = name ? str_printf("%s@%s", name, run->resolved->manifest_digest) : NULL;
+    _cleanup_strv_ char **names = digest ? strv_new(1, digest) : NULL;
+    int r;
+
+    if (!run->resolved)
+        return error_set(err, STATUS_INTERNAL, EPROTO, "crisp-pull's answer makes no sense");
+    for (size_t i = 0; i < run->resolved->n_layers; i++)
+        if (run->layers[i] != HELD)
+            return error_set(err, STATUS_INTERNAL, EPROTO, "crisp-pull left a layer out");
+    if (!names || (op->ref.tag && strv_append(&names, op->key) < 0))
+        return error_errno(err, ENOMEM, "pull %s", op->key);
+    pthread_mutex_lock(&run->store->write);
+    r = records_commit(run->store, run->resolved->config_digest, run->resolved->config, names, err);
+    pthread_mutex_unlock(&run->store->write);
+    if (r < 0)
+        return r;
+    run->op->image_id = strdup(run->resolved->config_digest);
+    return run->op->image_id ? 0 : error_errno(err, ENOMEM, "pull %s", op->key);
+}
+
+static void end_program(struct pull_run *run)
+{
+    siginfo_t info;
+
+    if (run->pid <= 0)
+        return;
+    // With its children: they share its session's process group.
+    if (!run->done)
+        (void)kill(-run->pid, SIGKILL);
+    while (waitid((idtype_t)P_PIDFD, (id_t)run->pidfd, &info, WEXITED) < 0 && errno == EINTR)
+        ;
+}
+
+static void clean_up(struct pull_run *run)
+{
+    struct error err = ERROR_INIT;
+
+    fd_closep(&run->sock);
+    end_program(run);
+    fd_closep(&run->pidfd);
+    if (run->resolved)
+        release_layers(run);
+    pb_frame_reader_done(&run->reader);
+    if (run->staging && trash_put(run->store, run->staging, &err) < 0)
+        log_warn("delete a pull's staging folder", "path", run->staging, "error", err.message);
+    pthread_mutex_lock(&run->store->write);
+    if (records_collect(run->store, &err) < 0)
+        log_warn("delete unneeded layers", "error", err.message);
+    pthread_mutex_unlock(&run->store->write);
+    if (run->resolved_frame)
+        pull__from_pull__free_unpacked(run->resolved_frame, NULL);
+    free(run->layers);
+    free(run->staging);
+}
+
+static void log_pull(const struct pull_run *run, int64_t started_ns)
+{
+    char bytes[32], ms[32];
+
+    (void)snprintf(bytes, sizeof(bytes), "%llu", (unsigned long long)run->fetched_bytes);
+    (void)snprintf(ms, sizeof(ms), "%lld", (long long)((clock_mono_ns() - started_ns) / NS_PER_MS));
+    log_info("image pulled", "image", run->op->key, "id", run->op->image_id, "bytes", bytes, "ms", ms);
+}
+
+void pull_op_run(struct pull_op *op)
+{
+    struct pull_run run = {.op = op, .store = op->store, .sock = -1, .pidfd = -1};
+    int64_t started_ns = clock_mono_ns();
+
+    pb_frame_reader_init(&run.reader);
+    op->result = start(&run, &op->error);
+    if (op->result == 0)
+        op->result = converse(&run, &op->error);
+    if (op->result == 0)
+        op->result = commit(&run, &op->error);
+    if (op->result < 0)
+        error_wrap(&op->error, "pull %s", op->key);
+    else
+        log_pull(&run, started_ns);
+    clean_up(&run);
+}

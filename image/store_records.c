@@ -1,0 +1,534 @@
+// Images, names and layers: the tables, the maps in memory, and how the two change together.
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/pb.h"
+#include "base/str.h"
+#include "image/reference.h"
+#include "image/store.h"
+
+static const char *const migrations[] = {
+    "CREATE TABLE image (id TEXT PRIMARY KEY, config BLOB NOT NULL, pulled_ns INTEGER NOT NULL,"
+    "                    removed INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;"
+    "CREATE TABLE image_name (name TEXT PRIMARY KEY, image_id TEXT NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE layer (diff_id TEXT PRIMARY KEY, dir TEXT NOT NULL UNIQUE, bytes INTEGER NOT NULL,"
+    "                    inodes INTEGER NOT NULL) WITHOUT ROWID;",
+};
+
+const struct db_module image_db_module = {"image", migrations, ARRAY_SIZE(migrations)};
+
+static void record_free(struct image_record *record)
+{
+    if (!record)
+        return;
+    free(record->id);
+    strv_free(record->diff_ids);
+    strv_free(record->holders);
+    strv_free(record->missing);
+    if (record->config)
+        pull__image_config__free_unpacked(record->config, NULL);
+    image_unref(record->snapshot);
+    free(record);
+}
+
+static void layer_free(struct layer *layer)
+{
+    free(layer->diff_id);
+    free(layer);
+}
+
+void records_free(struct image_store *s)
+{
+    for (struct map_iter it = {0}; s->records && map_next(s->records, &it);)
+        record_free(it.value);
+    for (struct map_iter it = {0}; s->layers && map_next(s->layers, &it);)
+        layer_free(it.value);
+    map_free(s->records);
+    map_free(s->names);
+    map_free(s->layers);
+    s->records = s->names = s->layers = NULL;
+}
+
+static struct image_record *record_new(const char *id, Pull__ImageConfig *config, int64_t pulled_ns)
+{
+    struct image_record *record = calloc(1, sizeof(*record));
+
+    if (!record)
+        return NULL;
+    record->id = strdup(id);
+    record->diff_ids = strv_new(0);
+    record->config = config;
+    record->pulled_ns = pulled_ns;
+    for (size_t i = 0; record->diff_ids && i < config->n_diff_ids; i++)
+        if (strv_append(&record->diff_ids, config->diff_ids[i]) < 0)
+            strv_freep(&record->diff_ids);
+    if (!record->id || !record->diff_ids) {
+        record->config = NULL; // stays the caller's
+        record_free(record);
+        return NULL;
+    }
+    return record;
+}
+
+static int compare_strings(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static int take_names(struct image_store *s, const struct image_record *record, struct image *image)
+{
+    for (struct map_iter it = {0}; map_next(s->names, &it);) {
+        if (it.value != record)
+            continue;
+        if (strv_append(strchr(it.key, '@') ? &image->repo_digests : &image->repo_tags, it.key) < 0)
+            return -ENOMEM;
+        for (char **pin = s->pinned; pin && *pin; pin++)
+            image->pinned = image->pinned || str_eq(*pin, it.key);
+    }
+    qsort(image->repo_tags, strv_len(image->repo_tags), sizeof(char *), compare_strings);
+    qsort(image->repo_digests, strv_len(image->repo_digests), sizeof(char *), compare_strings);
+    return 0;
+}
+
+static int take_layers(struct image_store *s, const struct image_record *record, struct image *image)
+{
+    for (size_t i = strv_len(record->diff_ids); i-- > 0;) {
+        const struct layer *layer = map_get(s->layers, record->diff_ids[i]);
+
+        if (!layer || layer->fetcher)
+            return -ENOENT;
+        image->size_bytes += layer->bytes;
+        if (strv_append(&image->layers, layer->dir) < 0 || strv_append(&image->diff_ids, layer->diff_id) < 0)
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+int record_refresh(struct image_store *s, struct image_record *record)
+{
+    struct image *image = NULL;
+    int r = 0;
+
+    if (!record->removed && !record->damaged) {
+        image = calloc(1, sizeof(*image));
+        if (!image)
+            return -ENOMEM;
+        image->refs = 1;
+        image->id = strdup(record->id);
+        image->repo_tags = strv_new(0);
+        image->repo_digests = strv_new(0);
+        image->layers = strv_new(0);
+        image->diff_ids = strv_new(0);
+        image->config = (const Pull__ImageConfig *)pb_dup(&record->config->base, NULL);
+        image->pulled_ns = record->pulled_ns;
+        if (!image->id || !image->repo_tags || !image->repo_digests || !image->layers || !image->diff_ids ||
+            !image->config)
+            r = -ENOMEM;
+        if (r == 0)
+            r = take_names(s, record, image);
+        if (r == 0)
+            r = take_layers(s, record, image);
+    }
+    if (r < 0) {
+        image_unref(image);
+        return r;
+    }
+    image_unref(record->snapshot);
+    record->snapshot = image;
+    return 0;
+}
+
+// Loading
+
+static int load_layer(struct db_row *row, void *data, struct error *err)
+{
+    struct image_store *s = data;
+    const char *dir = db_row_text(row, 1);
+    _cleanup_free_ char *path = str_printf("%s/%s", s->layers_dir, dir);
+    struct layer *layer;
+    struct stat st;
+
+    if (!path)
+        return error_errno(err, ENOMEM, "load layers");
+    if (strlen(dir) != LAYER_DIR_LEN || lstat(path, &st) < 0 || !S_ISDIR(st.st_mode)) {
+        log_error("a layer's folder is missing: its images are not served until they are pulled again",
+                  "layer", db_row_text(row, 0), "path", path);
+        return 0;
+    }
+    layer = calloc(1, sizeof(*layer));
+    if (!layer)
+        return error_errno(err, ENOMEM, "load layers");
+    layer->diff_id = strdup(db_row_text(row, 0));
+    memcpy(layer->dir, dir, LAYER_DIR_LEN);
+    layer->bytes = (uint64_t)db_row_int(row, 2);
+    layer->inodes = (uint64_t)db_row_int(row, 3);
+    if (!layer->diff_id || map_set(s->layers, layer->diff_id, layer) < 0) {
+        layer_free(layer);
+        return error_errno(err, ENOMEM, "load layers");
+    }
+    return 0;
+}
+
+static int ref_layers(struct image_store *s, struct image_record *record)
+{
+    for (char **d = record->diff_ids; *d; d++) {
+        struct layer *layer = map_get(s->layers, *d);
+        if (layer)
+            layer->refs++;
+        else if (strv_append(&record->missing, *d) < 0)
+            return -ENOMEM;
+    }
+    record->damaged = record->missing != NULL;
+    return 0;
+}
+
+static int load_image(struct db_row *row, void *data, struct error *err)
+{
+    struct image_store *s = data;
+    const char *id = db_row_text(row, 0);
+    struct image_record *record;
+    Pull__ImageConfig *config;
+    size_t len;
+    const void *blob = db_row_blob(row, 1, &len);
+
+    config = pull__image_config__unpack(NULL, len, blob);
+    if (!digest_is_valid(id) || !config) {
+        log_error("an image's record can't be read: the image is not served until it is pulled again",
+                  "image", id);
+        if (config)
+            pull__image_config__free_unpacked(config, NULL);
+        return 0;
+    }
+    record = record_new(id, config, db_row_int(row, 2));
+    if (!record || map_set(s->records, id, record) < 0) {
+        if (!record)
+            pull__image_config__free_unpacked(config, NULL);
+        record_free(record);
+        return error_errno(err, ENOMEM, "load images");
+    }
+    record->removed = db_row_int(row, 3) != 0;
+    if (ref_layers(s, record) < 0)
+        return error_errno(err, ENOMEM, "load images");
+    if (record->damaged)
+        log_error("an image lacks a layer: it is not served until it is pulled again", "image", id);
+    return 0;
+}
+
+static int load_name(struct db_row *row, void *data, struct error *err)
+{
+    struct image_store *s = data;
+    struct image_record *record = map_get(s->records, db_row_text(row, 1));
+
+    if (record && map_set(s->names, db_row_text(row, 0), record) < 0)
+        return error_errno(err, ENOMEM, "load image names");
+    return 0;
+}
+
+int records_load(struct image_store *s, struct error *err)
+{
+    int r = db_query(s->db, err, load_layer, s, "SELECT diff_id, dir, bytes, inodes FROM layer", "");
+
+    if (r == 0)
+        r = db_query(s->db, err, load_image, s,
+                     "SELECT id, config, pulled_ns, removed FROM image ORDER BY pulled_ns", "");
+    if (r == 0)
+        r = db_query(s->db, err, load_name, s, "SELECT name, image_id FROM image_name", "");
+    if (r < 0)
+        return r;
+    for (struct map_iter it = {0}; map_next(s->records, &it);)
+        if (record_refresh(s, it.value) < 0)
+            return error_errno(err, ENOMEM, "load images");
+    return 0;
+}
+
+// Committing
+
+static int insert_layers(struct image_store *s, char **diff_ids, struct error *err)
+{
+    for (; *diff_ids; diff_ids++) {
+        const struct layer *layer;
+        struct layer copy;
+        int r;
+
+        pthread_mutex_lock(&s->lock);
+        layer = map_get(s->layers, *diff_ids);
+        if (layer)
+            copy = *layer;
+        pthread_mutex_unlock(&s->lock);
+        if (!layer || copy.fetcher) // the pull holds them: can't be
+            return error_set(err, STATUS_INTERNAL, ENOENT, "layer %s is missing", *diff_ids);
+        r = db_exec(s->db, err,
+                    "INSERT OR REPLACE INTO layer (diff_id, dir, bytes, inodes) VALUES (?, ?, ?, ?)", "ssii",
+                    *diff_ids, copy.dir, (int64_t)copy.bytes, (int64_t)copy.inodes);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static int insert_names(struct image_store *s, const char *id, char **names, struct error *err)
+{
+    int r = 0;
+
+    for (; r == 0 && *names; names++)
+        r = db_exec(s->db, err, "INSERT OR REPLACE INTO image_name (name, image_id) VALUES (?, ?)", "ss",
+                    *names, id);
+    return r;
+}
+
+static int write_image(struct image_store *s, const struct image_record *record, char **names,
+                       struct error *err)
+{
+    _cleanup_free_ uint8_t *blob = NULL;
+    size_t len;
+    int r;
+
+    if (pb_pack(&record->config->base, &blob, &len) < 0)
+        return error_errno(err, ENOMEM, "record image %s", record->id);
+    r = db_begin(s->db, DB_SYNC_FULL, err);
+    if (r < 0)
+        return r;
+    r = db_exec(s->db, err,
+                "INSERT OR REPLACE INTO image (id, config, pulled_ns, removed) VALUES (?, ?, ?, 0)", "sbi",
+                record->id, blob, len, record->pulled_ns);
+    if (r == 0)
+        r = insert_layers(s, record->diff_ids, err);
+    if (r == 0)
+        r = insert_names(s, record->id, names, err);
+    if (r < 0) {
+        db_rollback(s->db);
+        return r;
+    }
+    return db_commit(s->db, err);
+}
+
+// Points names to record; the images that had them before are refreshed. `lock` is held.
+static int move_names(struct image_store *s, struct image_record *record, char **names)
+{
+    for (; *names; names++) {
+        struct image_record *before = map_get(s->names, *names);
+
+        if (map_set(s->names, *names, record) < 0)
+            return -ENOMEM;
+        if (before && before != record && record_refresh(s, before) < 0)
+            return -ENOMEM;
+    }
+    return record_refresh(s, record);
+}
+
+static bool is_unchanged(struct image_store *s, const struct image_record *record, char **names)
+{
+    if (!record || !record->snapshot)
+        return false;
+    for (; *names; names++)
+        if (map_get(s->names, *names) != record)
+            return false;
+    return true;
+}
+
+// An existing record that is whole again or was removed meanwhile, or a new one.
+static struct image_record *prepare_record(struct image_store *s, const char *id,
+                                           const Pull__ImageConfig *config)
+{
+    struct image_record *record = map_get(s->records, id);
+    Pull__ImageConfig *copy;
+
+    if (record)
+        return record;
+    copy = (Pull__ImageConfig *)pb_dup(&config->base, NULL);
+    record = copy ? record_new(id, copy, clock_wall_unique_ns()) : NULL;
+    if (!record && copy)
+        pull__image_config__free_unpacked(copy, NULL);
+    return record;
+}
+
+static int publish_record(struct image_store *s, struct image_record *record, char **names)
+{
+    bool is_new = map_get(s->records, record->id) == NULL;
+
+    if (is_new && map_set(s->records, record->id, record) < 0)
+        return -ENOMEM;
+    // A damaged record never referred to the layers that were missing.
+    for (char **d = is_new ? record->diff_ids : record->missing; d && *d; d++) {
+        struct layer *layer = map_get(s->layers, *d);
+        layer->refs++;
+    }
+    strv_freep(&record->missing);
+    record->damaged = record->removed = false;
+    return move_names(s, record, names);
+}
+
+int records_commit(struct image_store *s, const char *id, const Pull__ImageConfig *config, char **names,
+                   struct error *err)
+{
+    struct image_record *record;
+    bool unchanged;
+    int r;
+
+    pthread_mutex_lock(&s->lock);
+    unchanged = is_unchanged(s, map_get(s->records, id), names);
+    record = unchanged ? NULL : prepare_record(s, id, config);
+    bool is_new = record && !map_get(s->records, id);
+    pthread_mutex_unlock(&s->lock);
+    if (unchanged)
+        return 0;
+    if (!record)
+        return error_errno(err, ENOMEM, "record image %s", id);
+    r = write_image(s, record, names, err);
+    if (r < 0) {
+        if (is_new)
+            record_free(record);
+        return error_wrap(err, "record image %s", id);
+    }
+    pthread_mutex_lock(&s->lock);
+    r = publish_record(s, record, names);
+    pthread_mutex_unlock(&s->lock);
+    return r < 0 ? error_errno(err, -r, "record image %s", id) : 0;
+}
+
+// Removing
+
+// Rows of the image's names, and of itself or a note that it is removed.
+static int write_removal(struct image_store *s, const char *id, bool held, struct error *err)
+{
+    int r = db_begin(s->db, DB_SYNC_FULL, err);
+
+    if (r < 0)
+        return r;
+    r = db_exec(s->db, err, "DELETE FROM image_name WHERE image_id = ?", "s", id);
+    if (r == 0)
+        r = db_exec(s->db, err,
+                    held ? "UPDATE image SET removed = 1 WHERE id = ?" : "DELETE FROM image WHERE id = ?",
+                    "s", id);
+    if (r < 0) {
+        db_rollback(s->db);
+        return r;
+    }
+    return db_commit(s->db, err);
+}
+
+// `lock` is held.
+static void forget_names(struct image_store *s, const struct image_record *record)
+{
+    for (bool more = true; more;) {
+        more = false;
+        for (struct map_iter it = {0}; map_next(s->names, &it);) {
+            if (it.value != record)
+                continue;
+            (void)map_remove(s->names, it.key); // ends this walk: the map has changed
+            more = true;
+            break;
+        }
+    }
+}
+
+int records_remove(struct image_store *s, struct image_record *record, struct error *err)
+{
+    int r = write_removal(s, record->id, true, err);
+
+    if (r < 0)
+        return error_wrap(err, "remove image %s", record->id);
+    pthread_mutex_lock(&s->lock);
+    forget_names(s, record);
+    record->removed = true;
+    r = record_refresh(s, record);
+    pthread_mutex_unlock(&s->lock);
+    return r < 0 ? error_errno(err, -r, "remove image") : 0;
+}
+
+static struct image_record *find_unheld(struct image_store *s)
+{
+    struct image_record *found = NULL;
+
+    pthread_mutex_lock(&s->lock);
+    for (struct map_iter it = {0}; !found && map_next(s->records, &it);) {
+        struct image_record *record = it.value;
+        if (record->removed && (!record->holders || !record->holders[0]))
+            found = record;
+    }
+    pthread_mutex_unlock(&s->lock);
+    return found;
+}
+
+static int collect_images(struct image_store *s, struct error *err)
+{
+    struct image_record *record;
+
+    while ((record = find_unheld(s))) {
+        int r = write_removal(s, record->id, false, err);
+
+        if (r < 0)
+            return error_wrap(err, "delete image %s", record->id);
+        pthread_mutex_lock(&s->lock);
+        (void)map_remove(s->records, record->id);
+        for (char **d = record->diff_ids; *d; d++) {
+            struct layer *layer = map_get(s->layers, *d);
+            bool counted = true;
+            for (char **m = record->missing; m && *m; m++)
+                counted = counted && !str_eq(*m, *d);
+            if (layer && counted)
+                layer->refs--;
+        }
+        pthread_mutex_unlock(&s->lock);
+        record_free(record);
+    }
+    return 0;
+}
+
+static struct layer *take_unneeded_layer(struct image_store *s)
+{
+    struct layer *found = NULL;
+
+    pthread_mutex_lock(&s->lock);
+    for (struct map_iter it = {0}; !found && map_next(s->layers, &it);) {
+        struct layer *layer = it.value;
+        if (layer->refs == 0 && !layer->fetcher)
+            found = layer;
+    }
+    if (found)
+        (void)map_remove(s->layers, found->diff_id);
+    pthread_mutex_unlock(&s->lock);
+    return found;
+}
+
+static int collect_layers(struct image_store *s, struct error *err)
+{
+    struct layer *layer;
+    int r = 0;
+
+    while (r == 0 && (layer = take_unneeded_layer(s))) {
+        _cleanup_free_ char *path = str_printf("%s/%s", s->layers_dir, layer->dir);
+
+        // The row goes first: a folder without a row is swept, a row without a folder is damage.
+        r = path ? db_begin(s->db, DB_SYNC_FULL, err) : error_errno(err, ENOMEM, "delete layers");
+        if (r == 0) {
+            r = db_exec(s->db, err, "DELETE FROM layer WHERE diff_id = ?", "s", layer->diff_id);
+            if (r == 0)
+                r = db_commit(s->db, err);
+            else
+                db_rollback(s->db);
+        }
+        if (r == 0)
+            r = trash_put(s, path, err);
+        layer_free(layer);
+    }
+    return r;
+}
+
+int records_collect(struct image_store *s, struct error *err)
+{
+    bool settled;
+    int r;
+
+    pthread_mutex_lock(&s->lock);
+    settled = s->settled;
+    pthread_mutex_unlock(&s->lock);
+    if (!settled)
+        return 0;
+    r = collect_images(s, err);
+    return r < 0 ? r : collect_layers(s, err);
+}

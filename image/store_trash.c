@@ -1,0 +1,117 @@
+// The background worker: deletes what was renamed into the trash, joins pulls that have ended.
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "image/store.h"
+
+#define RETRY_SECONDS 30
+
+int trash_put(struct image_store *s, const char *path, struct error *err)
+{
+    char suffix[17];
+    _cleanup_free_ char *to = NULL;
+    int r = str_random_hex(suffix, 16);
+
+    if (r < 0)
+        return error_errno(err, -r, "remove %s", path);
+    to = str_printf("%s/%s", s->trash_dir, suffix);
+    if (!to)
+        return error_errno(err, ENOMEM, "remove %s", path);
+    if (rename(path, to) < 0 && errno != ENOENT)
+        return error_errno(err, errno, "move %s to %s", path, s->trash_dir);
+    trash_wake(s);
+    return 0;
+}
+
+void trash_wake(struct image_store *s)
+{
+    pthread_mutex_lock(&s->lock);
+    s->trash_pending = true;
+    pthread_cond_signal(&s->worker_wanted);
+    pthread_mutex_unlock(&s->lock);
+}
+
+// False when something could not be deleted (an unpacking child may still have been writing).
+static bool empty_trash(struct image_store *s)
+{
+    _cleanup_(dir_closep) DIR *dir = opendir(s->trash_dir);
+    struct dirent *d;
+    bool all = true;
+
+    while (dir && (d = readdir(dir))) {
+        struct error err = ERROR_INIT;
+        _cleanup_free_ char *path = NULL;
+
+        if (str_eq(d->d_name, ".") || str_eq(d->d_name, ".."))
+            continue;
+        path = str_printf("%s/%s", s->trash_dir, d->d_name);
+        if (!path || file_remove_tree(path, &err) < 0) {
+            log_warn("delete from the image trash; will try again", "path", path, "error", err.message);
+            all = false;
+        }
+    }
+    return all;
+}
+
+// Waits until there is work; false when the store closes. `lock` is held.
+static bool wait_for_work(struct image_store *s, bool retry)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += RETRY_SECONDS;
+    while (!s->trash_pending && !s->closing) {
+        if (!retry)
+            pthread_cond_wait(&s->worker_wanted, &s->lock);
+        else if (pthread_cond_timedwait(&s->worker_wanted, &s->lock, &until) == ETIMEDOUT)
+            break;
+    }
+    s->trash_pending = false;
+    return !s->closing;
+}
+
+static void *worker_main(void *data)
+{
+    struct image_store *s = data;
+    bool retry = false;
+
+    for (;;) {
+        pthread_mutex_lock(&s->lock);
+        bool more = wait_for_work(s, retry);
+        pthread_mutex_unlock(&s->lock);
+        if (!more)
+            return NULL;
+        pull_ops_reap(s, false);
+        retry = !empty_trash(s);
+    }
+}
+
+int trash_start(struct image_store *s, struct error *err)
+{
+    int rc = pthread_create(&s->worker, NULL, worker_main, s);
+
+    if (rc != 0)
+        return error_errno(err, rc, "start the background worker");
+    s->worker_started = true;
+    trash_wake(s);
+    return 0;
+}
+
+void trash_stop(struct image_store *s)
+{
+    if (!s->worker_started)
+        return;
+    pthread_mutex_lock(&s->lock);
+    s->closing = true;
+    pthread_cond_signal(&s->worker_wanted);
+    pthread_mutex_unlock(&s->lock);
+    pthread_join(s->worker, NULL);
+    s->worker_started = false;
+}
