@@ -1,0 +1,35 @@
+// The command line: what all commands share.
+#ifndef CRI_CLIENT_CLI_H
+#define CRI_CLIENT_CLI_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cri/client/client.h"
+
+#define CLI_EXIT_USAGE 2
+// `crisp run` ends with the container's code; its own troubles are this one.
+#define CLI_EXIT_RUN_FAILED 125
+
+struct cli {
+    const char *endpoint;
+    int64_t timeout_ns; // of one call
+    bool timeout_given; // by the user: then it bounds pulls, too
+    struct client *client;
+    int signal_fd; // SIGINT and SIGTERM, which are blocked; -1 where they end the program as usual
+};
+
+// One unary call within the time-out; a signal calls it off.
+int cli_call(struct cli *cli, const char *rpc, const ProtobufCMessage *request, ProtobufCMessage **response,
+             struct error *err);
+
+// Each gets the words after the global options, its own name first, and returns the exit code.
+int command_run(struct cli *cli, int argc, char **argv);
+int command_ps(struct cli *cli, int argc, char **argv);
+int command_images(struct cli *cli, int argc, char **argv);
+int command_info(struct cli *cli, int argc, char **argv);
+
+#define _cleanup_message_ __attribute__((cleanup(cli_message_freep)))
+void cli_message_freep(void *message); // ProtobufCMessage ** or any message struct **
+
+#endif
