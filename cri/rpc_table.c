@@ -70,11 +70,11 @@ const struct rpc_method rpc_table[] = {
     RUNTIME(RuntimeConfig, runtime_config_request, runtime_config_response, RPC_INLINE, rpc_runtime_config),
     RUNTIME(UpdatePodSandboxResources, update_pod_sandbox_resources_request,
             update_pod_sandbox_resources_response, RPC_WORK, NULL),
-    IMAGE(ListImages, list_images_request, list_images_response, RPC_INLINE, NULL),
+    IMAGE(ListImages, list_images_request, list_images_response, RPC_INLINE, rpc_list_images),
     IMAGE_STREAM(StreamImages, stream_images_request, stream_images_response, RPC_WORK, NULL),
-    IMAGE(ImageStatus, image_status_request, image_status_response, RPC_INLINE, NULL),
-    IMAGE(PullImage, pull_image_request, pull_image_response, RPC_WORK, NULL),
-    IMAGE(RemoveImage, remove_image_request, remove_image_response, RPC_WORK, NULL),
-    IMAGE(ImageFsInfo, image_fs_info_request, image_fs_info_response, RPC_WORK, NULL),
+    IMAGE(ImageStatus, image_status_request, image_status_response, RPC_INLINE, rpc_image_status),
+    IMAGE(PullImage, pull_image_request, pull_image_response, RPC_WORK, rpc_pull_image),
+    IMAGE(RemoveImage, remove_image_request, remove_image_response, RPC_WORK, rpc_remove_image),
+    IMAGE(ImageFsInfo, image_fs_info_request, image_fs_info_response, RPC_WORK, rpc_image_fs_info),
 };
 const size_t rpc_table_len = ARRAY_SIZE(rpc_table);

@@ -1,0 +1,260 @@
+// ListImages, ImageStatus, PullImage, RemoveImage, ImageFsInfo.
+#include "cri/rpc_image.h"
+
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/str.h"
+#include "cri/daemon.h"
+#include "cri/rpc.h"
+
+// A NULL-terminated vector into the arena; NULL when it is full.
+static char **copy_strings(struct arena *arena, char *const *v, size_t *n)
+{
+    size_t len = strv_len(v);
+    char **out = arena_alloc(arena, (len + 1) * sizeof(*out));
+
+    for (size_t i = 0; out && i < len; i++) {
+        out[i] = arena_strdup(arena, v[i]);
+        if (!out[i])
+            return NULL;
+    }
+    *n = len;
+    return out;
+}
+
+// RunAsNonRoot is judged by these two: never both, and no group.
+static bool set_user(struct arena *arena, const char *config_user, Cri__Image *out)
+{
+    int64_t uid;
+    size_t name_len;
+
+    if (image_user_parse(config_user, &uid, &name_len)) {
+        out->uid = arena_alloc(arena, sizeof(*out->uid));
+        if (!out->uid)
+            return false;
+        cri__int64_value__init(out->uid);
+        out->uid->value = uid;
+        return true;
+    }
+    if (name_len == 0)
+        return true;
+    out->username = arena_strndup(arena, config_user, name_len);
+    return out->username != NULL;
+}
+
+static Cri__Image *describe(struct rpc_call *call, const struct image *image)
+{
+    struct arena *arena = call->arena;
+    Cri__Image *out = RPC_NEW(call, cri__image, Cri__Image);
+
+    if (!out)
+        return NULL;
+    out->id = arena_strdup(arena, image->id);
+    out->repo_tags = copy_strings(arena, image->repo_tags, &out->n_repo_tags);
+    out->repo_digests = copy_strings(arena, image->repo_digests, &out->n_repo_digests);
+    out->size = image->size_bytes;
+    out->pinned = image->pinned;
+    if (!out->id || !out->repo_tags || !out->repo_digests || !set_user(arena, image->config->user, out))
+        return NULL;
+    return out;
+}
+
+static int list_filtered(struct rpc_call *call, const char *ref, Cri__ListImagesResponse *out,
+                         struct error *err)
+{
+    _cleanup_(image_unrefp) struct image *image = NULL;
+
+    if (image_store_resolve(call->daemon->images, ref, &image, NULL) < 0)
+        return 0; // no such image: an empty list
+    out->images = arena_alloc(call->arena, sizeof(*out->images));
+    if (!out->images || !(out->images[0] = describe(call, image)))
+        return rpc_no_memory(err);
+    out->n_images = 1;
+    return 0;
+}
+
+static int list_all(struct rpc_call *call, Cri__ListImagesResponse *out, struct error *err)
+{
+    struct image **images;
+    size_t n;
+    int r = image_store_list(call->daemon->images, &images, &n, err);
+
+    if (r < 0)
+        return r;
+    out->images = arena_alloc(call->arena, (n + 1) * sizeof(*out->images));
+    if (!out->images)
+        r = rpc_no_memory(err);
+    for (size_t i = 0; r == 0 && i < n; i++) {
+        out->images[i] = describe(call, images[i]);
+        if (out->images[i])
+            out->n_images++;
+        else
+            r = rpc_no_memory(err);
+    }
+    image_list_free(images, n);
+    return r;
+}
+
+int rpc_list_images(struct rpc_call *call, const ProtobufCMessage *request, ProtobufCMessage **response,
+                    struct error *err)
+{
+    const Cri__ListImagesRequest *in = (const Cri__ListImagesRequest *)request;
+    Cri__ListImagesResponse *out = RPC_NEW(call, cri__list_images_response, Cri__ListImagesResponse);
+    const Cri__ImageSpec *wanted = in->filter ? in->filter->image : NULL;
+    int r;
+
+    if (!out)
+        return rpc_no_memory(err);
+    if (wanted && !str_empty(wanted->image))
+        r = list_filtered(call, wanted->image, out, err);
+    else
+        r = list_all(call, out, err);
+    if (r < 0)
+        return r;
+    *response = &out->base;
+    return 0;
+}
+
+// The reference of a request; INVALID_ARGUMENT when there is none.
+static const char *spec_reference(const Cri__ImageSpec *spec, struct error *err)
+{
+    if (spec && !str_empty(spec->image))
+        return spec->image;
+    error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "the request names no image (image.image)");
+    return NULL;
+}
+
+static int add_info(struct rpc_call *call, const struct image *image, Cri__ImageStatusResponse *out,
+                    struct error *err)
+{
+    Cri__ImageStatusResponse__InfoEntry *entry =
+        RPC_NEW(call, cri__image_status_response__info_entry, Cri__ImageStatusResponse__InfoEntry);
+
+    out->info = arena_alloc(call->arena, sizeof(*out->info));
+    if (!entry || !out->info)
+        return rpc_no_memory(err);
+    entry->key = arena_strdup(call->arena, "info");
+    entry->value = image_info_json(image, call->arena);
+    if (!entry->key || !entry->value)
+        return rpc_no_memory(err);
+    out->info[out->n_info++] = entry;
+    return 0;
+}
+
+int rpc_image_status(struct rpc_call *call, const ProtobufCMessage *request, ProtobufCMessage **response,
+                     struct error *err)
+{
+    const Cri__ImageStatusRequest *in = (const Cri__ImageStatusRequest *)request;
+    Cri__ImageStatusResponse *out = RPC_NEW(call, cri__image_status_response, Cri__ImageStatusResponse);
+    const char *ref = spec_reference(in->image, err);
+    _cleanup_(image_unrefp) struct image *image = NULL;
+    int r;
+
+    if (!ref)
+        return -EINVAL;
+    if (!out)
+        return rpc_no_memory(err);
+    r = image_store_resolve(call->daemon->images, ref, &image, err);
+    if (r < 0 && r != -ENOENT)
+        return r;
+    if (image) { // absent: an answer without one
+        out->image = describe(call, image);
+        if (!out->image)
+            return rpc_no_memory(err);
+        r = in->verbose ? add_info(call, image, out, err) : 0;
+        if (r < 0)
+            return r;
+    }
+    *response = &out->base;
+    return 0;
+}
+
+int rpc_pull_image(struct rpc_call *call, const ProtobufCMessage *request, ProtobufCMessage **response,
+                   struct error *err)
+{
+    const Cri__PullImageRequest *in = (const Cri__PullImageRequest *)request;
+    Cri__PullImageResponse *out = RPC_NEW(call, cri__pull_image_response, Cri__PullImageResponse);
+    const char *ref = spec_reference(in->image, err);
+    _cleanup_free_ char *id = NULL;
+    int r;
+
+    if (!ref)
+        return -EINVAL;
+    if (!out)
+        return rpc_no_memory(err);
+    r = image_store_pull(call->daemon->images, ref, in->auth, &call->ctx, &id, err);
+    if (r < 0)
+        return r;
+    out->image_ref = arena_strdup(call->arena, id);
+    if (!out->image_ref)
+        return rpc_no_memory(err);
+    *response = &out->base;
+    return 0;
+}
+
+int rpc_remove_image(struct rpc_call *call, const ProtobufCMessage *request, ProtobufCMessage **response,
+                     struct error *err)
+{
+    const Cri__RemoveImageRequest *in = (const Cri__RemoveImageRequest *)request;
+    Cri__RemoveImageResponse *out = RPC_NEW(call, cri__remove_image_response, Cri__RemoveImageResponse);
+    const char *ref = spec_reference(in->image, err);
+    int r;
+
+    if (!ref)
+        return -EINVAL;
+    if (!out)
+        return rpc_no_memory(err);
+    r = image_store_remove(call->daemon->images, ref, err);
+    if (r < 0)
+        return r;
+    *response = &out->base;
+    return 0;
+}
+
+// One entry of a list of its own; NULL when the arena is full.
+static Cri__FilesystemUsage **usage_list(struct rpc_call *call, const struct image_fs_usage *usage,
+                                         uint64_t bytes, uint64_t inodes)
+{
+    Cri__FilesystemUsage **list = arena_alloc(call->arena, sizeof(*list));
+    Cri__FilesystemUsage *u = RPC_NEW(call, cri__filesystem_usage, Cri__FilesystemUsage);
+    Cri__FilesystemIdentifier *fs = RPC_NEW(call, cri__filesystem_identifier, Cri__FilesystemIdentifier);
+    Cri__UInt64Value *used = RPC_NEW(call, cri__uint64_value, Cri__UInt64Value);
+    Cri__UInt64Value *used_inodes = RPC_NEW(call, cri__uint64_value, Cri__UInt64Value);
+
+    if (!list || !u || !fs || !used || !used_inodes)
+        return NULL;
+    fs->mountpoint = arena_strdup(call->arena, usage->mountpoint);
+    if (!fs->mountpoint)
+        return NULL;
+    used->value = bytes;
+    used_inodes->value = inodes;
+    u->timestamp = usage->timestamp_ns;
+    u->fs_id = fs;
+    u->used_bytes = used;
+    u->inodes_used = used_inodes;
+    list[0] = u;
+    return list;
+}
+
+int rpc_image_fs_info(struct rpc_call *call, const ProtobufCMessage *request, ProtobufCMessage **response,
+                      struct error *err)
+{
+    Cri__ImageFsInfoResponse *out = RPC_NEW(call, cri__image_fs_info_response, Cri__ImageFsInfoResponse);
+    _cleanup_(image_fs_usage_done) struct image_fs_usage usage = {0};
+    int r;
+
+    (void)request;
+    if (!out)
+        return rpc_no_memory(err);
+    r = image_fs_usage(call->daemon->images, &usage, err);
+    if (r < 0)
+        return r;
+    out->image_filesystems = usage_list(call, &usage, usage.image_bytes, usage.image_inodes);
+    out->container_filesystems = usage_list(call, &usage, usage.container_bytes, usage.container_inodes);
+    if (!out->image_filesystems || !out->container_filesystems)
+        return rpc_no_memory(err);
+    out->n_image_filesystems = out->n_container_filesystems = 1;
+    *response = &out->base;
+    return 0;
+}
