@@ -70,7 +70,7 @@ static struct pull_op *take_ended(struct image_store *s, bool all)
 
 void pull_ops_reap(struct image_store *s, bool all)
 {
-    struct pull_op *op;
+    struct pull_op *op = NULL;
 
     while ((op = take_ended(s, all))) {
         pthread_join(op->thread, NULL);
@@ -137,7 +137,7 @@ static int op_start(struct pull_op *op)
 static int join_op(struct image_store *s, const struct reference *ref, const char *key, const uint8_t *auth,
                    size_t auth_len, struct pull_op **out, struct error *err)
 {
-    struct pull_op *op;
+    struct pull_op *op = NULL;
     int r = 0;
 
     pthread_mutex_lock(&s->lock);
@@ -197,7 +197,7 @@ int image_store_pull(struct image_store *s, const char *ref, const Cri__AuthConf
     _cleanup_free_ char *key = NULL;
     _cleanup_free_ uint8_t *packed = NULL;
     size_t packed_len = 0;
-    struct pull_op *op;
+    struct pull_op *op = NULL;
     int r = reference_parse(ref, &parsed, err);
 
     if (r < 0)

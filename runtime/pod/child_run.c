@@ -49,8 +49,9 @@ int child_set_stdio(struct child *c, bool tty, struct error *err)
         if (fd >= 0 && dup2(fd, i) < 0)
             return error_errno(err, errno, "set up standard streams");
         // So that /dev/stdout can be opened by name by the user that the process is.
-        if (fd >= 0 && fstat(fd, &st) == 0 && (tty || S_ISFIFO(st.st_mode)) && st.st_uid != c->account.uid)
-            (void)fchown(fd, c->account.uid, (gid_t)-1);
+        if (fd >= 0 && fstat(fd, &st) == 0 && (tty || S_ISFIFO(st.st_mode)) && st.st_uid != c->account.uid &&
+            fchown(fd, c->account.uid, (gid_t)-1) < 0)
+            continue; // a comfort: the descriptor itself works
     }
     if (tty && ioctl(0, TIOCSCTTY, 0) < 0)
         return error_errno(err, errno, "set the controlling terminal");
