@@ -45,7 +45,6 @@ static void end_now(struct pod *p)
     if (sock)
         (void)unlink(sock);
     conn_reply_ok(p, p->shutdown);
-    conn_close_all(p);
     p->loop.stop = true;
 }
 
@@ -159,7 +158,10 @@ static int run(struct pod *p, struct error *err)
         rc = conn_listen(p, err);
     if (rc == 0)
         rc = conn_add(p, CONTROL_FD, err);
-    return rc == 0 ? loop_run(&p->loop, err) : rc;
+    if (rc == 0)
+        rc = loop_run(&p->loop, err);
+    conn_close_all(p);
+    return rc;
 }
 
 static int usage(void)
