@@ -2,6 +2,8 @@
 #ifndef CRI_POD_OPS_H
 #define CRI_POD_OPS_H
 
+#include <stdbool.h>
+
 #include "api/cri/api.pb-c.h"
 #include "base/ctx.h"
 #include "base/error.h"

@@ -58,7 +58,7 @@ static void settle_pods(struct daemon *d, struct pod *const *pods, size_t n)
         if (view.state != POD_MAKING)
             continue;
         log_warn("undoing a pod sandbox that was half made", "pod", pods[i]->id);
-        pod_ops_undo(d, pods[i], &why);
+        pod_ops_undo(d, pods[i], false, &why); // a plugin that hangs must not keep us from serving
     }
 }
 
