@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/cleanup.h"
 #include "base/pb.h"
 #include "base/str.h"
 #include "runtime/cgroup.h"
@@ -18,6 +19,9 @@ static const char *const default_masked[] = {
 static const char *const default_readonly[] = {
     "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger",
 };
+
+// What of crisp-pod this plan needs; one that lacks it refuses the plan.
+static const char *const required_features[] = {"launch-1"};
 
 const Cri__LinuxContainerSecurityContext *plan_security(const Cri__ContainerConfig *config)
 {
@@ -120,9 +124,9 @@ static void add_hidden_paths(struct plan_builder *b)
     // can write to the host's /proc/sysrq-trigger.
     if (sc->n_masked_paths == 0 && sc->n_readonly_paths == 0) {
         b->plan->masked_paths = (char **)default_masked;
-        b->plan->n_masked_paths = sizeof(default_masked) / sizeof(default_masked[0]);
+        b->plan->n_masked_paths = ARRAY_SIZE(default_masked);
         b->plan->readonly_paths = (char **)default_readonly;
-        b->plan->n_readonly_paths = sizeof(default_readonly) / sizeof(default_readonly[0]);
+        b->plan->n_readonly_paths = ARRAY_SIZE(default_readonly);
     }
 }
 
@@ -134,6 +138,8 @@ int plan_build(struct policy *policy, const struct plan_input *in, struct arena 
     if (!b.plan)
         return plan_no_memory(err);
     pod__launch_plan__init(b.plan);
+    b.plan->required_features = (char **)required_features;
+    b.plan->n_required_features = ARRAY_SIZE(required_features);
     const Cri__LinuxContainerSecurityContext *sc = plan_security(in->config);
     b.plan->host_network = b.plan->host_uts = policy_host_network(in->pod);
     b.plan->host_ipc = policy_host_ipc(in->pod);
