@@ -70,7 +70,8 @@ class Crispd:
         self.write_config(registry_url, settings or {})
 
     def write_conflist(self, flavour="debian"):
-        """`debian`: containernetworking-plugins 1.1.1; `reference`: the pinned 1.9.1, with CNI 1.1.0."""
+        """`debian`: containernetworking-plugins 1.1.1; `reference`: the pinned 1.9.1, with CNI 1.1.0;
+        `null`: a plugin that does nothing."""
         version = "1.0.0"
         if flavour == "reference":
             version = "1.1.0"
@@ -78,8 +79,14 @@ class Crispd:
         bridge = {"type": "bridge", "bridge": self.bridge, "isGateway": True, "ipMasq": True, "hairpinMode": True,
                   "ipam": {"type": "host-local", "dataDir": f"{self.base}/ipam",
                            "ranges": [[{"subnet": f"{self.subnet}.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}}
-        conflist = {"cniVersion": version, "name": self.bridge, "plugins": [
-            bridge, {"type": "portmap", "capabilities": {"portMappings": True}}]}
+        plugins = [bridge, {"type": "portmap", "capabilities": {"portMappings": True}}]
+        if flavour == "null":
+            self.cni_bin = f"{self.base}/bin"
+            os.makedirs(self.cni_bin)
+            source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "null_plugin.c")
+            subprocess.run(["gcc", "-O2", "-static", "-o", f"{self.cni_bin}/null", source], check=True)
+            plugins = [{"type": "null"}]
+        conflist = {"cniVersion": version, "name": self.bridge, "plugins": plugins}
         with open(f"{self.cni_conf}/10-test.conflist.new", "w", encoding="utf-8") as f:
             json.dump(conflist, f)
         os.rename(f"{self.cni_conf}/10-test.conflist.new", f"{self.cni_conf}/10-test.conflist")
