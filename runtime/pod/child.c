@@ -52,9 +52,9 @@ int child_begin(struct child *c, const int *keep, size_t n, struct error *err)
     sigset_t none;
 
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-    // A signal that is ignored, by crisp-pod or by who started crispd, would stay ignored in the container.
-    for (int signum = 1; signum <= SIGRTMAX; signum++)
-        (void)signal(signum, SIG_DFL);
+    // What crisp-pod ignores would stay ignored in the container.
+    (void)signal(SIGPIPE, SIG_DFL);
+    (void)signal(SIGHUP, SIG_DFL);
     (void)sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
     (void)setsid();

@@ -110,7 +110,13 @@ static void signals_ready(struct source *s, uint32_t events)
 
 static int watch_signals(struct pod *p, struct error *err)
 {
+    // The kernel's struct sigaction, all zero: SIG_DFL. Whatever crispd was started with would else be handed
+    // down to containers, the two signals too that glibc keeps for itself and won't touch.
+    static const unsigned long defaults[4];
     sigset_t set;
+
+    for (int signum = 1; signum <= 64; signum++)
+        (void)syscall(SYS_rt_sigaction, signum, defaults, NULL, sizeof(unsigned long));
 
     (void)sigemptyset(&set);
     (void)sigaddset(&set, SIGCHLD);

@@ -1,0 +1,271 @@
+// Execs in a running container. Needs root.
+#include "runtime/pod/testkit.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/str.h"
+
+struct streams {
+    int ours[3], theirs[3]; // stdin, stdout, stderr
+};
+
+static void open_streams(struct streams *s)
+{
+    for (int i = 0; i < 3; i++) {
+        int fds[2];
+        assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+        s->ours[i] = fds[i == 0 ? 1 : 0];
+        s->theirs[i] = fds[i == 0 ? 0 : 1];
+    }
+}
+
+static char *read_all(struct kit *k, int fd)
+{
+    struct buf b;
+    long n;
+
+    buf_init(&b, 1 << 20);
+    do
+        n = buf_read_fd(&b, fd, 4096);
+    while (n > 0);
+    assert_int_equal(n, 0);
+    char *text = arena_strdup(k->arena, b.data ? b.data : "");
+    buf_done(&b);
+    return text;
+}
+
+static Pod__Reply *start_exec(struct kit *k, Pod__ExecRequest *e, const struct streams *s)
+{
+    Pod__Request r = POD__REQUEST__INIT;
+
+    r.op_case = POD__REQUEST__OP_EXEC;
+    r.exec = e;
+    e->has_stdin = e->has_stdout = e->has_stderr = s != NULL;
+    Pod__Reply *reply = kit_call(k, &r, s ? s->theirs : NULL, s ? 3 : 0);
+    for (int i = 0; s && i < 3; i++)
+        (void)close(s->theirs[i]);
+    return reply;
+}
+
+static void close_ours(const struct streams *s)
+{
+    for (int i = 0; i < 3; i++)
+        (void)close(s->ours[i]);
+}
+
+static Pod__Reply *kill_exec(struct kit *k, const char *id)
+{
+    Pod__Request r = POD__REQUEST__INIT;
+    Pod__ExecKillRequest kill = POD__EXEC_KILL_REQUEST__INIT;
+
+    kill.container_id = (char *)(uintptr_t) "c1";
+    kill.exec_id = (char *)(uintptr_t)id;
+    r.op_case = POD__REQUEST__OP_EXEC_KILL;
+    r.exec_kill = &kill;
+    return kit_call(k, &r, NULL, 0);
+}
+
+static bool start_container(struct kit *k)
+{
+    if (!k->pid)
+        return false;
+    assert_null(kit_make_pod(k, false)->error);
+    const Pod__Reply *reply = kit_start(k, "c1", kit_plan_sh(k, "sleep 1000"));
+    if (reply->error)
+        fail_msg("%s", reply->error->message);
+    return true;
+}
+
+static int execs_left(struct kit *k)
+{
+    char *path = arena_printf(k->arena, "/sys/fs/cgroup/freezer/%s/c1", k->cgroup_name);
+    _cleanup_(dir_closep) DIR *dir = opendir(path);
+    int n = 0;
+
+    for (const struct dirent *e; dir && (e = readdir(dir)) != NULL;)
+        n += e->d_type == DT_DIR && e->d_name[0] != '.';
+    return n;
+}
+
+static void test_streams_and_code(void **state)
+{
+    struct kit *k = *state;
+    struct streams s;
+
+    if (!start_container(k))
+        skip();
+    open_streams(&s);
+    const Pod__Reply *reply = start_exec(
+        k,
+        kit_exec_request(k, "c1", "e1",
+                         "cat; echo err >&2; hostname; cat /proc/1/cmdline | tr '\\0' ' '; exit 5"),
+        &s);
+    if (reply->error)
+        fail_msg("%s", reply->error->message);
+    assert_true(reply->exec->pid > 0);
+    assert_int_equal(file_write_all(s.ours[0], "input\n", 6), 0);
+    (void)close(s.ours[0]);
+    s.ours[0] = -1;
+    assert_int_equal(kit_wait_exec(k, "e1")->exit_code, 5);
+    assert_string_equal(read_all(k, s.ours[1]), "input\nkit-host\nsleep 1000 ");
+    assert_string_equal(read_all(k, s.ours[2]), "err\n");
+    close_ours(&s);
+    assert_null(kill_exec(k, "none")->error); // the event comes first, the tidying right after it
+    assert_int_equal(execs_left(k), 0);
+}
+
+static void test_errors(void **state)
+{
+    struct kit *k = *state;
+    static const struct {
+        const char *program, *cwd, *says;
+    } cases[] = {
+        {"nosuch", "/", "exec \"nosuch\": no such file or directory (not found in PATH)"},
+        {"/etc/passwd", "/", "Permission denied"},
+        {"/nosuch/file", "/", "exec \"/nosuch/file\": No such file or directory"},
+        {"/tmp", "/", "Permission denied"},
+        {"true", "/nowhere", "working directory \"/nowhere\": No such file or directory"},
+        {"true", "tmp", "is not absolute"},
+    };
+
+    if (!start_container(k))
+        skip();
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        Pod__ExecRequest *e = kit_exec_request(k, "c1", "e1", "");
+        e->process->n_args = 1;
+        e->process->args[0] = (char *)(uintptr_t)cases[i].program;
+        e->process->cwd = (char *)(uintptr_t)cases[i].cwd;
+        const Pod__Reply *reply = start_exec(k, e, NULL);
+        assert_non_null(reply->error);
+        assert_int_equal(reply->error->status, STATUS_INVALID_ARGUMENT);
+        if (!strstr(reply->error->message, cases[i].says))
+            fail_msg("\"%s\" does not say \"%s\"", reply->error->message, cases[i].says);
+    }
+    Pod__ExecRequest *e = kit_exec_request(k, "nobody", "e1", "true");
+    assert_int_equal(start_exec(k, e, NULL)->error->status, STATUS_FAILED_PRECONDITION);
+    e = kit_exec_request(k, "c1", "../x", "true");
+    assert_int_equal(start_exec(k, e, NULL)->error->status, STATUS_INVALID_ARGUMENT);
+    assert_int_equal(execs_left(k), 0);
+}
+
+static void test_kill_tree(void **state)
+{
+    struct kit *k = *state;
+
+    if (!start_container(k))
+        skip();
+    const Pod__Reply *reply = start_exec(
+        k, kit_exec_request(k, "c1", "e1", "setsid sleep 1001 & setsid sleep 1002 & sleep 1003"), NULL);
+    assert_null(reply->error);
+    (void)poll(NULL, 0, 100);
+    assert_null(kill_exec(k, "e1")->error);
+    assert_int_equal(kit_wait_exec(k, "e1")->exit_code, 137);
+    struct streams s;
+    open_streams(&s);
+    assert_null(
+        start_exec(k, kit_exec_request(k, "c1", "e2", "ps | grep -c 'sleep 100[123]'; true"), &s)->error);
+    (void)kit_wait_exec(k, "e2");
+    assert_string_equal(read_all(k, s.ours[1]), "0\n");
+    close_ours(&s);
+    assert_null(kill_exec(k, "e1")->error); // gone already: fine
+    for (int i = 0; i < 50 && execs_left(k); i++)
+        (void)poll(NULL, 0, 20);
+    assert_int_equal(execs_left(k), 0);
+}
+
+static void test_background_child(void **state)
+{
+    struct kit *k = *state;
+
+    if (!start_container(k))
+        skip();
+    int64_t begin = clock_mono_ns();
+    assert_null(start_exec(k, kit_exec_request(k, "c1", "e1", "sleep 1000 & exit 3"), NULL)->error);
+    assert_int_equal(kit_wait_exec(k, "e1")->exit_code, 3); // not held up by what it has left behind
+    assert_true(clock_mono_ns() - begin < NS_PER_SEC);
+    assert_int_equal(execs_left(k), 1);
+    kit_kill(k, "c1", SIGKILL, true);
+    assert_int_equal(kit_wait_exit(k, "c1")->exit_code, 137);
+    assert_int_equal(execs_left(k), 0);
+}
+
+static void test_lost_connection(void **state)
+{
+    struct kit *k = *state;
+
+    if (!start_container(k))
+        skip();
+    assert_null(start_exec(k, kit_exec_request(k, "c1", "e1", "sleep 1000"), NULL)->error);
+    assert_int_equal(kit_connect(k), 0);
+    for (int i = 0; i < 50 && execs_left(k); i++)
+        (void)poll(NULL, 0, 20);
+    assert_int_equal(execs_left(k), 0); // nobody was left to end it
+}
+
+static void test_user_and_privileges(void **state)
+{
+    struct kit *k = *state;
+    struct streams s;
+    uint32_t groups[] = {33, 50, 51};
+
+    if (!start_container(k))
+        skip();
+    open_streams(&s);
+    Pod__ExecRequest *e = kit_exec_request(
+        k, "c1", "e1",
+        "id -u; id -G; echo $HOME; grep -E 'CapEff|CapPrm|NoNew' /proc/self/status; echo x > /dev/stdout");
+    e->process->user->uid = 33;
+    e->process->user->gid = 33;
+    e->process->user->supplemental_groups = groups;
+    e->process->user->n_supplemental_groups = 3;
+    e->process->user->home = (char *)(uintptr_t) "/var/www";
+    e->process->no_new_privileges = true;
+    assert_null(start_exec(k, e, &s)->error);
+    assert_int_equal(kit_wait_exec(k, "e1")->exit_code, 0);
+    assert_string_equal(read_all(k, s.ours[1]), "33\n33 50 51\n/var/www\nCapPrm:\t0000000000000000\n"
+                                                "CapEff:\t0000000000000000\nNoNewPrivs:\t1\nx\n");
+    close_ours(&s);
+}
+
+// Many at once: each its own code, nothing left.
+static void test_many(void **state)
+{
+    struct kit *k = *state;
+
+    if (!start_container(k))
+        skip();
+    for (int i = 0; i < 30; i++) {
+        Pod__Request r = POD__REQUEST__INIT;
+        r.op_case = POD__REQUEST__OP_EXEC;
+        r.exec = kit_exec_request(k, "c1", arena_printf(k->arena, "many-%d", i),
+                                  arena_printf(k->arena, "sleep 0.1; exit %d", i));
+        assert_null(kit_call(k, &r, NULL, 0)->error);
+    }
+    for (int i = 0; i < 30; i++)
+        assert_int_equal(kit_wait_exec(k, arena_printf(k->arena, "many-%d", i))->exit_code, i);
+    assert_null(kill_exec(k, "none")->error); // the event comes first, the tidying right after it
+    assert_int_equal(execs_left(k), 0);
+}
+
+#define POD_TEST(f) cmocka_unit_test_setup_teardown(f, kit_setup, kit_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        POD_TEST(test_streams_and_code),
+        POD_TEST(test_errors),
+        POD_TEST(test_kill_tree),
+        POD_TEST(test_background_child),
+        POD_TEST(test_lost_connection),
+        POD_TEST(test_user_and_privileges),
+        POD_TEST(test_many),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
