@@ -207,8 +207,9 @@ static int attach(struct runtime *rt, struct pod *pod, int pid, int sock, int pi
 
 int supervisor_spawn(struct runtime *rt, struct pod *pod, struct error *err)
 {
-    char program[32];
-    snprintf(program, sizeof(program), "/proc/self/fd/%d", rt->crisp_pod_fd);
+    char program[48];
+    // Our descriptor and not the child's: that one has closed all of its own by then.
+    snprintf(program, sizeof(program), "/proc/%d/fd/%d", getpid(), rt->crisp_pod_fd);
     char *const argv[] = {(char *)"crisp-pod", (char *)"--id",   (char *)pod->id,
                           (char *)"--dir",     (char *)pod->dir, NULL};
     char *const envp[] = {NULL};
@@ -451,7 +452,7 @@ void supervisor_kill_stray(struct runtime *rt, const char *dir)
     _cleanup_fd_ int pidfd = pidfd_open(state.pid, 0);
     if (pidfd < 0 || !is_alive(rt, &state))
         return;
-    log_warn("killing a crisp-pod that no record knows", "dir", dir);
+    log_warn("killing a crisp-pod that cannot be used any more", "dir", dir);
     (void)pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
     struct pollfd ended = {.fd = pidfd, .events = POLLIN};
     (void)poll(&ended, 1, 1000);
