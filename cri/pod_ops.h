@@ -21,8 +21,8 @@ int pod_ops_run(struct daemon *d, const Cri__PodSandboxConfig *config, const cha
 int pod_ops_stop(struct daemon *d, struct pod *pod, const struct ctx *ctx, struct error *err);
 // RemovePodSandbox: stops it, removes its containers, drops the record.
 int pod_ops_remove(struct daemon *d, struct pod *pod, const struct ctx *ctx, struct error *err);
-// Takes down a pod that was never READY, and tells those that joined why. Can't fail: what can't be undone
-// now is left to background work.
-void pod_ops_undo(struct daemon *d, struct pod *pod, const struct error *why);
+// Takes down a pod that was never READY (but for its network, if network_sweep() will do that), and tells
+// those that joined why. Can't fail: what can't be undone now is left to background work.
+void pod_ops_undo(struct daemon *d, struct pod *pod, bool network, const struct error *why);
 
 #endif
