@@ -25,6 +25,8 @@ int cli_call(struct cli *cli, const char *rpc, const ProtobufCMessage *request, 
 
 // Each gets the words after the global options, its own name first, and returns the exit code.
 int command_run(struct cli *cli, int argc, char **argv);
+int command_exec(struct cli *cli, int argc, char **argv);
+int command_inspect(struct cli *cli, int argc, char **argv);
 int command_ps(struct cli *cli, int argc, char **argv);
 int command_images(struct cli *cli, int argc, char **argv);
 int command_info(struct cli *cli, int argc, char **argv);

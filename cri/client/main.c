@@ -25,6 +25,10 @@ static const char usage_text[] =
     "  run [--rm] [-e K=V]… [--name N] IMAGE [ARG…]\n"
     "              run a container in a pod of its own, follow its output and\n"
     "              end with its exit code; the image is pulled if it is absent\n"
+    "  exec CONTAINER COMMAND [ARG…]\n"
+    "              run a command in a running container\n"
+    "  inspect [--info] CONTAINER\n"
+    "              tell about a container and its pod\n"
     "  ps [-a]     list the containers that run (-a: all)\n"
     "  images      list the images\n"
     "  info        tell about the runtime and whether it is ready\n"
@@ -43,10 +47,8 @@ static const struct {
     int (*run)(struct cli *cli, int argc, char **argv);
     bool own_signals; // takes SIGINT and SIGTERM itself
 } commands[] = {
-    {"run", command_run, true},
-    {"ps", command_ps, false},
-    {"images", command_images, false},
-    {"info", command_info, false},
+    {"run", command_run, true}, {"exec", command_exec, false},     {"inspect", command_inspect, false},
+    {"ps", command_ps, false},  {"images", command_images, false}, {"info", command_info, false},
 };
 
 enum { OPTION_ENDPOINT = 256, OPTION_TIMEOUT, OPTION_VERSION };

@@ -1,0 +1,149 @@
+// crisp inspect: what is known of one container and its pod.
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/cleanup.h"
+#include "base/str.h"
+#include "cri/client/find.h"
+#include "cri/client/output.h"
+
+static const char usage_text[] =
+    "Usage: crisp inspect [--info] CONTAINER\n"
+    "\n"
+    "Tells about a container (by id, the beginning of one, or name) and its pod.\n"
+    "  --info    only the runtime's own facts, as JSON (its pid among them)\n";
+
+static void print_line(const char *key, const char *value)
+{
+    (void)printf("%-10s ", key);
+    for (const char *p = value ? value : ""; *p; p++) // a name must not steer a terminal
+        (void)putchar((unsigned char)*p < 0x20 || *p == 0x7f ? '?' : *p);
+    (void)putchar('\n');
+}
+
+static void print_time(const char *key, int64_t ns)
+{
+    char text[CLOCK_RFC3339_MAX];
+
+    if (ns == 0)
+        return;
+    clock_format_rfc3339(ns, text);
+    print_line(key, text);
+}
+
+static void print_container(const Cri__ContainerStatus *s)
+{
+    const ProtobufCEnumValue *state =
+        protobuf_c_enum_descriptor_get_value(&cri__container_state__descriptor, (int)s->state);
+
+    print_line("id", s->id);
+    print_line("name", s->metadata ? s->metadata->name : "");
+    print_line("image", s->image ? s->image->image : s->image_ref);
+    print_line("state", state ? state->name : "?");
+    print_time("created", s->created_at);
+    print_time("started", s->started_at);
+    print_time("finished", s->finished_at);
+    if (s->state == CRI__CONTAINER_STATE__CONTAINER_EXITED) {
+        (void)printf("%-10s %" PRId32 " (%s)\n", "exit code", s->exit_code, s->reason);
+        if (!str_empty(s->message))
+            print_line("message", s->message);
+    }
+    print_line("log", s->log_path);
+}
+
+static void print_pod(const Cri__PodSandboxStatus *s)
+{
+    print_line("pod", s->id);
+    if (s->metadata) {
+        print_line("pod name", s->metadata->name);
+        print_line("namespace", s->metadata->namespace_);
+    }
+    if (s->network) {
+        print_line("ip", str_empty(s->network->ip) ? "(the host's)" : s->network->ip);
+        for (size_t i = 0; i < s->network->n_additional_ips; i++)
+            print_line("ip", s->network->additional_ips[i]->ip);
+    }
+}
+
+static char *pod_of(struct cli *cli, const char *id, struct error *err)
+{
+    _cleanup_message_ Cri__ListContainersResponse *list = NULL;
+    Cri__ListContainersRequest request = CRI__LIST_CONTAINERS_REQUEST__INIT;
+    Cri__ContainerFilter filter = CRI__CONTAINER_FILTER__INIT;
+
+    filter.id = (char *)id;
+    request.filter = &filter;
+    if (cli_call(cli, "ListContainers", &request.base, (ProtobufCMessage **)&list, err) < 0)
+        return NULL;
+    if (list->n_containers != 1) {
+        error_set(err, STATUS_NOT_FOUND, ENOENT, "container %s is gone", id);
+        return NULL;
+    }
+    return strdup(list->containers[0]->pod_sandbox_id);
+}
+
+static int inspect(struct cli *cli, const char *text, bool info_only, struct error *err)
+{
+    _cleanup_free_ char *id = NULL;
+    _cleanup_free_ char *pod_id = NULL;
+    _cleanup_message_ Cri__ContainerStatusResponse *status = NULL;
+    _cleanup_message_ Cri__PodSandboxStatusResponse *pod = NULL;
+    Cri__ContainerStatusRequest request = CRI__CONTAINER_STATUS_REQUEST__INIT;
+    Cri__PodSandboxStatusRequest pod_request = CRI__POD_SANDBOX_STATUS_REQUEST__INIT;
+
+    int rc = find_container(cli, text, &id, err);
+    if (rc < 0)
+        return rc;
+    request.container_id = id;
+    request.verbose = info_only;
+    rc = cli_call(cli, "ContainerStatus", &request.base, (ProtobufCMessage **)&status, err);
+    if (rc < 0)
+        return rc;
+    if (info_only) {
+        for (size_t i = 0; i < status->n_info; i++)
+            (void)printf("%s\n", status->info[i]->value);
+        return 0;
+    }
+    pod_id = pod_of(cli, id, err);
+    if (!pod_id)
+        return -ENOENT;
+    pod_request.pod_sandbox_id = pod_id;
+    rc = cli_call(cli, "PodSandboxStatus", &pod_request.base, (ProtobufCMessage **)&pod, err);
+    if (rc < 0)
+        return rc;
+    if (status->status)
+        print_container(status->status);
+    if (pod->status)
+        print_pod(pod->status);
+    return 0;
+}
+
+int command_inspect(struct cli *cli, int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"info", no_argument, NULL, 'i'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    struct error err = ERROR_INIT;
+    bool info_only = false;
+    int option;
+
+    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) { // NOLINT(concurrency-mt-unsafe)
+        if (option == 'h') {
+            (void)fputs(usage_text, stdout);
+            return 0;
+        }
+        if (option != 'i')
+            return CLI_EXIT_USAGE;
+        info_only = true;
+    }
+    if (argc - optind != 1 || str_empty(argv[optind])) {
+        output_error("inspect needs one container; try `crisp inspect --help`");
+        return CLI_EXIT_USAGE;
+    }
+    if (inspect(cli, argv[optind], info_only, &err) == 0)
+        return 0;
+    output_error("%s", err.message);
+    return 1;
+}
