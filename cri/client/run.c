@@ -24,7 +24,10 @@ static const char usage_text[] =
     "  --rm             remove the container, its pod and its log afterwards\n"
     "  -e, --env K=V    set an environment variable; K alone takes crisp's own\n"
     "  --name N         of the pod and the container (one is made up)\n"
-    "  ARG…             instead of the image's command, as arguments of its entrypoint\n";
+    "  ARG…             instead of the image's command, as arguments of its entrypoint\n"
+    "\n"
+    "The runtime writes the log into a folder that is made in $CRISP_LOG_DIR, else (as\n"
+    "root) in /var/log/crisp, else in $TMPDIR or /tmp: the runtime must see it, too.\n";
 
 static int add_env(struct run *r, const char *text)
 {

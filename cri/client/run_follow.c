@@ -33,6 +33,7 @@ struct follow {
     int64_t ask_interval_ns, next_ask_ns;
     int64_t away_since_ns; // 0: it answers
     int signals;           // how many have come
+    bool stop_again;       // a StopContainer got lost with the runtime that it was sent to
     struct client_call *stops[STOPS_MAX];
     bool exited;
     int exit_code;
@@ -69,7 +70,8 @@ static int runtime_away(struct follow *f, const struct error *err)
 {
     int64_t now = clock_mono_ns();
 
-    if (err->status != STATUS_UNAVAILABLE)
+    // A runtime that shuts down in good order calls off what it was asked; we don't here.
+    if (err->status != STATUS_UNAVAILABLE && err->status != STATUS_CANCELLED)
         return -err->errnum;
     if (!f->away_since_ns) {
         f->away_since_ns = now;
@@ -86,6 +88,23 @@ static void note_exit(struct follow *f, const Cri__ContainerStatus *s)
         output_error("the container ran out of memory and was killed");
     else if (!str_empty(s->message) && !str_eq(s->reason, "Completed") && !str_eq(s->reason, "Error"))
         output_error("%s: %s", s->reason, s->message);
+}
+
+// StopContainer goes on beside everything else: output during the grace period is still passed on.
+static int begin_stop(struct follow *f, int64_t grace_s, struct error *err)
+{
+    Cri__StopContainerRequest request = CRI__STOP_CONTAINER_REQUEST__INIT;
+    struct cli *cli = f->run->cli;
+
+    for (size_t i = 0; i < STOPS_MAX; i++) {
+        if (f->stops[i])
+            continue;
+        request.container_id = f->run->container_id;
+        request.timeout = grace_s;
+        return client_call_start(cli->client, "StopContainer", &request.base,
+                                 cli->timeout_ns + grace_s * NS_PER_SEC, &f->stops[i], err);
+    }
+    return 0; // it is being killed already
 }
 
 static int ask(struct follow *f, struct error *err)
@@ -107,24 +126,10 @@ static int ask(struct follow *f, struct error *err)
     open_log(f, response->status->log_path);
     if (response->status->state == CRI__CONTAINER_STATE__CONTAINER_EXITED)
         note_exit(f, response->status);
-    return 0;
-}
-
-// StopContainer goes on beside everything else: output during the grace period is still passed on.
-static int begin_stop(struct follow *f, int64_t grace_s, struct error *err)
-{
-    Cri__StopContainerRequest request = CRI__STOP_CONTAINER_REQUEST__INIT;
-    struct cli *cli = f->run->cli;
-
-    for (size_t i = 0; i < STOPS_MAX; i++) {
-        if (f->stops[i])
-            continue;
-        request.container_id = f->run->container_id;
-        request.timeout = grace_s;
-        return client_call_start(cli->client, "StopContainer", &request.base,
-                                 cli->timeout_ns + grace_s * NS_PER_SEC, &f->stops[i], err);
-    }
-    return 0; // it is being killed already
+    else if (f->stop_again)
+        rc = begin_stop(f, f->signals > 1 ? 0 : STOP_GRACE_S, err);
+    f->stop_again = false;
+    return rc;
 }
 
 static int take_signals(struct follow *f, struct error *err)
@@ -146,7 +151,11 @@ static int finish_stop(struct follow *f, size_t i, struct error *err)
     f->stops[i] = NULL;
     f->ask_interval_ns = ASK_FIRST_NS; // it has exited, if all went well
     f->next_ask_ns = 0;
-    return rc < 0 ? runtime_away(f, err) : 0;
+    if (rc < 0) {
+        rc = runtime_away(f, err);
+        f->stop_again = rc == 0;
+    }
+    return rc;
 }
 
 static int follow_step(struct follow *f, struct error *err)

@@ -45,11 +45,14 @@ static int pull(struct run *r, struct error *err)
 // The runtime writes the log there, so it must be a folder that the runtime sees, too.
 static int make_log_dir(struct run *r, struct error *err)
 {
-    const char *root = LOG_ROOT;
+    const char *root = getenv("CRISP_LOG_DIR"); // NOLINT(concurrency-mt-unsafe): nobody sets any
 
-    if (geteuid() != 0 || file_mkdir_p(LOG_ROOT, 0755, err) < 0) {
-        root = getenv("TMPDIR"); // NOLINT(concurrency-mt-unsafe): nobody sets any
-        root = str_empty(root) ? "/tmp" : root;
+    if (str_empty(root)) {
+        root = LOG_ROOT;
+        if (geteuid() != 0 || file_mkdir_p(LOG_ROOT, 0755, NULL) < 0)
+            root = getenv("TMPDIR"); // NOLINT(concurrency-mt-unsafe)
+        if (str_empty(root))
+            root = "/tmp";
     }
     _cleanup_free_ char *dir = str_printf("%s/%s-XXXXXX", root, r->name);
     if (!dir)

@@ -13,8 +13,10 @@ from fakecri import FakeRuntime
 
 class Client:
     def __init__(self, runtime, tmp):
-        self.runtime, self.tmp = runtime, str(tmp)
-        self.env = {**os.environ, "CRISP_ENDPOINT": f"unix://{runtime.socket_path}", "TMPDIR": self.tmp}
+        self.runtime = runtime
+        self.logs = f"{tmp}/logs"
+        os.mkdir(self.logs)
+        self.env = {**os.environ, "CRISP_ENDPOINT": f"unix://{runtime.socket_path}", "CRISP_LOG_DIR": self.logs}
 
     def start(self, *words, **options):
         return subprocess.Popen([program("crisp"), *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -121,9 +123,7 @@ def test_failures_leave_nothing(runtime, crisp, rpc):
     code, out, err = crisp("run", "img:1")  # without --rm, too: it never ran
     assert (code, out) == (125, "")
     assert f"{rpc}: because of {rpc}?[31m (INVALID_ARGUMENT)" in err
-    assert not os.listdir("/var/log/crisp") if os.path.isdir("/var/log/crisp") else True
-    if runtime.named("CreateContainer"):
-        assert gone(runtime)
+    assert not runtime.pods and not os.listdir(crisp.logs)
 
 
 def test_start_error_is_told(runtime, crisp):
@@ -143,8 +143,23 @@ def test_restart_of_the_runtime(runtime, crisp):
     time.sleep(0.5)
     runtime.start()
     out, err = process.communicate(timeout=30)
-    assert process.returncode == 5
+    assert process.returncode == 5, err
     assert out == b"".join(b"%d\n" % i for i in range(1, 20))
+    assert gone(runtime)
+
+
+def test_stop_survives_a_restart(runtime, crisp):
+    runtime.chunks, runtime.exit = [line("up")], None
+    runtime.delay["StopContainer"] = 30
+    process = crisp.start("run", "--rm", "img:1")
+    assert process.stdout.readline() == b"up\n"
+    process.send_signal(signal.SIGINT)
+    wait_for(lambda: runtime.named("StopContainer"))
+    runtime.fail["StopContainer"] = (grpc.StatusCode.UNAVAILABLE, "shutting down")
+    runtime.stop()
+    runtime.fail, runtime.delay = {}, {}
+    runtime.start()
+    assert process.wait(20) == 143
     assert gone(runtime)
 
 

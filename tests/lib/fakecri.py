@@ -99,9 +99,10 @@ class FakeRuntime(grpc_stub.RuntimeServiceServicer, grpc_stub.ImageServiceServic
     def StartContainer(self, request, context):
         self.enter("StartContainer", request, context)
         status = self.containers[request.container_id]
-        with open(status.log_path, "wb"):
-            status.state = pb.CONTAINER_RUNNING
-        threading.Thread(target=self.live, args=(status,), daemon=True).start()
+        if context.is_active():
+            with open(status.log_path, "wb"):
+                status.state = pb.CONTAINER_RUNNING
+            threading.Thread(target=self.live, args=(status,), daemon=True).start()
         return pb.StartContainerResponse()
 
     def live(self, status):
