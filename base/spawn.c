@@ -12,6 +12,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/nofile.h"
 
 #define SPAWN_FDS_MAX   16
 #define SPAWN_READ_SIZE ((size_t)16 << 10)
@@ -116,6 +117,7 @@ pid_t spawn_start(const struct spawn_options *o, int *pidfd, struct error *err)
     int rc = spawn_prepared(o, &pid);
     if (rc < 0)
         return error_errno(err, rc, "run %s", o->path);
+    nofile_restore(pid);
     // Not reaped yet, so the number can't be another's. (pidfd_open: Linux 5.3; it is O_CLOEXEC.)
     int fd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (fd < 0) {

@@ -7,13 +7,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/nofile.h"
 #include "cri/config.h"
 #include "cri/daemon.h"
 #include "cri/notify.h"
@@ -147,15 +147,6 @@ static void open_standard_fds(void)
         (void)close(fd);
 }
 
-static void raise_nofile_limit(void)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-        limit.rlim_cur = limit.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &limit);
-    }
-}
-
 // The signals that stop the daemon are taken by the main thread alone; every other thread inherits the block.
 static void set_up_process(sigset_t *stop_signals)
 {
@@ -166,7 +157,7 @@ static void set_up_process(sigset_t *stop_signals)
     (void)mallopt(M_TOP_PAD, 64 << 10);
     (void)mallopt(M_ARENA_MAX, 2);
     open_standard_fds();
-    raise_nofile_limit();
+    nofile_raise();
     (void)umask(0022);
     (void)signal(SIGPIPE, SIG_IGN);
     (void)signal(SIGHUP, SIG_IGN); // a closed terminal is no reason to stop; there is nothing to reload
