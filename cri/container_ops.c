@@ -12,9 +12,8 @@ static int resolve_image(struct daemon *d, const Cri__ContainerConfig *config, s
     if (!config->image || str_empty(config->image->image))
         return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "config.image.image is empty");
     int r = image_store_resolve(d->images, config->image->image, image, err);
-    // NOT_FOUND is for the objects that the call is about: kubelet would take the pod for gone.
     if (r == -ENOENT)
-        return error_set(err, STATUS_FAILED_PRECONDITION, ENOENT, "image \"%s\" is not here: pull it first",
+        return error_set(err, STATUS_NOT_FOUND, ENOENT, "image \"%s\" is not here: pull it first",
                          config->image->image);
     return r;
 }

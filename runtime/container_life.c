@@ -315,8 +315,9 @@ const Pod__LaunchPlan *runtime_container_plan(struct runtime *rt, struct contain
 
 // ---- Starting ----
 
-// May it be started? 1: yes, and `starting` is set; 0: it runs already. The gate is held.
-static int start_check(struct runtime *rt, struct container *c, struct error *err)
+// May it be started? 1: yes, and `starting` is set; 0: the call that this one joined has started it. The gate
+// is held.
+static int start_check(struct runtime *rt, struct container *c, bool joined, struct error *err)
 {
     struct container_private *p = c->private;
     int r = 1;
@@ -324,7 +325,9 @@ static int start_check(struct runtime *rt, struct container *c, struct error *er
     if (p->forgotten)
         r = error_set(err, STATUS_NOT_FOUND, ENOENT, "container \"%s\" does not exist", c->id);
     else if (p->state == CONTAINER_RUNNING || p->state == CONTAINER_UNKNOWN)
-        r = 0;
+        r = joined ? 0
+                   : error_set(err, STATUS_FAILED_PRECONDITION, EALREADY, "container %s is running already",
+                               c->id);
     else if (p->state == CONTAINER_EXITED)
         r = error_set(err, STATUS_FAILED_PRECONDITION, EINVAL,
                       "container %s has exited (%s%s%s): a container is started once", c->id, p->reason,
@@ -353,9 +356,12 @@ static int start_in_pod(struct runtime *rt, struct container *c, struct error *e
     request.start = c->private->start;
     struct podconn *conn = store_pod_conn(rt, c->pod);
     if (!conn)
-        return error_set(err, STATUS_UNAVAILABLE, ENOTCONN, "the pod's crisp-pod has ended");
+        return error_set(err, STATUS_UNAVAILABLE, ENOTCONN,
+                         "start container %s: the pod's crisp-pod has ended", c->id);
     int r = podconn_request(conn, &request, LAUNCH_TIMEOUT_NS + ANSWER_TIMEOUT_NS, &reply, err);
     podconn_unref(conn);
+    if (r < 0 && !reply) // crisp-pod's own words name the container
+        error_wrap(err, "start container %s", c->id);
     if (r == 0 && reply->result_case != POD__REPLY__RESULT_START)
         r = error_set(err, STATUS_INTERNAL, EPROTO, "crisp-pod answered something else");
     if (r == 0) {
@@ -377,15 +383,14 @@ int runtime_container_start(struct runtime *rt, struct container *c, const struc
     struct error local = ERROR_INIT;
     err = err ? err : &local;
     store_lock(rt);
+    bool joined = c->private->starting;
     int r = gate_enter(&rt->lock, &c->private->gate, ctx, err);
     store_unlock(rt);
     if (r < 0)
         return error_wrap(err, "start container %s", c->id);
-    r = start_check(rt, c, err);
+    r = start_check(rt, c, joined, err);
     if (r == 1) {
         r = start_in_pod(rt, c, err);
-        if (r < 0)
-            error_wrap(err, "start container %s", c->id);
         start_over(rt, c);
     }
     store_lock(rt);

@@ -235,7 +235,8 @@ static void test_adoption(void **state)
     assert_non_null(strstr(err.message, "command"));
     cri__container_config__free_unpacked(different, NULL);
     start(w, c);
-    start(w, c); // a retry
+    assert_true(runtime_container_start(w->rt, c, &none, &err) < 0);
+    assert_int_equal(err.status, STATUS_FAILED_PRECONDITION);
     Cri__ContainerConfig *late = world_container_config("c", "sleep 1000");
     assert_true(world_create(w, pod, late, &same, &err) < 0); // it isn't CREATED any more
     assert_int_equal(err.status, STATUS_ALREADY_EXISTS);

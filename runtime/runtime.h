@@ -189,7 +189,8 @@ int runtime_container_create(struct runtime *rt, struct container *c, const stru
 // Not created: drops the claim, tells those that joined. The root filesystem is the caller's to remove.
 void runtime_container_abandon(struct runtime *rt, struct container *c, const struct error *why);
 
-// A failure makes it EXITED (128, StartError) and is returned. Already running: 0.
+// A failure makes it EXITED (128, StartError) and is returned. Joins a start under way; FAILED_PRECONDITION
+// if it was started before.
 int runtime_container_start(struct runtime *rt, struct container *c, const struct ctx *ctx,
                             struct error *err);
 // Stop signal, then SIGKILL to all of it once timeout_s have passed; returns when the exit is visible. An
