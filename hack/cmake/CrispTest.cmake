@@ -12,7 +12,8 @@ function(crisp_unit_test name)
   # protobuf-c and argv want char *: tests hand them literals.
   target_compile_options(${name} PRIVATE -Wno-write-strings)
     add_test(NAME ${name} COMMAND ${name})
-    set_tests_properties(${name} PROPERTIES TIMEOUT 300 LABELS unit)
+    set_tests_properties(${name} PROPERTIES TIMEOUT 300 LABELS unit
+    ENVIRONMENT "TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/hack/tsan.supp")
   else()
     set_target_properties(${name} PROPERTIES EXCLUDE_FROM_ALL ON)
   endif()
