@@ -98,11 +98,13 @@ static int check_sysctl(const Cri__PodSandboxConfig *pod, const char *key, const
     char name[256];
     if (strlen(key) >= sizeof(name) || str_empty(key) || strlen(value) > 1024)
         return policy_bad(err, "linux.sysctls: \"%.100s\" is empty or too long", key);
+    if (strstr(key, "..") || strstr(key, "//"))
+        return policy_bad(err, "linux.sysctls: \"%.100s\" is not the name of a sysctl", key);
     bool slashes = strcspn(key, "/") < strcspn(key, ".");
     for (size_t i = 0; i <= strlen(key); i++)
         name[i] = (char)(slashes && key[i] == '/' ? '.' : slashes && key[i] == '.' ? '/' : key[i]);
     for (const char *p = name; *p; p++) {
-        if ((!isalnum((unsigned char)*p) && !strchr("._-/", *p)) || (p[0] == '.' && p[1] == '.'))
+        if (!isalnum((unsigned char)*p) && !strchr("._-/", *p))
             return policy_bad(err, "linux.sysctls: \"%.100s\" is not the name of a sysctl", key);
     }
     if (is_ipc_sysctl(name))

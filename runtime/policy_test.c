@@ -1,0 +1,506 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/str.h"
+#include "runtime/cgroup.h"
+#include "runtime/policy.h"
+
+// Configs that hold everything that a case may spoil.
+struct configs {
+    Cri__PodSandboxMetadata pod_metadata;
+    Cri__DNSConfig dns;
+    Cri__PortMapping port;
+    Cri__PortMapping *ports;
+    Cri__LinuxPodSandboxConfig__SysctlsEntry sysctl;
+    Cri__LinuxPodSandboxConfig__SysctlsEntry *sysctls;
+    Cri__NamespaceOption pod_namespaces;
+    Cri__LinuxSandboxSecurityContext pod_security;
+    Cri__LinuxPodSandboxConfig pod_linux;
+    Cri__PodSandboxConfig pod;
+
+    Cri__ContainerMetadata metadata;
+    Cri__ImageSpec image, mount_image;
+    Cri__KeyValue env;
+    Cri__KeyValue *envs;
+    Cri__Mount mount;
+    Cri__Mount *mounts;
+    Cri__Device device;
+    Cri__Device *devices;
+    Cri__CDIDevice cdi;
+    Cri__CDIDevice *cdis;
+    Cri__Int64Value user, group;
+    Cri__SecurityProfile seccomp, apparmor;
+    Cri__SELinuxOption selinux;
+    Cri__UserNamespace userns;
+    Cri__IDMapping mapping;
+    Cri__IDMapping *mappings;
+    Cri__NamespaceOption namespaces;
+    Cri__HugepageLimit hugepage;
+    Cri__HugepageLimit *hugepages;
+    Cri__LinuxContainerResources__UnifiedEntry unified_entry;
+    Cri__LinuxContainerResources__UnifiedEntry *unified;
+    Cri__LinuxContainerResources resources;
+    Cri__LinuxContainerSecurityContext security;
+    Cri__LinuxContainerConfig linux;
+    Cri__ContainerConfig container;
+    Cri__WindowsPodSandboxConfig pod_windows;
+    Cri__WindowsContainerConfig windows;
+};
+
+static char *masked[] = {(char *)"/proc/kcore", (char *)"relative"};
+static char *dns_servers[] = {(char *)"10.0.0.1\nnameserver 6.6.6.6"};
+static int64_t bad_groups[] = {-1};
+
+static void init_pod(struct configs *c)
+{
+    cri__pod_sandbox_metadata__init(&c->pod_metadata);
+    c->pod_metadata.name = c->pod_metadata.uid = c->pod_metadata.namespace_ = (char *)"x";
+    cri__dnsconfig__init(&c->dns);
+    cri__port_mapping__init(&c->port);
+    c->port.container_port = 80;
+    c->ports = &c->port;
+    cri__linux_pod_sandbox_config__sysctls_entry__init(&c->sysctl);
+    c->sysctl.key = (char *)"net.ipv4.ip_forward";
+    c->sysctl.value = (char *)"1";
+    c->sysctls = &c->sysctl;
+    cri__namespace_option__init(&c->pod_namespaces);
+    cri__linux_sandbox_security_context__init(&c->pod_security);
+    c->pod_security.namespace_options = &c->pod_namespaces;
+    cri__linux_pod_sandbox_config__init(&c->pod_linux);
+    c->pod_linux.security_context = &c->pod_security;
+    c->pod_linux.sysctls = &c->sysctls;
+    c->pod_linux.n_sysctls = 1;
+    cri__pod_sandbox_config__init(&c->pod);
+    c->pod.metadata = &c->pod_metadata;
+    c->pod.dns_config = &c->dns;
+    c->pod.port_mappings = &c->ports;
+    c->pod.n_port_mappings = 1;
+    c->pod.linux = &c->pod_linux;
+    cri__windows_pod_sandbox_config__init(&c->pod_windows);
+}
+
+static void init_parts(struct configs *c)
+{
+    cri__int64_value__init(&c->user);
+    cri__int64_value__init(&c->group);
+    cri__security_profile__init(&c->seccomp);
+    cri__security_profile__init(&c->apparmor);
+    cri__selinux_option__init(&c->selinux);
+    cri__user_namespace__init(&c->userns);
+    cri__idmapping__init(&c->mapping);
+    c->mappings = &c->mapping;
+    cri__cdidevice__init(&c->cdi);
+    c->cdi.name = (char *)"vendor.com/class=one";
+    c->cdis = &c->cdi;
+    cri__image_spec__init(&c->mount_image);
+    c->mount_image.image = (char *)"volume";
+    cri__hugepage_limit__init(&c->hugepage);
+    c->hugepage.page_size = (char *)"2MB";
+    c->hugepages = &c->hugepage;
+    cri__linux_container_resources__unified_entry__init(&c->unified_entry);
+    c->unified_entry.key = (char *)"memory.high";
+    c->unified_entry.value = (char *)"1";
+    c->unified = &c->unified_entry;
+    cri__windows_container_config__init(&c->windows);
+}
+
+static void init_container(struct configs *c)
+{
+    cri__container_metadata__init(&c->metadata);
+    c->metadata.name = (char *)"x";
+    cri__image_spec__init(&c->image);
+    c->image.image = (char *)"busybox";
+    cri__key_value__init(&c->env);
+    c->env.key = (char *)"KEY";
+    c->envs = &c->env;
+    cri__mount__init(&c->mount);
+    c->mount.container_path = c->mount.host_path = (char *)"/data";
+    c->mounts = &c->mount;
+    cri__device__init(&c->device);
+    c->device.container_path = c->device.host_path = (char *)"/dev/null";
+    c->device.permissions = (char *)"rw";
+    c->devices = &c->device;
+    cri__namespace_option__init(&c->namespaces);
+    cri__linux_container_resources__init(&c->resources);
+    cri__linux_container_security_context__init(&c->security);
+    c->security.namespace_options = &c->namespaces;
+    cri__linux_container_config__init(&c->linux);
+    c->linux.security_context = &c->security;
+    c->linux.resources = &c->resources;
+    cri__container_config__init(&c->container);
+    c->container.metadata = &c->metadata;
+    c->container.image = &c->image;
+    c->container.envs = &c->envs;
+    c->container.n_envs = 1;
+    c->container.mounts = &c->mounts;
+    c->container.n_mounts = 1;
+    c->container.devices = &c->devices;
+    c->container.n_devices = 1;
+    c->container.linux = &c->linux;
+}
+
+static struct configs *init(struct configs *c)
+{
+    memset(c, 0, sizeof(*c));
+    init_pod(c);
+    init_parts(c);
+    init_container(c);
+    return c;
+}
+
+static struct cgroup_host *cgroups;
+static struct policy *policy;
+
+static int setup(void **state)
+{
+    (void)state;
+    struct cgroup_options o = {.parent = "/crisp-policy-test"};
+    return cgroup_host_open(&o, &cgroups, NULL) < 0 || policy_open(cgroups, &policy, NULL) < 0 ? -1 : 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    policy_close(policy);
+    cgroup_host_close(cgroups);
+    return 0;
+}
+
+static void good_ones_pass(void **state)
+{
+    (void)state;
+    struct configs c;
+    struct error err = ERROR_INIT;
+    init(&c);
+    assert_int_equal(policy_validate_pod(policy, &c.pod, &err), 0);
+    assert_int_equal(policy_validate_container(policy, &c.pod, &c.container, &err), 0);
+    c.container.linux = NULL;
+    c.pod.linux = NULL;
+    c.pod.dns_config = NULL;
+    assert_int_equal(policy_validate_pod(policy, &c.pod, &err), 0);
+    assert_int_equal(policy_validate_container(policy, &c.pod, &c.container, &err), 0);
+    // As kubelet sends them.
+    init(&c);
+    c.pod_namespaces.userns_options = c.namespaces.userns_options = &c.userns;
+    c.userns.mode = CRI__NAMESPACE_MODE__NODE;
+    c.apparmor.profile_type = CRI__SECURITY_PROFILE__PROFILE_TYPE__Unconfined;
+    c.security.apparmor = &c.apparmor;
+    c.security.seccomp = &c.seccomp;
+    c.security.selinux_options = c.pod_security.selinux_options = &c.selinux; // there, and empty
+    c.resources.hugepage_limits = &c.hugepages;
+    c.resources.n_hugepage_limits = 1;
+    c.mount.selinux_relabel = !policy->selinux;
+    c.container.stdin_once = true;
+    assert_int_equal(policy_validate_pod(policy, &c.pod, &err), 0);
+    assert_int_equal(policy_validate_container(policy, &c.pod, &c.container, &err), 0);
+}
+
+struct bad_case {
+    void (*spoil)(struct configs *c);
+    enum status status;
+    const char *text; // the message begins so
+};
+
+#define SPOIL(name, code)                                                                                    \
+    static void name(struct configs *c)                                                                      \
+    {                                                                                                        \
+        code;                                                                                                \
+    }
+
+SPOIL(pod_no_metadata, c->pod.metadata = NULL)
+SPOIL(pod_no_name, c->pod_metadata.name = (char *)"")
+SPOIL(pod_no_uid, c->pod_metadata.uid = (char *)"")
+SPOIL(pod_no_namespace, c->pod_metadata.namespace_ = (char *)"")
+SPOIL(pod_is_windows, c->pod.windows = &c->pod_windows)
+SPOIL(pod_hostname, c->pod.hostname = (char *)"a b")
+SPOIL(pod_long_hostname,
+      c->pod.hostname = (char *)"0123456789012345678901234567890123456789012345678901234567890123456789")
+SPOIL(pod_log_directory, c->pod.log_directory = (char *)"logs")
+SPOIL(pod_dns, c->dns.servers = dns_servers; c->dns.n_servers = 1)
+SPOIL(pod_protocol, c->port.protocol = (Cri__Protocol)9)
+SPOIL(pod_port, c->port.container_port = 65536)
+SPOIL(pod_host_port, c->port.host_port = -1)
+SPOIL(pod_host_ip, c->port.host_ip = (char *)"localhost")
+SPOIL(pod_cgroup, c->pod_linux.cgroup_parent = (char *)"/a/../../b")
+SPOIL(pod_slice, c->pod_linux.cgroup_parent = (char *)"kubepods.slice")
+SPOIL(pod_sysctl, c->sysctl.key = (char *)"vm.swappiness")
+SPOIL(pod_sysctl_dots, c->sysctl.key = (char *)"net/../vm/swappiness")
+SPOIL(pod_sysctl_network, c->pod_namespaces.network = CRI__NAMESPACE_MODE__NODE)
+SPOIL(pod_sysctl_ipc, c->sysctl.key = (char *)"kernel.shmmax";
+      c->pod_namespaces.ipc = CRI__NAMESPACE_MODE__NODE)
+SPOIL(pod_network, c->pod_namespaces.network = CRI__NAMESPACE_MODE__CONTAINER)
+SPOIL(pod_ipc, c->pod_namespaces.ipc = CRI__NAMESPACE_MODE__TARGET)
+SPOIL(pod_pid, c->pod_namespaces.pid = CRI__NAMESPACE_MODE__TARGET)
+SPOIL(pod_userns, c->pod_namespaces.userns_options = &c->userns)
+SPOIL(pod_group, c->pod_security.run_as_group = &c->group)
+SPOIL(pod_groups, c->pod_security.supplemental_groups = bad_groups; c->pod_security.n_supplemental_groups = 1)
+SPOIL(pod_groups_policy, c->pod_security.supplemental_groups_policy = (Cri__SupplementalGroupsPolicy)7)
+SPOIL(pod_seccomp, c->seccomp.profile_type = CRI__SECURITY_PROFILE__PROFILE_TYPE__Localhost;
+      c->pod_security.seccomp = &c->seccomp)
+SPOIL(pod_overhead, c->resources.cpu_shares = -1; c->pod_linux.overhead = &c->resources)
+
+static void bad_pods_are_refused(void **state)
+{
+    (void)state;
+    static const struct bad_case cases[] = {
+        {pod_no_metadata, STATUS_INVALID_ARGUMENT, "metadata: is missing"},
+        {pod_no_name, STATUS_INVALID_ARGUMENT, "metadata.name: is empty"},
+        {pod_no_uid, STATUS_INVALID_ARGUMENT, "metadata.uid: is empty"},
+        {pod_no_namespace, STATUS_INVALID_ARGUMENT, "metadata.namespace: is empty"},
+        {pod_is_windows, STATUS_INVALID_ARGUMENT, "windows: "},
+        {pod_hostname, STATUS_INVALID_ARGUMENT, "hostname: \"a b\" "},
+        {pod_long_hostname, STATUS_INVALID_ARGUMENT, "hostname: \"0123"},
+        {pod_log_directory, STATUS_INVALID_ARGUMENT, "log_directory: \"logs\" is not an absolute path"},
+        {pod_dns, STATUS_INVALID_ARGUMENT, "dns_config.servers[0]: "},
+        {pod_protocol, STATUS_INVALID_ARGUMENT, "port_mappings[0].protocol: "},
+        {pod_port, STATUS_INVALID_ARGUMENT, "port_mappings[0].container_port: 65536 is not a port"},
+        {pod_host_port, STATUS_INVALID_ARGUMENT, "port_mappings[0].host_port: -1 is not a port"},
+        {pod_host_ip, STATUS_INVALID_ARGUMENT,
+         "port_mappings[0].host_ip: \"localhost\" is not an IP address"},
+        {pod_cgroup, STATUS_INVALID_ARGUMENT, "linux.cgroup_parent \"/a/../../b\" "},
+        {pod_slice, STATUS_INVALID_ARGUMENT, "linux.cgroup_parent \"kubepods.slice\" is a systemd slice"},
+        {pod_sysctl, STATUS_INVALID_ARGUMENT, "linux.sysctls: \"vm.swappiness\" belongs to no namespace"},
+        {pod_sysctl_dots, STATUS_INVALID_ARGUMENT, "linux.sysctls: \"net/../vm/swappiness\" "},
+        {pod_sysctl_network, STATUS_INVALID_ARGUMENT,
+         "linux.sysctls: \"net.ipv4.ip_forward\" would be the node's"},
+        {pod_sysctl_ipc, STATUS_INVALID_ARGUMENT, "linux.sysctls: \"kernel.shmmax\" would be the node's"},
+        {pod_network, STATUS_INVALID_ARGUMENT, "linux.security_context.namespace_options.network: "},
+        {pod_ipc, STATUS_INVALID_ARGUMENT, "linux.security_context.namespace_options.ipc: "},
+        {pod_pid, STATUS_INVALID_ARGUMENT, "linux.security_context.namespace_options.pid: "},
+        {pod_userns, STATUS_UNIMPLEMENTED, "linux.security_context.namespace_options.userns_options: "},
+        {pod_group, STATUS_INVALID_ARGUMENT,
+         "linux.security_context.run_as_group: is set without run_as_user"},
+        {pod_groups, STATUS_INVALID_ARGUMENT,
+         "linux.security_context.supplemental_groups: -1 is not between"},
+        {pod_groups_policy, STATUS_INVALID_ARGUMENT, "linux.security_context.supplemental_groups_policy: "},
+        {pod_seccomp, STATUS_INVALID_ARGUMENT, "linux.security_context.seccomp: is empty"},
+        {pod_overhead, STATUS_INVALID_ARGUMENT, "linux.resources.cpu_shares: -1 is negative"},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct configs c;
+        struct error err = ERROR_INIT;
+        cases[i].spoil(init(&c));
+        if (policy_validate_pod(policy, &c.pod, &err) == 0)
+            fail_msg("case %zu (%s) passed", i, cases[i].text);
+        if (!str_has_prefix(err.message, cases[i].text) || err.status != cases[i].status)
+            fail_msg("case %zu: %s \"%s\" instead of \"%s\"", i, error_status_name(err.status), err.message,
+                     cases[i].text);
+    }
+}
+
+SPOIL(no_name, c->container.metadata = NULL)
+SPOIL(no_image, c->container.image = NULL)
+SPOIL(is_windows, c->container.windows = &c->windows)
+SPOIL(has_cdi, c->container.cdi_devices = &c->cdis; c->container.n_cdi_devices = 1)
+SPOIL(stop_signal, c->container.stop_signal = (Cri__Signal)99)
+SPOIL(working_dir, c->container.working_dir = (char *)"tmp")
+SPOIL(log_path, c->container.log_path = (char *)"a/../../b")
+SPOIL(log_absolute, c->container.log_path = (char *)"/b")
+SPOIL(env_key, c->env.key = (char *)"A=B")
+SPOIL(env_value, c->env.value.data = (uint8_t *)"a\0b"; c->env.value.len = 3)
+SPOIL(mount_relative, c->mount.container_path = (char *)"data")
+SPOIL(mount_dots, c->mount.container_path = (char *)"/a/../b")
+SPOIL(mount_root, c->mount.container_path = (char *)"/./")
+SPOIL(mount_host, c->mount.host_path = (char *)"")
+SPOIL(mount_with_image, c->mount.image = &c->mount_image)
+SPOIL(mount_sub_path, c->mount.image_sub_path = (char *)"a")
+SPOIL(mount_propagation, c->mount.propagation = (Cri__MountPropagation)5)
+SPOIL(mount_mappings, c->mount.uidmappings = &c->mappings; c->mount.n_uidmappings = 1)
+SPOIL(mount_rro, c->mount.recursive_read_only = true)
+SPOIL(mount_rro_shared, c->mount.recursive_read_only = c->mount.readonly = true;
+      c->mount.propagation = CRI__MOUNT_PROPAGATION__PROPAGATION_BIDIRECTIONAL)
+SPOIL(device_path, c->device.container_path = (char *)"null")
+SPOIL(device_host, c->device.host_path = (char *)"null")
+SPOIL(device_permissions, c->device.permissions = (char *)"rx")
+SPOIL(network_node, c->namespaces.network = CRI__NAMESPACE_MODE__NODE)
+SPOIL(ipc_node, c->namespaces.ipc = CRI__NAMESPACE_MODE__NODE)
+SPOIL(target_missing, c->namespaces.pid = CRI__NAMESPACE_MODE__TARGET)
+SPOIL(userns, c->namespaces.userns_options = &c->userns)
+SPOIL(user_range, c->user.value = -2; c->security.run_as_user = &c->user)
+SPOIL(user_max, c->user.value = UINT32_MAX; c->security.run_as_user = &c->user)
+SPOIL(user_twice, c->security.run_as_user = &c->user; c->security.run_as_username = (char *)"x")
+SPOIL(group_alone, c->security.run_as_group = &c->group)
+SPOIL(seccomp_type, c->seccomp.profile_type = (Cri__SecurityProfile__ProfileType)9;
+      c->security.seccomp = &c->seccomp)
+SPOIL(seccomp_ref, c->seccomp.localhost_ref = (char *)"/x"; c->security.seccomp = &c->seccomp)
+SPOIL(apparmor_asked, c->security.apparmor = &c->apparmor)
+SPOIL(selinux_asked, c->selinux.type = (char *)"spc_t"; c->security.selinux_options = &c->selinux)
+SPOIL(masked_relative, c->security.masked_paths = masked; c->security.n_masked_paths = 2)
+SPOIL(cpu_period, c->resources.cpu_period = 5)
+SPOIL(cpu_quota, c->resources.cpu_quota = 500)
+SPOIL(cpuset, c->resources.cpuset_cpus = (char *)"0-3;")
+SPOIL(memory, c->resources.memory_limit_in_bytes = -5)
+SPOIL(swap, c->resources.memory_limit_in_bytes = 10; c->resources.memory_swap_limit_in_bytes = 5)
+SPOIL(oom, c->resources.oom_score_adj = 1001)
+SPOIL(hugepages, c->resources.hugepage_limits = &c->hugepages; c->resources.n_hugepage_limits = 1;
+      c->hugepage.page_size = (char *)"2MB/../x")
+SPOIL(unified_key, c->resources.unified = &c->unified; c->resources.n_unified = 1;
+      c->unified_entry.key = (char *)"cgroup.procs")
+
+static void bad_containers_are_refused(void **state)
+{
+    (void)state;
+    static const struct bad_case cases[] = {
+        {no_name, STATUS_INVALID_ARGUMENT, "metadata.name: is empty"},
+        {no_image, STATUS_INVALID_ARGUMENT, "image.image: is empty"},
+        {is_windows, STATUS_INVALID_ARGUMENT, "windows: "},
+        {has_cdi, STATUS_UNIMPLEMENTED, "CDI_devices: \"vendor.com/class=one\""},
+        {stop_signal, STATUS_INVALID_ARGUMENT, "stop_signal: unknown signal 99"},
+        {working_dir, STATUS_INVALID_ARGUMENT, "working_dir: \"tmp\" is not an absolute path"},
+        {log_path, STATUS_INVALID_ARGUMENT, "log_path: \"/a/../../b\" has a \"..\" in it"},
+        {log_absolute, STATUS_INVALID_ARGUMENT, "log_path: \"/b\" is not a path below log_directory"},
+        {env_key, STATUS_INVALID_ARGUMENT, "envs[0].key: \"A=B\""},
+        {env_value, STATUS_INVALID_ARGUMENT, "envs[0].value: "},
+        {mount_relative, STATUS_INVALID_ARGUMENT,
+         "mounts[0].container_path: \"data\" is not an absolute path"},
+        {mount_dots, STATUS_INVALID_ARGUMENT, "mounts[0].container_path: \"/a/../b\" has a \"..\""},
+        {mount_root, STATUS_INVALID_ARGUMENT, "mounts[0].container_path: \"/./\" would cover"},
+        {mount_host, STATUS_INVALID_ARGUMENT, "mounts[0].host_path: \"\" is not an absolute path"},
+        {mount_with_image, STATUS_UNIMPLEMENTED, "mounts[0].image: "},
+        {mount_sub_path, STATUS_INVALID_ARGUMENT, "mounts[0].image_sub_path: "},
+        {mount_propagation, STATUS_INVALID_ARGUMENT, "mounts[0].propagation: "},
+        {mount_mappings, STATUS_UNIMPLEMENTED, "mounts[0].uidMappings: "},
+        {mount_rro, STATUS_INVALID_ARGUMENT, "mounts[0].recursive_read_only: is set without readonly"},
+        {mount_rro_shared, STATUS_INVALID_ARGUMENT,
+         "mounts[0].recursive_read_only: needs PROPAGATION_PRIVATE"},
+        {device_path, STATUS_INVALID_ARGUMENT, "devices[0].container_path: "},
+        {device_host, STATUS_INVALID_ARGUMENT, "devices[0].host_path: "},
+        {device_permissions, STATUS_INVALID_ARGUMENT, "devices[0].permissions: \"rx\""},
+        {network_node, STATUS_INVALID_ARGUMENT, "linux.security_context.namespace_options.network: is NODE"},
+        {ipc_node, STATUS_INVALID_ARGUMENT, "linux.security_context.namespace_options.ipc: is NODE"},
+        {target_missing, STATUS_INVALID_ARGUMENT, "linux.security_context.namespace_options.target_id: "},
+        {userns, STATUS_UNIMPLEMENTED, "linux.security_context.namespace_options.userns_options: "},
+        {user_range, STATUS_INVALID_ARGUMENT, "linux.security_context.run_as_user: -2 is not between"},
+        {user_max, STATUS_INVALID_ARGUMENT, "linux.security_context.run_as_user: 4294967295 is not"},
+        {user_twice, STATUS_INVALID_ARGUMENT, "linux.security_context: run_as_user and run_as_username"},
+        {group_alone, STATUS_INVALID_ARGUMENT, "linux.security_context.run_as_group: is set without"},
+        {seccomp_type, STATUS_INVALID_ARGUMENT,
+         "linux.security_context.seccomp.profile_type: unknown type 9"},
+        {seccomp_ref, STATUS_INVALID_ARGUMENT, "linux.security_context.seccomp.localhost_ref: is set"},
+        {masked_relative, STATUS_INVALID_ARGUMENT, "linux.security_context.masked_paths: \"relative\""},
+        {cpu_period, STATUS_INVALID_ARGUMENT, "linux.resources.cpu_period: 5 is not between"},
+        {cpu_quota, STATUS_INVALID_ARGUMENT, "linux.resources.cpu_quota: 500 is neither"},
+        {cpuset, STATUS_INVALID_ARGUMENT, "linux.resources.cpuset_cpus: \"0-3;\""},
+        {memory, STATUS_INVALID_ARGUMENT, "linux.resources.memory_limit_in_bytes: -5 is negative"},
+        {swap, STATUS_INVALID_ARGUMENT, "linux.resources.memory_swap_limit_in_bytes: 5 "},
+        {oom, STATUS_INVALID_ARGUMENT, "linux.resources.oom_score_adj: 1001"},
+        {hugepages, STATUS_INVALID_ARGUMENT, "linux.resources.hugepage_limits[0].page_size: \"2MB/../x\""},
+        {unified_key, STATUS_INVALID_ARGUMENT, "linux.resources.unified: \"cgroup.procs\""},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct configs c;
+        struct error err = ERROR_INIT;
+        cases[i].spoil(init(&c));
+        if (policy_validate_container(policy, &c.pod, &c.container, &err) == 0)
+            fail_msg("case %zu (%s) passed", i, cases[i].text);
+        if (!str_has_prefix(err.message, cases[i].text) || err.status != cases[i].status)
+            fail_msg("case %zu: %s \"%s\" instead of \"%s\"", i, error_status_name(err.status), err.message,
+                     cases[i].text);
+    }
+}
+
+// What a kernel lacks is refused, and so is what it has but this version doesn't do.
+static void security_modules_are_named(void **state)
+{
+    (void)state;
+    struct policy host = *policy;
+    for (int has = 0; has < 2; has++) {
+        struct configs c;
+        struct error err = ERROR_INIT;
+        enum status want = has ? STATUS_UNIMPLEMENTED : STATUS_FAILED_PRECONDITION;
+        host.apparmor = host.selinux = has;
+        apparmor_asked(init(&c));
+        assert_true(policy_validate_container(&host, &c.pod, &c.container, &err) < 0);
+        assert_int_equal(err.status, want);
+        assert_true(str_has_prefix(err.message, "linux.security_context.apparmor: "));
+        selinux_asked(init(&c));
+        assert_true(policy_validate_container(&host, &c.pod, &c.container, &err) < 0);
+        assert_int_equal(err.status, want);
+        assert_true(str_has_prefix(err.message, "linux.security_context.selinux_options: "));
+    }
+}
+
+static void signals_are_complete(void **state)
+{
+    (void)state;
+    const ProtobufCEnumDescriptor *d = &cri__signal__descriptor;
+    for (unsigned i = 0; i < d->n_values; i++) {
+        Cri__Signal signal = (Cri__Signal)d->values[i].value;
+        int number = policy_signal_number(signal);
+        if (signal == CRI__SIGNAL__RUNTIME_DEFAULT) {
+            assert_int_equal(number, 0);
+            continue;
+        }
+        assert_in_range(number, 1, 64);
+        // Aliases (SIGCLD, SIGIOT, SIGPOLL) come back as their signal's usual name.
+        assert_int_equal(policy_signal_number(policy_signal_of_number(number)), number);
+    }
+    assert_int_equal(policy_signal_number(CRI__SIGNAL__SIGRTMIN), 34);
+    assert_int_equal(policy_signal_number(CRI__SIGNAL__SIGRTMINPLUS15), 49);
+    assert_int_equal(policy_signal_number(CRI__SIGNAL__SIGRTMAXMINUS14), 50);
+    assert_int_equal(policy_signal_number(CRI__SIGNAL__SIGRTMAX), 64);
+}
+
+static void stop_signal_is_chosen(void **state)
+{
+    (void)state;
+    static const struct {
+        Cri__Signal config;
+        const char *image;
+        int want;
+    } cases[] = {
+        {CRI__SIGNAL__RUNTIME_DEFAULT, NULL, SIGTERM},
+        {CRI__SIGNAL__RUNTIME_DEFAULT, "", SIGTERM},
+        {CRI__SIGNAL__RUNTIME_DEFAULT, "SIGQUIT", SIGQUIT},
+        {CRI__SIGNAL__RUNTIME_DEFAULT, "quit", SIGQUIT},
+        {CRI__SIGNAL__RUNTIME_DEFAULT, "3", SIGQUIT},
+        {CRI__SIGNAL__RUNTIME_DEFAULT, "SIGRTMIN+3", 37},
+        {CRI__SIGNAL__RUNTIME_DEFAULT, "RTMAX-1", 63},
+        {CRI__SIGNAL__RUNTIME_DEFAULT, "RTMIN", 34},
+        {CRI__SIGNAL__RUNTIME_DEFAULT, "RTMIN-1", SIGTERM},
+        {CRI__SIGNAL__RUNTIME_DEFAULT, "65", SIGTERM},
+        {CRI__SIGNAL__RUNTIME_DEFAULT, "SIGNONSENSE", SIGTERM},
+        {CRI__SIGNAL__SIGUSR1, "SIGQUIT", SIGUSR1},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct configs c;
+        init(&c)->container.stop_signal = cases[i].config;
+        assert_int_equal(policy_stop_signal(&c.container, cases[i].image), cases[i].want);
+    }
+}
+
+static void namespaces_are_asked_for(void **state)
+{
+    (void)state;
+    struct configs c;
+    init(&c);
+    assert_true(policy_pod_pid(&c.pod));
+    assert_false(policy_host_network(&c.pod) || policy_host_ipc(&c.pod) || policy_host_pid(&c.pod));
+    c.pod_namespaces.network = c.pod_namespaces.ipc = c.pod_namespaces.pid = CRI__NAMESPACE_MODE__NODE;
+    assert_true(policy_host_network(&c.pod) && policy_host_ipc(&c.pod) && policy_host_pid(&c.pod));
+    c.pod_security.namespace_options = NULL;
+    assert_false(policy_pod_pid(&c.pod) || policy_host_network(&c.pod));
+    c.pod.linux = NULL;
+    assert_false(policy_pod_pid(&c.pod) || policy_host_pid(&c.pod));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(good_ones_pass),
+        cmocka_unit_test(bad_pods_are_refused),
+        cmocka_unit_test(bad_containers_are_refused),
+        cmocka_unit_test(security_modules_are_named),
+        cmocka_unit_test(signals_are_complete),
+        cmocka_unit_test(stop_signal_is_chosen),
+        cmocka_unit_test(namespaces_are_asked_for),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
