@@ -234,6 +234,8 @@ static void kills_and_removes(struct fixture *f)
     int status = 0;
     assert_int_equal(waitpid(first, &status, 0), first);
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    for (int i = 0; i < TRIES && cgroup_populated(f->host, leaf); i++)
+        pause_ms();
     assert_false(cgroup_populated(f->host, leaf));
     remove_pod(f, pod, leaf, made);
     assert_int_equal(cgroup_kill(f->host, leaf, &err), 0); // absent is fine
@@ -263,8 +265,10 @@ static void fork_bomb_dies(void **state)
         _exit(1);
     }
     assert_int_equal(waitpid(pid, NULL, 0), pid);
-    for (int i = 0; i < 10; i++)
-        assert_int_equal(cgroup_kill(f->host, leaf, NULL), 0);
+    // One call stops it; the killed processes then take a moment to leave.
+    assert_int_equal(cgroup_kill(f->host, leaf, NULL), 0);
+    for (int i = 0; i < TRIES && cgroup_populated(f->host, leaf); i++)
+        pause_ms();
     assert_false(cgroup_populated(f->host, leaf));
     remove_pod(f, pod, leaf, made);
 }
