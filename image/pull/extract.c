@@ -3,6 +3,8 @@
 #include <archive.h>
 #include <archive_entry.h>
 #include <fcntl.h>
+#include <iconv.h>
+#include <langinfo.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -424,6 +426,21 @@ static int set_dir_times(struct extract *x)
             return error_errno(x->err, errno, "set the times of \"%s\"", x->dirs[i].path);
     }
     return 0;
+}
+
+// Names have to stay as they are, byte for byte. In a UTF-8 locale libarchive brings those in PAX headers
+// into Unicode's normal form C, which changes them; in the "C" locale its conversion fails for all but ASCII,
+// and then it hands out the raw bytes (with a warning). So no program that unpacks calls setlocale().
+void extract_prepare(void)
+{
+    static const char *const pairs[][2] = {{NULL, "UTF-8"}, {"UTF-8", NULL}};
+
+    for (size_t i = 0; i < ARRAY_SIZE(pairs); i++) {
+        const char *locale = nl_langinfo(CODESET);
+        iconv_t cd = iconv_open(pairs[i][0] ? pairs[i][0] : locale, pairs[i][1] ? pairs[i][1] : locale);
+        if (cd != (iconv_t)-1)
+            iconv_close(cd);
+    }
 }
 
 static int open_archive(struct extract *x)

@@ -1,6 +1,5 @@
 // crisp-pull: fetches and unpacks one image for crispd, which starts it with a socket as descriptor 3. Not
 // for people: it has no options and reads no configuration.
-#include <locale.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -44,8 +43,6 @@ int main(int argc, char **argv)
     (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     (void)setrlimit(RLIMIT_CORE, &no_core);
     (void)signal(SIGPIPE, SIG_IGN);
-    // PAX headers are UTF-8; any other locale would have libarchive convert names.
-    (void)setlocale(LC_CTYPE, "C.UTF-8");
 
     // Before anything else, so that unpacking children inherit nothing worth having.
     int forker = unpack_forker_start(&err);

@@ -181,9 +181,11 @@ static void note_failure(struct buf *notes, const struct error *err)
 
 static int fail_after(const struct buf *notes, struct error *err)
 {
+    const struct error last = *err;
+
     if (notes->len == 0)
         return -err->errnum;
-    return error_set(err, err->status, err->errnum, "%.500s (before that: %.400s)", err->message,
+    return error_set(err, last.status, last.errnum, "%.500s (before that: %.400s)", last.message,
                      notes->data);
 }
 
@@ -215,7 +217,8 @@ static int fetch(struct registry *r, const char *kind, const char *reference, co
     for (size_t e = first; e < r->request->n_endpoints; e++) {
         _cleanup_free_ char *url = str_printf("%s/%s/%s", r->url[e], kind, reference);
 
-        if (e > first)
+        // That a registry on the machine itself has no TLS is no news.
+        if (e > first && !endpoint(r, e - 1)->origin)
             note_failure(&notes, err);
         if (!url)
             return error_errno(err, ENOMEM, "ask the registry");

@@ -1,0 +1,146 @@
+"""A registry in memory that can be told to misbehave."""
+import base64
+import http.server
+import json
+import sys
+import threading
+import time
+import urllib.parse
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "images"))
+import oci  # noqa: E402
+
+
+class Registry:
+    """Repositories share blobs. `faults` are looked at for each blob request, keyed by digest or "*"."""
+
+    def __init__(self):
+        self.blobs = {}
+        self.manifests = {}  # (repository, tag or digest) -> (media type, bytes)
+        self.faults = {}
+        self.requests = []  # (path, Authorization, Range)
+        self.basic = None  # (user, password)
+        self.tokens = None  # set of valid tokens: Bearer is asked for
+        self.redirect_to = None  # base URL for blobs
+        self.status = None  # answer everything with it
+        registry = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *args):
+                pass
+
+            def do_GET(self):
+                registry.answer(self)
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.server.handle_error = lambda *args: None  # clients that hang up are the tests' point
+        self.port = self.server.server_address[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+    def push(self, repository, tag, image):
+        """An oci.Image or oci.Index; returns the manifest's digest."""
+        for one in getattr(image, "images", [image]):
+            for blob in one.blobs:
+                self.blobs[oci.digest(blob)] = blob
+            self.manifests[repository, oci.digest(one.manifest)] = one.media_type, one.manifest
+        digest = oci.digest(image.manifest)
+        for key in (tag, digest):
+            self.manifests[repository, key] = image.media_type, image.manifest
+        return digest
+
+    def authorized(self, handler):
+        value = handler.headers.get("Authorization", "")
+        if self.basic:
+            return value == "Basic " + base64.b64encode(":".join(self.basic).encode()).decode()
+        if self.tokens is not None:
+            return value.startswith("Bearer ") and value[7:] in self.tokens
+        return True
+
+    def challenge(self):
+        if self.basic:
+            return 'Basic realm="test"'
+        return f'Bearer realm="{self.url}/token",service="test",scope="repository:x:pull"'
+
+    def answer(self, handler):
+        path = urllib.parse.unquote(handler.path.split("?")[0])
+        self.requests.append((handler.path, handler.headers.get("Authorization"), handler.headers.get("Range")))
+        if path == "/token":
+            return self.answer_token(handler)
+        if self.status:
+            return self.send(handler, self.status, b"no")
+        if not self.authorized(handler):
+            return self.send(handler, 401, b"{}", {"WWW-Authenticate": self.challenge()})
+        parts = path.split("/")
+        if len(parts) < 5 or parts[1] != "v2":
+            return self.send(handler, 404, b"{}")
+        repository, kind, what = "/".join(parts[2:-2]), parts[-2], parts[-1]
+        if kind == "manifests" and (repository, what) in self.manifests:
+            media_type, data = self.manifests[repository, what]
+            return self.send(handler, 200, data, {"Content-Type": media_type})
+        if kind == "blobs" and what in self.blobs:
+            if self.redirect_to:
+                return self.send(handler, 307, b"", {"Location": f"{self.redirect_to}/v2/{repository}/blobs/{what}"})
+            return self.answer_blob(handler, what)
+        return self.send(handler, 404, b"{}")
+
+    def answer_token(self, handler):
+        user = handler.headers.get("Authorization", "")
+        if self.token_user and user != "Basic " + base64.b64encode(":".join(self.token_user).encode()).decode():
+            return self.send(handler, 401, b"{}")
+        token = f"token{len(self.requests)}"
+        self.tokens.add(token)
+        return self.send(handler, 200, json.dumps({"token": token}).encode())
+
+    token_user = None
+
+    def answer_blob(self, handler, digest):
+        data = self.blobs[digest]
+        fault = self.faults.get(digest) or self.faults.get("*")
+        start = 0
+        if handler.headers.get("Range"):
+            start = int(handler.headers["Range"].split("=")[1].split("-")[0])
+        if callable(fault):
+            fault = fault(start)
+        if fault == "stall":
+            time.sleep(30)
+        if fault == "slow":
+            time.sleep(0.5)
+        if fault == "corrupt":
+            data = data[:-20] + bytes([data[-20] ^ 1]) + data[-19:]
+        if fault == "long":
+            data = data + b"x"
+        if fault == "short":
+            data = data[: len(data) // 2]
+        if isinstance(fault, int) and fault >= 400:
+            return self.send(handler, fault, b"no")
+        headers, status = {}, 200
+        if start:
+            status, headers = 206, {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}
+            data = data[start:]
+        if fault == "cut":  # promises everything, breaks off
+            handler.send_response(status)
+            handler.send_header("Content-Length", str(len(data)))
+            for key, value in headers.items():
+                handler.send_header(key, value)
+            handler.end_headers()
+            handler.wfile.write(data[: (len(data) + 1) // 2])
+            handler.close_connection = True
+            return None
+        return self.send(handler, status, data, headers)
+
+    def send(self, handler, status, data, headers=None):
+        handler.send_response(status)
+        for key, value in (headers or {}).items():
+            handler.send_header(key, value)
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data)
