@@ -209,12 +209,10 @@ void http_done(struct http *http, struct http_request *request)
     buf_done(&request->body);
 }
 
-// Whether any request has ended.
-static bool collect_done(struct http *http)
+static void collect_done(struct http *http)
 {
     CURLMsg *msg;
     int left;
-    bool any = false;
 
     while ((msg = curl_multi_info_read(http->multi, &left))) {
         struct http_request *request = NULL;
@@ -225,23 +223,20 @@ static bool collect_done(struct http *http)
         curl_easy_getinfo(msg->easy_handle, CURLINFO_RESPONSE_CODE, &request->status);
         request->result = msg->data.result;
         request->done = true;
-        any = true;
     }
-    return any;
 }
 
+// First waits, then works: what the work brings about (a request that is done, bytes that wait for a sink)
+// the caller has to see before it waits again. A request just started or resumed has a time-out of zero in
+// curl, so that the wait for it is none.
 int http_step(struct http *http, struct curl_waitfd *extra, unsigned n, int timeout_ms, struct error *err)
 {
     int running;
-    CURLMcode r = curl_multi_perform(http->multi, &running);
+    CURLMcode r = curl_multi_poll(http->multi, extra, n, timeout_ms, NULL);
 
-    if (collect_done(http))
-        timeout_ms = 0; // the caller has something to do: on a fast network no event would follow
-    if (r == CURLM_OK)
-        r = curl_multi_poll(http->multi, extra, n, timeout_ms, NULL);
     if (r == CURLM_OK)
         r = curl_multi_perform(http->multi, &running);
-    (void)collect_done(http);
+    collect_done(http);
     if (r != CURLM_OK)
         return error_set(err, STATUS_INTERNAL, EIO, "HTTP client: %s", curl_multi_strerror(r));
     return 0;
