@@ -55,7 +55,11 @@ static Cri__Image *describe(struct rpc_call *call, const struct image *image)
     out->repo_digests = copy_strings(arena, image->repo_digests, &out->n_repo_digests);
     out->size = image->size_bytes;
     out->pinned = image->pinned;
-    if (!out->id || !out->repo_tags || !out->repo_digests || !set_user(arena, image->config->user, out))
+    out->spec = RPC_NEW(call, cri__image_spec, Cri__ImageSpec);
+    if (out->spec)
+        out->spec->image = out->id;
+    if (!out->id || !out->repo_tags || !out->repo_digests || !out->spec ||
+        !set_user(arena, image->config->user, out))
         return NULL;
     return out;
 }

@@ -184,5 +184,6 @@ int auth_answer(struct http *http, const Pull__Endpoint *endpoint, const Pull__C
         *value = auth_basic(credentials);
     if (*value)
         return 0;
-    return error_set(err, STATUS_UNAUTHENTICATED, EACCES, "the registry requires credentials");
+    return error_set(err, STATUS_UNAUTHENTICATED, EACCES,
+                     "the registry requires credentials (HTTP status 401)");
 }

@@ -101,13 +101,14 @@ static int status_failure(const struct registry *r, size_t e, const struct http_
 
     switch (request->status) {
     case 401:
-        return error_set(err, STATUS_UNAUTHENTICATED, EACCES, "%s: %s of %s: %s", url, what,
+        return error_set(err, STATUS_UNAUTHENTICATED, EACCES, "%s: %s of %s: %s (HTTP status 401)", url, what,
                          r->request->reference,
                          request->authorization ? "the registry does not accept the credentials"
                                                 : "authentication is required");
     case 403:
-        return error_set(err, STATUS_PERMISSION_DENIED, EACCES, "%s: %s of %s: the registry denies access",
-                         url, what, r->request->reference);
+        return error_set(err, STATUS_PERMISSION_DENIED, EACCES,
+                         "%s: %s of %s: the registry denies access (HTTP status 403)", url, what,
+                         r->request->reference);
     case 404:
         return error_set(err, STATUS_NOT_FOUND, ENOENT, "%s: %s of %s not found", url, what,
                          r->request->reference);
