@@ -1,5 +1,6 @@
 """Fixtures: a registry for the session, a crispd for the session, and a leak check around every test."""
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,18 @@ from registry import Registry  # noqa: E402
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "core: also run under sanitizers and in a shared mount tree")
+
+
+@pytest.fixture(autouse=True)
+def time_limit():
+    """No test hangs the suite: after three minutes it fails with the stack of where it waits."""
+    def expire(*_):
+        raise TimeoutError("the test takes longer than three minutes")
+
+    signal.signal(signal.SIGALRM, expire)
+    signal.alarm(180)
+    yield
+    signal.alarm(0)
 
 
 @pytest.fixture(scope="session")

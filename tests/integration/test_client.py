@@ -201,6 +201,32 @@ def test_lists(runtime, crisp):
     assert code == 0 and out.splitlines()[1].split() == ["registry.local:5000/team/img:1", "ab" * 6, "4.3MB", "no"]
 
 
+def test_exec(runtime, crisp):
+    crisp("run", "--name", "box", "img:1")
+    container = next(iter(runtime.containers))
+    for name in ("box", container, container[:61]):
+        assert crisp("exec", name, "echo", "a  b") == (7, "echo a  b\n\0", "warned\n")
+    assert runtime.named("ExecSync")[0].container_id == container and runtime.named("ExecSync")[0].timeout == 0
+    crisp("--timeout", "5", "exec", "box", "x")
+    assert runtime.named("ExecSync")[-1].timeout == 5
+    code, out, err = crisp("exec", "nobody", "x")
+    assert code == 125 and not out and 'no container "nobody"' in err
+    runtime.fail["ExecSync"] = (grpc.StatusCode.FAILED_PRECONDITION, "it has exited")
+    code, _, err = crisp("exec", "box", "x")
+    assert code == 125 and "ExecSync: it has exited (FAILED_PRECONDITION)" in err
+
+
+def test_inspect(runtime, crisp):
+    runtime.exit = (3, "Error", "bad\033[31m")
+    crisp("run", "--name", "box", "img:1")
+    code, out, _ = crisp("inspect", "box")
+    facts = dict(row.split(None, 1) for row in out.replace("exit code", "exit-code").splitlines())
+    assert code == 0 and facts["name"] == "box" and facts["image"] == "img:1" and facts["exit-code"] == "3 (Error)"
+    assert facts["message"] == "bad?[31m" and "10.1.2.3" in out and "fd00::3" in out
+    code, _, err = crisp("inspect", "nobody")
+    assert code == 1 and "crisp ps -a" in err
+
+
 def test_info(runtime, crisp):
     code, out, _ = crisp("info")
     facts = dict(row.split(None, 1) for row in out.splitlines())
@@ -230,6 +256,7 @@ def test_nobody_there(runtime, crisp, tmp_path):
 
 @pytest.mark.parametrize("words", [[], ["nope"], ["run"], ["run", ""], ["run", "-e", "=x", "img"], ["run", "-e", "NO_SUCH_", "i"],
                                    ["run", "--name", "", "img"], ["ps", "x"], ["images", "x"], ["info", "x"], ["ps", "-z"],
+                                   ["exec"], ["exec", "box"], ["inspect"], ["inspect", "a", "b"],
                                    ["--timeout", "0", "ps"], ["--timeout", "x", "ps"], ["--endpoint", "tcp://x", "ps"],
                                    ["--endpoint", "unix:///" + "x" * 200, "ps"], ["--what"]])
 def test_usage_errors(crisp, words):
@@ -238,7 +265,8 @@ def test_usage_errors(crisp, words):
 
 
 def test_help_needs_no_runtime(crisp, runtime):
-    for words in (["--help"], ["--version"], ["run", "--help"], ["ps", "--help"], ["images", "--help"], ["info", "--help"]):
+    for words in (["--help"], ["--version"], ["run", "--help"], ["ps", "--help"], ["images", "--help"], ["info", "--help"],
+                  ["exec", "--help"], ["inspect", "--help"]):
         code, out, err = crisp(*words)
         assert code == 0 and out and not err
     assert not runtime.calls

@@ -5,7 +5,7 @@ import time
 import grpc
 import pytest
 
-from cri import BUSYBOX, code_of
+from cri import BUSYBOX, code_of, env
 from daemon import wait_for
 from stubs import pb
 
@@ -172,7 +172,7 @@ def test_workdir_is_made_when_missing(cri, pod):
 
 def test_env_args_and_workdir(cri, pod):
     out = cri.output(pod, ["sh", "-c", "echo $A-$B; pwd; echo $0 $1"], args=["zero", "one"], working_dir="/tmp",
-                     envs=[pb.KeyValue(key="A", value="1"), pb.KeyValue(key="B", value="two words=x")])
+                     envs=env(A="1", B="two words=x"))
     assert out == "1-two words=x\n/tmp\nzero one\n"
     assert "PATH=" in cri.output(pod, ["env"])
 
@@ -180,7 +180,7 @@ def test_env_args_and_workdir(cri, pod):
 def test_image_entrypoint_and_env(cri, pod):
     assert cri.output(pod, image="docker.io/library/myrand:latest", command=[]) == "VAL is 1\n"
     assert cri.output(pod, image="docker.io/library/myrand:latest", command=[],
-                      envs=[pb.KeyValue(key="VAL", value="5")]) == "VAL is 5\n"
+                      envs=env(VAL="5")) == "VAL is 5\n"
     assert "Hello from a container!" in cri.output(pod, image="docker.io/library/hello-world", command=[])
 
 

@@ -5,7 +5,7 @@ import time
 import grpc
 import pytest
 
-from cri import code_of
+from cri import code_of, env
 from stubs import pb
 
 pytestmark = pytest.mark.core
@@ -17,7 +17,7 @@ def test_output_and_exit_code(cri, busy):
 
 
 def test_runs_as_the_container_does(cri, pod):
-    container = cri.run(pod, ["sleep", "3600"], working_dir="/tmp", envs=[pb.KeyValue(key="X", value="y")],
+    container = cri.run(pod, ["sleep", "3600"], working_dir="/tmp", envs=env(X="y"),
                         linux=pb.LinuxContainerConfig(security_context=pb.LinuxContainerSecurityContext(
                             run_as_user=pb.Int64Value(value=1005), supplemental_groups=[9])))
     assert cri.sh(container, "id -u; id -G; pwd; echo $X") == "1005\n0 9\n/tmp\ny\n"

@@ -135,7 +135,7 @@ def test_layers_are_freed(cri, crispd):
     import os
 
     def entries():
-        return sum(len(files) for _, _, files in os.walk(f"{crispd.root}/images"))
+        return sum(len(files) for _, _, files in os.walk(f"{crispd.root}/image"))
 
     before = entries()
     name = STAGING + "test-image-2"

@@ -45,7 +45,7 @@ def serve(bad_registry, bad):
     bad_registry.hooks.clear()
     bad_registry.manifests.clear()
     assert not bad.ListImages().images
-    left = [os.path.join(top, name) for top, _, names in os.walk(bad.crispd.root + "/images") for name in names
+    left = [os.path.join(top, name) for top, _, names in os.walk(bad.crispd.root + "/image") for name in names
             if ".db" not in name]
     assert not left, f"left behind: {left[:5]}"
 
@@ -200,7 +200,7 @@ def test_image_supplied_overlay_xattrs_are_refused(bad, serve):
     except grpc.RpcError as e:
         assert "xattr" in e.details() or "trusted" in e.details()
     else:
-        for top, dirs, _ in os.walk(bad.crispd.root + "/images"):
+        for top, dirs, _ in os.walk(bad.crispd.root + "/image"):
             for name in dirs:
                 if name == "opaque":
                     assert "trusted.overlay.opaque" not in os.listxattr(os.path.join(top, name))

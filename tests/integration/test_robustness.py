@@ -17,7 +17,8 @@ def test_socket_is_not_for_everybody(crispd):
 
 
 @pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\n\r\n", b"\0" * 100000, os.urandom(50000),
-                                     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + os.urandom(50000), b""])
+                                     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + os.urandom(50000), b""],
+                         ids=["http1", "zeros", "random", "preface and random", "nothing"])
 def test_garbage_on_the_socket(cri, crispd, garbage):
     with socket.socket(socket.AF_UNIX) as s:
         s.settimeout(5)

@@ -62,7 +62,7 @@ class Cri:
     # pods
 
     def pod_config(self, name=None, linux=None, **more):
-        name = name or f"pod{next(self.number)}"
+        name = name or f"pod{next(self.number)}-{uuid.uuid4().hex[:8]}"
         return pb.PodSandboxConfig(
             metadata=pb.PodSandboxMetadata(name=name, uid=str(uuid.uuid4()), namespace="test"),
             log_directory=f"{self.logs}/{name}", linux=linux or pb.LinuxPodSandboxConfig(), **more)
@@ -187,3 +187,8 @@ def code_of(call, *args, **kwargs):
     except grpc.RpcError as e:
         return e.code(), e.details()
     raise AssertionError("the call should have failed")
+
+
+def env(**values):
+    """Environment variables; on the wire their values are bytes."""
+    return [pb.KeyValue(key=key, value=value.encode()) for key, value in values.items()]

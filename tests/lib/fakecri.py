@@ -138,8 +138,18 @@ class FakeRuntime(grpc_stub.RuntimeServiceServicer, grpc_stub.ImageServiceServic
         pod = next(iter(self.pods), "")
         return pb.ListContainersResponse(containers=[
             pb.Container(id=i, pod_sandbox_id=pod, metadata=c.metadata, image=c.image, state=c.state, created_at=NOW)
-            for i, c in self.containers.items()
+            for i, c in self.containers.items() if i.startswith(request.filter.id)
             if not request.filter.HasField("state") or c.state == request.filter.state.state])
+
+    def PodSandboxStatus(self, request, context):
+        self.enter("PodSandboxStatus", request, context)
+        return pb.PodSandboxStatusResponse(status=pb.PodSandboxStatus(
+            id=request.pod_sandbox_id, metadata=self.pods[request.pod_sandbox_id].metadata,
+            network=pb.PodSandboxNetworkStatus(ip="10.1.2.3", additional_ips=[pb.PodIP(ip="fd00::3")])))
+
+    def ExecSync(self, request, context):
+        self.enter("ExecSync", request, context)
+        return pb.ExecSyncResponse(stdout=" ".join(request.cmd).encode() + b"\n\0", stderr=b"warned\n", exit_code=7)
 
     # images
 
