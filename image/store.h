@@ -69,12 +69,16 @@ void records_free(struct image_store *s);
 // Records an image with all its layers (which are all there) and gives it the names. names: NULL-terminated.
 int records_commit(struct image_store *s, const char *id, const Pull__ImageConfig *config, char **names,
                    struct error *err);
+void image_record_free(struct image_record *record); // NULL is fine
+void image_layer_free(struct layer *layer);
+// Makes the snapshot anew after a change of names; `lock` is held.
+int record_refresh(struct image_store *s, struct image_record *record);
+
+// store_remove.c, under `write` too.
 // Takes an image away: its names at once, its row and layers when nobody holds it.
 int records_remove(struct image_store *s, struct image_record *record, struct error *err);
 // Deletes removed images that nobody holds, and layers that nothing needs. Does nothing before `settled`.
 int records_collect(struct image_store *s, struct error *err);
-// Makes the snapshot anew after a change of names; `lock` is held.
-int record_refresh(struct image_store *s, struct image_record *record);
 
 // store_trash.c
 int trash_start(struct image_store *s, struct error *err);

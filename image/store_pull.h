@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 
+#include "base/arena.h"
 #include "image/reference.h"
 #include "image/store.h"
 
@@ -31,5 +32,9 @@ struct pull_op {
 // The whole conversation; fills in the result. Runs on the operation's own thread, for crisp-pull ends with
 // it.
 void pull_op_run(struct pull_op *op);
+
+// Sends the PullRequest; arena is scratch memory.
+int pull_request_send(const struct pull_op *op, int sock, const char *staging_dir, struct arena *arena,
+                      struct error *err);
 
 #endif

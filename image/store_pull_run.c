@@ -7,7 +7,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,12 +18,9 @@
 #include "base/pb.h"
 #include "base/spawn.h"
 #include "base/str.h"
-#include "image/endpoints.h"
 #include "image/store_pull.h"
 
-#define REQUEST_MAX   (1024 * 1024)
-#define LAYER_BYTES   (UINT64_C(64) << 30) // one unpacked layer
-#define LAYER_ENTRIES (4u << 20)
+#define REQUEST_MAX (1024 * 1024)
 
 struct pull_run {
     struct pull_op *op;
@@ -40,74 +36,6 @@ struct pull_run {
     bool done;
     uint64_t fetched_bytes;
 };
-
-// The request
-
-static const char *go_architecture(void)
-{
-    static const struct {
-        const char *machine, *go;
-    } names[] = {{"x86_64", "amd64"},    {"aarch64", "arm64"},   {"armv7l", "arm"}, {"i686", "386"},
-                 {"riscv64", "riscv64"}, {"ppc64le", "ppc64le"}, {"s390x", "s390x"}};
-    static struct utsname host;
-
-    (void)uname(&host);
-    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-        if (str_eq(host.machine, names[i].machine))
-            return names[i].go;
-    return host.machine;
-}
-
-static int fill_credentials(const struct pull_op *op, struct arena *arena, Pull__Credentials *out,
-                            const char **server_address, struct error *err)
-{
-    const Cri__AuthConfig *auth = cri__auth_config__unpack(arena_pb(arena), op->auth_len, op->auth);
-
-    if (!auth)
-        return error_errno(err, ENOMEM, "read the credentials");
-    out->username = auth->username;
-    out->password = auth->password;
-    out->auth = auth->auth;
-    out->identity_token = auth->identity_token;
-    out->registry_token = auth->registry_token;
-    *server_address = auth->server_address;
-    return 0;
-}
-
-static int send_request(struct pull_run *run, struct arena *arena, struct error *err)
-{
-    struct pull_op *op = run->op;
-    Pull__ToPull m = PULL__TO_PULL__INIT;
-    Pull__PullRequest request = PULL__PULL_REQUEST__INIT;
-    Pull__Credentials credentials = PULL__CREDENTIALS__INIT;
-    Pull__Platform platform = PULL__PLATFORM__INIT;
-    Pull__Limits limits = PULL__LIMITS__INIT;
-    const char *server_address = "";
-    int r = fill_credentials(op, arena, &credentials, &server_address, err);
-
-    if (r == 0)
-        r = endpoints_build(run->store->registries, &op->ref, server_address, arena, &request, err);
-    if (r < 0)
-        return r;
-    platform.os = (char *)"linux";
-    platform.architecture = (char *)go_architecture();
-    limits.layer_bytes = LAYER_BYTES;
-    limits.layer_entries = LAYER_ENTRIES;
-    limits.parallel = run->store->parallel_layers;
-    request.reference = op->key;
-    request.repository = op->ref.path;
-    if (op->ref.digest)
-        request.digest = op->ref.digest;
-    else
-        request.tag = op->ref.tag;
-    request.credentials = &credentials;
-    request.platform = &platform;
-    request.staging_dir = run->staging;
-    request.limits = &limits;
-    m.kind_case = PULL__TO_PULL__KIND_REQUEST;
-    m.request = &request;
-    return pb_frame_send(run->sock, &m.base, NULL, 0, err);
-}
 
 // Proxies are the environment's business, and nothing else of it is crisp-pull's.
 static char **pull_environment(void)
@@ -168,7 +96,7 @@ static int start(struct pull_run *run, struct error *err)
     else
         r = start_program(run, err);
     if (r == 0)
-        r = send_request(run, arena, err);
+        r = pull_request_send(run->op, run->sock, run->staging, arena, err);
     arena_free(arena);
     return r;
 }

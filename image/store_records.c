@@ -21,7 +21,7 @@ static const char *const migrations[] = {
 
 const struct db_module image_db_module = {"image", migrations, ARRAY_SIZE(migrations)};
 
-static void record_free(struct image_record *record)
+void image_record_free(struct image_record *record)
 {
     if (!record)
         return;
@@ -35,7 +35,7 @@ static void record_free(struct image_record *record)
     free(record);
 }
 
-static void layer_free(struct layer *layer)
+void image_layer_free(struct layer *layer)
 {
     free(layer->diff_id);
     free(layer);
@@ -44,9 +44,9 @@ static void layer_free(struct layer *layer)
 void records_free(struct image_store *s)
 {
     for (struct map_iter it = {0}; s->records && map_next(s->records, &it);)
-        record_free(it.value);
+        image_record_free(it.value);
     for (struct map_iter it = {0}; s->layers && map_next(s->layers, &it);)
-        layer_free(it.value);
+        image_layer_free(it.value);
     map_free(s->records);
     map_free(s->names);
     map_free(s->layers);
@@ -68,7 +68,7 @@ static struct image_record *record_new(const char *id, Pull__ImageConfig *config
             strv_freep(&record->diff_ids);
     if (!record->id || !record->diff_ids) {
         record->config = NULL; // stays the caller's
-        record_free(record);
+        image_record_free(record);
         return NULL;
     }
     return record;
@@ -167,7 +167,7 @@ static int load_layer(struct db_row *row, void *data, struct error *err)
     layer->bytes = (uint64_t)db_row_int(row, 2);
     layer->inodes = (uint64_t)db_row_int(row, 3);
     if (!layer->diff_id || map_set(s->layers, layer->diff_id, layer) < 0) {
-        layer_free(layer);
+        image_layer_free(layer);
         return error_errno(err, ENOMEM, "load layers");
     }
     return 0;
@@ -207,7 +207,7 @@ static int load_image(struct db_row *row, void *data, struct error *err)
     if (!record || map_set(s->records, id, record) < 0) {
         if (!record)
             pull__image_config__free_unpacked(config, NULL);
-        record_free(record);
+        image_record_free(record);
         return error_errno(err, ENOMEM, "load images");
     }
     record->removed = db_row_int(row, 3) != 0;
@@ -381,154 +381,11 @@ int records_commit(struct image_store *s, const char *id, const Pull__ImageConfi
     r = write_image(s, record, names, err);
     if (r < 0) {
         if (is_new)
-            record_free(record);
+            image_record_free(record);
         return error_wrap(err, "record image %s", id);
     }
     pthread_mutex_lock(&s->lock);
     r = publish_record(s, record, names);
     pthread_mutex_unlock(&s->lock);
     return r < 0 ? error_errno(err, -r, "record image %s", id) : 0;
-}
-
-// Removing
-
-// Rows of the image's names, and of itself or a note that it is removed.
-static int write_removal(struct image_store *s, const char *id, bool held, struct error *err)
-{
-    int r = db_begin(s->db, DB_SYNC_FULL, err);
-
-    if (r < 0)
-        return r;
-    r = db_exec(s->db, err, "DELETE FROM image_name WHERE image_id = ?", "s", id);
-    if (r == 0)
-        r = db_exec(s->db, err,
-                    held ? "UPDATE image SET removed = 1 WHERE id = ?" : "DELETE FROM image WHERE id = ?",
-                    "s", id);
-    if (r < 0) {
-        db_rollback(s->db);
-        return r;
-    }
-    return db_commit(s->db, err);
-}
-
-// `lock` is held.
-static void forget_names(struct image_store *s, const struct image_record *record)
-{
-    for (bool more = true; more;) {
-        more = false;
-        for (struct map_iter it = {0}; map_next(s->names, &it);) {
-            if (it.value != record)
-                continue;
-            (void)map_remove(s->names, it.key); // ends this walk: the map has changed
-            more = true;
-            break;
-        }
-    }
-}
-
-int records_remove(struct image_store *s, struct image_record *record, struct error *err)
-{
-    int r = write_removal(s, record->id, true, err);
-
-    if (r < 0)
-        return error_wrap(err, "remove image %s", record->id);
-    pthread_mutex_lock(&s->lock);
-    forget_names(s, record);
-    record->removed = true;
-    r = record_refresh(s, record);
-    pthread_mutex_unlock(&s->lock);
-    return r < 0 ? error_errno(err, -r, "remove image") : 0;
-}
-
-static struct image_record *find_unheld(struct image_store *s)
-{
-    struct image_record *found = NULL;
-
-    pthread_mutex_lock(&s->lock);
-    for (struct map_iter it = {0}; !found && map_next(s->records, &it);) {
-        struct image_record *record = it.value;
-        if (record->removed && (!record->holders || !record->holders[0]))
-            found = record;
-    }
-    pthread_mutex_unlock(&s->lock);
-    return found;
-}
-
-static int collect_images(struct image_store *s, struct error *err)
-{
-    struct image_record *record;
-
-    while ((record = find_unheld(s))) {
-        int r = write_removal(s, record->id, false, err);
-
-        if (r < 0)
-            return error_wrap(err, "delete image %s", record->id);
-        pthread_mutex_lock(&s->lock);
-        (void)map_remove(s->records, record->id);
-        for (char **d = record->diff_ids; *d; d++) {
-            struct layer *layer = map_get(s->layers, *d);
-            bool counted = true;
-            for (char **m = record->missing; m && *m; m++)
-                counted = counted && !str_eq(*m, *d);
-            if (layer && counted)
-                layer->refs--;
-        }
-        pthread_mutex_unlock(&s->lock);
-        record_free(record);
-    }
-    return 0;
-}
-
-static struct layer *take_unneeded_layer(struct image_store *s)
-{
-    struct layer *found = NULL;
-
-    pthread_mutex_lock(&s->lock);
-    for (struct map_iter it = {0}; !found && map_next(s->layers, &it);) {
-        struct layer *layer = it.value;
-        if (layer->refs == 0 && !layer->fetcher)
-            found = layer;
-    }
-    if (found)
-        (void)map_remove(s->layers, found->diff_id);
-    pthread_mutex_unlock(&s->lock);
-    return found;
-}
-
-static int collect_layers(struct image_store *s, struct error *err)
-{
-    struct layer *layer;
-    int r = 0;
-
-    while (r == 0 && (layer = take_unneeded_layer(s))) {
-        _cleanup_free_ char *path = str_printf("%s/%s", s->layers_dir, layer->dir);
-
-        // The row goes first: a folder without a row is swept, a row without a folder is damage.
-        r = path ? db_begin(s->db, DB_SYNC_FULL, err) : error_errno(err, ENOMEM, "delete layers");
-        if (r == 0) {
-            r = db_exec(s->db, err, "DELETE FROM layer WHERE diff_id = ?", "s", layer->diff_id);
-            if (r == 0)
-                r = db_commit(s->db, err);
-            else
-                db_rollback(s->db);
-        }
-        if (r == 0)
-            r = trash_put(s, path, err);
-        layer_free(layer);
-    }
-    return r;
-}
-
-int records_collect(struct image_store *s, struct error *err)
-{
-    bool settled;
-    int r;
-
-    pthread_mutex_lock(&s->lock);
-    settled = s->settled;
-    pthread_mutex_unlock(&s->lock);
-    if (!settled)
-        return 0;
-    r = collect_images(s, err);
-    return r < 0 ? r : collect_layers(s, err);
 }

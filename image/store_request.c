@@ -1,0 +1,78 @@
+// What crispd asks of a crisp-pull.
+#include <sys/utsname.h>
+
+#include "base/arena.h"
+#include "base/cleanup.h"
+#include "base/pb.h"
+#include "base/str.h"
+#include "image/endpoints.h"
+#include "image/store_pull.h"
+
+#define LAYER_BYTES   (UINT64_C(64) << 30) // one unpacked layer
+#define LAYER_ENTRIES (4u << 20)
+
+static const char *go_architecture(void)
+{
+    static const struct {
+        const char *machine, *go;
+    } names[] = {{"x86_64", "amd64"},    {"aarch64", "arm64"},   {"armv7l", "arm"}, {"i686", "386"},
+                 {"riscv64", "riscv64"}, {"ppc64le", "ppc64le"}, {"s390x", "s390x"}};
+    static struct utsname host;
+
+    (void)uname(&host);
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        if (str_eq(host.machine, names[i].machine))
+            return names[i].go;
+    return host.machine;
+}
+
+static int fill_credentials(const struct pull_op *op, struct arena *arena, Pull__Credentials *out,
+                            const char **server_address, struct error *err)
+{
+    const Cri__AuthConfig *auth = cri__auth_config__unpack(arena_pb(arena), op->auth_len, op->auth);
+
+    if (!auth)
+        return error_errno(err, ENOMEM, "read the credentials");
+    out->username = auth->username;
+    out->password = auth->password;
+    out->auth = auth->auth;
+    out->identity_token = auth->identity_token;
+    out->registry_token = auth->registry_token;
+    *server_address = auth->server_address;
+    return 0;
+}
+
+int pull_request_send(const struct pull_op *op, int sock, const char *staging_dir, struct arena *arena,
+                      struct error *err)
+{
+    Pull__ToPull m = PULL__TO_PULL__INIT;
+    Pull__PullRequest request = PULL__PULL_REQUEST__INIT;
+    Pull__Credentials credentials = PULL__CREDENTIALS__INIT;
+    Pull__Platform platform = PULL__PLATFORM__INIT;
+    Pull__Limits limits = PULL__LIMITS__INIT;
+    const char *server_address = "";
+    int r = fill_credentials(op, arena, &credentials, &server_address, err);
+
+    if (r == 0)
+        r = endpoints_build(op->store->registries, &op->ref, server_address, arena, &request, err);
+    if (r < 0)
+        return r;
+    platform.os = (char *)"linux";
+    platform.architecture = (char *)go_architecture();
+    limits.layer_bytes = LAYER_BYTES;
+    limits.layer_entries = LAYER_ENTRIES;
+    limits.parallel = op->store->parallel_layers;
+    request.reference = op->key;
+    request.repository = op->ref.path;
+    if (op->ref.digest)
+        request.digest = op->ref.digest;
+    else
+        request.tag = op->ref.tag;
+    request.credentials = &credentials;
+    request.platform = &platform;
+    request.staging_dir = (char *)staging_dir;
+    request.limits = &limits;
+    m.kind_case = PULL__TO_PULL__KIND_REQUEST;
+    m.request = &request;
+    return pb_frame_send(sock, &m.base, NULL, 0, err);
+}
