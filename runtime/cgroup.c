@@ -2,10 +2,12 @@
 #include "runtime/cgroup.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -29,7 +31,8 @@ int cgroup_host_open(const struct cgroup_options *o, struct cgroup_host **out, s
     if (r == 0) {
         h->driver = h->v2 ? &cgroup_driver_v2 : &cgroup_driver_v1;
         h->parent = strdup(parent);
-        if (!h->parent)
+        h->owner = strndup(o->owner ? o->owner : "crisp", CGROUP_OWNER_MAX - 1);
+        if (!h->parent || !h->owner)
             r = error_errno(err, ENOMEM, "open the cgroups");
     }
     if (r < 0) {
@@ -55,6 +58,7 @@ void cgroup_host_close(struct cgroup_host *h)
     }
     cgroup_bpf_cache_free(h->bpf);
     free(h->parent);
+    free(h->owner);
     free(h);
 }
 
@@ -239,6 +243,15 @@ static int apply(struct cgroup_host *h, const char *path, const Cri__LinuxContai
     return devices ? h->driver->devices(h, path, devices, err) : 0;
 }
 
+// Where marks can't be set, no sweep will ever find the leaf: the safe side.
+static void mark(const struct cgroup_host *h, const char *path)
+{
+    char dir[PATH_MAX];
+    int n = snprintf(dir, sizeof(dir), "%s%s", h->hierarchies[0].mount_point, path);
+    if (n > 0 && (size_t)n < sizeof(dir))
+        (void)setxattr(dir, CGROUP_OWNER_XATTR, h->owner, strlen(h->owner), 0);
+}
+
 int cgroup_create(struct cgroup_host *h, const char *path, const Cri__LinuxContainerResources *resources,
                   const struct cgroup_devices *devices, struct error *err)
 {
@@ -250,8 +263,10 @@ int cgroup_create(struct cgroup_host *h, const char *path, const Cri__LinuxConta
     } else if (r == 0) {
         r = h->driver->made(h, path, true, err);
     }
-    if (r == 0)
+    if (r == 0) {
+        mark(h, path);
         r = apply(h, path, resources, devices, err);
+    }
     if (r < 0)
         (void)cgroup_remove(h, path, NULL);
     return r;

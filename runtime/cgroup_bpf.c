@@ -84,8 +84,10 @@ static void build(struct program *p, const struct cgroup_devices *d)
     emit(p, BPF_LDX | BPF_MEM | BPF_W, BPF_REG_5, BPF_REG_1, 8, 0);
     for (size_t i = 0; i < cgroup_n_default_devices; i++)
         emit_rule(p, &cgroup_default_devices[i]);
-    for (size_t i = 0; i < d->n_rules; i++)
-        emit_rule(p, &d->rules[i]);
+    for (size_t i = 0; i < d->n_rules; i++) {
+        if (!cgroup_device_is_default(&d->rules[i]))
+            emit_rule(p, &d->rules[i]);
+    }
     emit(p, BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_0, 0, 0, 0);
     emit(p, BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
 }
@@ -119,9 +121,12 @@ static char *rules_key(const struct cgroup_devices *d)
     struct buf b;
     buf_init(&b, 64 * 1024);
     int r = buf_append_str(&b, d->allow_all ? "all" : "rules");
-    for (size_t i = 0; !d->allow_all && r == 0 && i < d->n_rules; i++)
+    for (size_t i = 0; !d->allow_all && r == 0 && i < d->n_rules; i++) {
+        if (cgroup_device_is_default(&d->rules[i]))
+            continue;
         r = buf_printf(&b, " %c%lld:%lld%s", d->rules[i].type, (long long)d->rules[i].major,
                        (long long)d->rules[i].minor, d->rules[i].access);
+    }
     char *key = r == 0 ? buf_steal(&b) : NULL;
     buf_done(&b);
     return key;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -24,7 +25,7 @@ static int join(char *out, size_t size, const char *path, const char *file)
     return n < 0 || (size_t)n >= size ? -ENAMETOOLONG : 0;
 }
 
-static int open_file(const struct cgroup_hierarchy_fd *root, const char *path, const char *file, int flags)
+int cgroup_file_open(const struct cgroup_hierarchy_fd *root, const char *path, const char *file, int flags)
 {
     char name[CGROUP_PATH_MAX + 128];
     int r = join(name, sizeof(name), path, file);
@@ -37,7 +38,7 @@ static int open_file(const struct cgroup_hierarchy_fd *root, const char *path, c
 int cgroup_file_write(const struct cgroup_hierarchy_fd *root, const char *path, const char *file,
                       const char *value)
 {
-    _cleanup_fd_ int fd = open_file(root, path, file, O_WRONLY);
+    _cleanup_fd_ int fd = cgroup_file_open(root, path, file, O_WRONLY);
     if (fd < 0)
         return fd;
     // Cgroup files take a value in one write; a short count cannot happen.
@@ -47,7 +48,7 @@ int cgroup_file_write(const struct cgroup_hierarchy_fd *root, const char *path, 
 int cgroup_file_read(const struct cgroup_hierarchy_fd *root, const char *path, const char *file, char *out,
                      size_t size)
 {
-    _cleanup_fd_ int fd = open_file(root, path, file, O_RDONLY);
+    _cleanup_fd_ int fd = cgroup_file_open(root, path, file, O_RDONLY);
     if (fd < 0)
         return fd;
     size_t used = 0;
@@ -211,34 +212,33 @@ int cgroup_rmdir_tree(const struct cgroup_hierarchy_fd *root, const char *path)
     return r == -ENOENT ? 0 : r;
 }
 
+static bool is_owners(int dir_fd, const char *name, const char *owner)
+{
+    char mark[CGROUP_OWNER_MAX];
+    _cleanup_fd_ int fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    ssize_t n = fd < 0 ? -1 : fgetxattr(fd, CGROUP_OWNER_XATTR, mark, sizeof(mark));
+    return n >= 0 && (size_t)n == strlen(owner) && memcmp(mark, owner, (size_t)n) == 0;
+}
+
 int cgroup_children(struct cgroup_host *h, const char *path, char ***names, struct error *err)
 {
     char name[CGROUP_PATH_MAX];
     int r = join(name, sizeof(name), path, "");
     if (r < 0)
         return error_errno(err, -r, "list the cgroup %.200s", path);
-    char **list = strv_new(0);
-    for (size_t i = 0; list && i < h->n; i++) {
-        int fd = openat(h->fds[i].fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-        if (fd < 0)
-            continue; // not in this hierarchy
-        _cleanup_(dir_closep) DIR *dir = fdopendir(fd);
-        if (!dir) {
-            (void)close(fd);
-            continue;
-        }
-        for (struct dirent *e; (e = readdir(dir)) != NULL;) { // NOLINT(concurrency-mt-unsafe): own stream
-            bool known = e->d_type != DT_DIR || str_eq(e->d_name, ".") || str_eq(e->d_name, "..");
-            for (size_t k = 0; !known && list[k]; k++)
-                known = str_eq(list[k], e->d_name);
-            if (!known && strv_append(&list, e->d_name) < 0) {
-                strv_free(list);
-                return error_errno(err, ENOMEM, "list the cgroup %s", path);
-            }
-        }
-    }
-    if (!list)
+    _cleanup_strv_ char **list = strv_new(0);
+    int fd = openat(h->fds[0].fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    _cleanup_(dir_closep) DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    if (!list || (fd >= 0 && !dir)) {
+        fd_closep(&fd);
         return error_errno(err, ENOMEM, "list the cgroup %s", path);
-    *names = list;
+    }
+    for (struct dirent *e; dir && (e = readdir(dir)) != NULL;) { // NOLINT(concurrency-mt-unsafe): own stream
+        if (e->d_type != DT_DIR || e->d_name[0] == '.' || !is_owners(dirfd(dir), e->d_name, h->owner))
+            continue;
+        if (strv_append(&list, e->d_name) < 0)
+            return error_errno(err, ENOMEM, "list the cgroup %s", path);
+    }
+    *names = steal_ptr(&list);
     return 0;
 }

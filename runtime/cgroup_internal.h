@@ -77,6 +77,7 @@ struct cgroup_host {
     dev_t devs[CGROUP_HIERARCHIES_MAX];
     size_t n;
     char *parent;
+    char *owner;
     struct cgroup_bpf_cache *bpf; // v2's device programs
 };
 
@@ -89,6 +90,8 @@ const struct cgroup_hierarchy_fd *cgroup_root_of(const struct cgroup_host *h, en
 int cgroup_detect(struct cgroup_host *h, const char *mountinfo, struct error *err);
 
 // Files of one place (cgroup_file.c). path is a place; file "" stands for the directory itself.
+int cgroup_file_open(const struct cgroup_hierarchy_fd *root, const char *path, const char *file,
+                     int flags); // a descriptor or -errno
 int cgroup_file_write(const struct cgroup_hierarchy_fd *root, const char *path, const char *file,
                       const char *value); // 0 or -errno
 // Trailing newline cut off; 0, -errno, -E2BIG when it doesn't fit.
@@ -122,6 +125,11 @@ uint64_t cgroup_weight_of_shares(int64_t shares);
 // The device set that every container has.
 extern const struct cgroup_device_rule cgroup_default_devices[];
 extern const size_t cgroup_n_default_devices;
+bool cgroup_device_is_default(const struct cgroup_device_rule *d); // with whatever access
+
+// A mark that tells whose a leaf is: an extended attribute of its directory in the first hierarchy.
+#define CGROUP_OWNER_XATTR "trusted.crisp.owner"
+#define CGROUP_OWNER_MAX   256
 
 // cgroup_bpf.c: attaches a device program to a v2 cgroup; equal rule sets share one program.
 int cgroup_bpf_devices(struct cgroup_host *h, const char *path, const struct cgroup_devices *d,

@@ -225,11 +225,15 @@ static void kills_and_removes(struct fixture *f)
     assert_true(cgroup_populated(f->host, leaf));
     assert_int_equal(cgroup_remove(f->host, leaf, &err), -EBUSY);
     assert_int_equal(cgroup_pod_remove(f->host, pod, made, &err), -EBUSY);
-    char **children = NULL;
+    // One of somebody else's beside it, which no sweep may see.
+    char **children = NULL, other[CGROUP_PATH_MAX];
+    assert_int_equal(cgroup_leaf_path(pod, "other", other, NULL), 0);
+    assert_int_equal(mkdirat(f->host->fds[0].fd, other + 1, 0755), 0);
     assert_int_equal(cgroup_children(f->host, pod, &children, &err), 0);
     assert_int_equal(strv_len(children), 1);
     assert_string_equal(children[0], "leaf");
     strv_free(children);
+    assert_int_equal(unlinkat(f->host->fds[0].fd, other + 1, AT_REMOVEDIR), 0);
     assert_int_equal(cgroup_kill(f->host, leaf, &err), 0);
     int status = 0;
     assert_int_equal(waitpid(first, &status, 0), first);

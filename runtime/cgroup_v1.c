@@ -1,8 +1,11 @@
 // The v1 driver: one hierarchy per controller.
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/str.h"
 #include "runtime/cgroup_internal.h"
 
@@ -23,6 +26,16 @@ const struct cgroup_device_rule cgroup_default_devices[] = {
     {'c', 136, -1, "rwm"}, // pseudo-terminals
 };
 const size_t cgroup_n_default_devices = sizeof(cgroup_default_devices) / sizeof(cgroup_default_devices[0]);
+
+bool cgroup_device_is_default(const struct cgroup_device_rule *d)
+{
+    for (size_t i = 0; i < cgroup_n_default_devices; i++) {
+        const struct cgroup_device_rule *o = &cgroup_default_devices[i];
+        if (o->type == d->type && o->major == d->major && o->minor == d->minor && d->major >= 0)
+            return true;
+    }
+    return false;
+}
 
 // A new v1 cpuset has neither CPUs nor memory nodes, and nothing can join it before it has both.
 static int inherit_cpuset(const struct cgroup_hierarchy_fd *root, const char *path, const char *file,
@@ -141,17 +154,18 @@ static int v1_compile(struct cgroup_host *h, const char *path, const Cri__LinuxC
     return n < 0 ? n : cgroup_writes_add_hugepages(h, r, "limit_in_bytes", ws, err);
 }
 
-static int write_device(const struct cgroup_hierarchy_fd *root, const char *path,
-                        const struct cgroup_device_rule *d, struct error *err)
+// fd: of devices.allow, which takes one rule a write.
+static int write_device(int fd, const char *path, const struct cgroup_device_rule *d, struct error *err)
 {
     char major[24] = "*", minor[24] = "*", rule[80];
     if (d->major >= 0)
         (void)snprintf(major, sizeof(major), "%lld", (long long)d->major);
     if (d->minor >= 0)
         (void)snprintf(minor, sizeof(minor), "%lld", (long long)d->minor);
-    (void)snprintf(rule, sizeof(rule), "%c %s:%s %s", d->type, major, minor, d->access);
-    int r = cgroup_file_write(root, path, "devices.allow", rule);
-    return r < 0 ? error_errno(err, -r, "allow the device \"%s\" in cgroup %s", rule, path) : 0;
+    int n = snprintf(rule, sizeof(rule), "%c %s:%s %s", d->type, major, minor, d->access);
+    if (n < 0 || (size_t)n >= sizeof(rule) || pwrite(fd, rule, (size_t)n, 0) < 0)
+        return error_errno(err, errno, "allow the device \"%s\" in cgroup %s", rule, path);
+    return 0;
 }
 
 static int v1_devices(struct cgroup_host *h, const char *path, const struct cgroup_devices *d,
@@ -164,10 +178,17 @@ static int v1_devices(struct cgroup_host *h, const char *path, const struct cgro
     r = cgroup_file_write(root, path, d->allow_all ? "devices.allow" : "devices.deny", "a");
     if (r < 0)
         return error_errno(err, -r, "set the device policy of cgroup %s", path);
-    for (size_t i = 0; !d->allow_all && r == 0 && i < cgroup_n_default_devices; i++)
-        r = write_device(root, path, &cgroup_default_devices[i], err);
-    for (size_t i = 0; !d->allow_all && r == 0 && i < d->n_rules; i++)
-        r = write_device(root, path, &d->rules[i], err);
+    if (d->allow_all)
+        return 0;
+    _cleanup_fd_ int fd = cgroup_file_open(root, path, "devices.allow", O_WRONLY);
+    if (fd < 0)
+        return error_errno(err, -fd, "set the device policy of cgroup %s", path);
+    for (size_t i = 0; r == 0 && i < cgroup_n_default_devices; i++)
+        r = write_device(fd, path, &cgroup_default_devices[i], err);
+    for (size_t i = 0; r == 0 && i < d->n_rules; i++) {
+        if (!cgroup_device_is_default(&d->rules[i]))
+            r = write_device(fd, path, &d->rules[i], err);
+    }
     return r;
 }
 

@@ -15,6 +15,16 @@ static bool apparmor_enabled(void)
     return file_read("/sys/module/apparmor/parameters/enabled", 16, &text, NULL, NULL) == 0 && text[0] == 'Y';
 }
 
+// The first compilation learns all system calls' names, which takes milliseconds: not in a client's call.
+static void warm(struct policy *p)
+{
+    _cleanup_(arena_freep) struct arena *arena = arena_new(1u << 20);
+    const Cri__SecurityProfile profile = CRI__SECURITY_PROFILE__INIT;
+    struct seccomp_filter filter;
+    if (arena)
+        (void)seccomp_cache_get(p->seccomp, &profile, caps_default() & p->caps_held, arena, &filter, NULL);
+}
+
 int policy_open(struct cgroup_host *cgroups, struct policy **out, struct error *err)
 {
     struct policy *p = calloc(1, sizeof(*p));
@@ -29,6 +39,7 @@ int policy_open(struct cgroup_host *cgroups, struct policy **out, struct error *
         policy_close(p);
         return r;
     }
+    warm(p);
     *out = p;
     return 0;
 }
