@@ -199,7 +199,7 @@ static void launched(struct launch *l)
         // The reply waits for the child's end, so that its cgroup can be removed once it is told.
         c->phase = CONTAINER_FAILING;
         c->end_timer.fired = failing_fired;
-        (void)pidfd_send_signal(l->pidfd, SIGKILL, NULL, 0);
+        container_kill(c);
         if (c->reaped)
             container_end_failed(c);
         else
@@ -329,8 +329,9 @@ void container_kill(struct container *c)
 
     if (c->launch.pidfd >= 0 && !c->reaped)
         (void)pidfd_send_signal(c->launch.pidfd, SIGKILL, NULL, 0);
-    // The kernel kills all of a private pid namespace with its first process.
-    if (dir && (c->reaped || c->pid_mode != POD__PID_MODE__PID_PRIVATE))
+    // Also in a private pid namespace, of which the kernel would take care: a frozen process dies only once
+    // it is thawed, and this does that too.
+    if (dir)
         (void)cgroups_kill(dir, c->place->v2);
 }
 
@@ -351,8 +352,8 @@ void container_signal(struct pod *p, struct waiter w, const Pod__KillRequest *re
         return;
     }
     const char *dir = c->place ? cgroups_kill_dir(c->place) : NULL;
-    if (request->all && request->signal == SIGKILL)
-        container_kill(c);
+    if (request->signal == SIGKILL)
+        container_kill(c); // no less when only the first is meant: its end is everybody's
     else if (request->all && dir)
         (void)cgroups_signal(dir, request->signal);
     else

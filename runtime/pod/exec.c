@@ -147,8 +147,8 @@ static void launched(struct launch *l)
         (void)error_wrap(&l->error, "exec in container %s", e->container->id);
         conn_reply_error(e->pod, e->waiter, &l->error, l->failed_step);
         e->told = true;
-        if (l->pidfd >= 0 && !e->reaped)
-            (void)pidfd_send_signal(l->pidfd, SIGKILL, NULL, 0);
+        if (!e->reaped)
+            begin_kill(e);
     } else {
         Pod__Reply reply = POD__REPLY__INIT;
         Pod__ExecReply r = POD__EXEC_REPLY__INIT;

@@ -246,8 +246,12 @@ static void deadline_fired(struct timer *t)
 {
     struct launch *l = container_of(t, struct launch, deadline);
 
+    // Not waited for: it may be stuck in the kernel, or frozen. Whoever launched it kills it.
     l->timed_out = true;
-    (void)pidfd_send_signal(l->pidfd, SIGKILL, NULL, 0); // its end of the socket closes, or it is reaped
+    (void)read_reports(l);
+    if (!l->failed)
+        fail_silent(l);
+    finish(l);
 }
 
 int launch_watch(struct launch *l, uint32_t deadline_ms, struct error *err)

@@ -1,0 +1,399 @@
+// Launches: mounts, masks, users, privileges; and everything that can be wrong with one. Needs root.
+#include "runtime/pod/testkit.h"
+
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/str.h"
+
+static bool make_pod(struct kit *k)
+{
+    if (!k->pid)
+        return false;
+    const Pod__Reply *reply = kit_make_pod(k, false);
+    if (reply->error)
+        fail_msg("%s", reply->error->message);
+    return true;
+}
+
+static const char *run_plan(struct kit *k, const char *id, const Pod__LaunchPlan *plan)
+{
+    const Pod__Reply *reply = kit_start(k, id, plan);
+
+    if (reply->error)
+        fail_msg("%s", reply->error->message);
+    (void)kit_wait_exit(k, id);
+    return kit_log_text(k, id);
+}
+
+static void expect_failure(struct kit *k, const Pod__LaunchPlan *plan, enum status status, const char *says)
+{
+    static int n;
+    const Pod__Reply *reply = kit_start(k, arena_printf(k->arena, "bad%d", n++), plan);
+
+    if (!reply->error)
+        fail_msg("started, but should have failed with \"%s\"", says);
+    if (!strstr(reply->error->message, says))
+        fail_msg("\"%s\" does not say \"%s\"", reply->error->message, says);
+    assert_int_equal(reply->error->status, status);
+}
+
+static char *host_path(struct kit *k, const char *name)
+{
+    return arena_printf(k->arena, "%s/%s", k->scratch, name);
+}
+
+static void write_file(const char *path, const char *text)
+{
+    assert_int_equal(file_write_atomic(path, text, strlen(text), 0644, false, NULL), 0);
+}
+
+static char *in_layer(struct kit *k, const char *path)
+{
+    return arena_printf(k->arena, "%s/base%s", k->layers, path);
+}
+
+static void test_failures(void **state)
+{
+    struct kit *k = *state;
+    static const char *const nosuch[] = {"nosuch", NULL}, *const denied[] = {"/etc/passwd", NULL},
+                             *const absent[] = {"/no/such", NULL}, *const script[] = {"/script", NULL},
+                             *const text[] = {"/text", NULL};
+
+    if (!make_pod(k))
+        skip();
+    write_file(in_layer(k, "/script"), "#!/no/interpreter\n");
+    write_file(in_layer(k, "/text"), "neither\n");
+    assert_int_equal(chmod(in_layer(k, "/script"), 0755), 0);
+    assert_int_equal(chmod(in_layer(k, "/text"), 0755), 0);
+    expect_failure(k, kit_plan(k, nosuch), STATUS_INVALID_ARGUMENT,
+                   "exec \"nosuch\": no such file or directory (not found in PATH)");
+    expect_failure(k, kit_plan(k, denied), STATUS_INVALID_ARGUMENT,
+                   "exec \"/etc/passwd\": Permission denied");
+    expect_failure(k, kit_plan(k, absent), STATUS_INVALID_ARGUMENT, "exec \"/no/such\": No such file");
+    expect_failure(k, kit_plan(k, script), STATUS_INVALID_ARGUMENT, "interpreter or loader is missing");
+    expect_failure(k, kit_plan(k, text), STATUS_INVALID_ARGUMENT, "exec format error");
+
+    Pod__LaunchPlan *plan = kit_plan_sh(k, "true");
+    plan->process->cwd = (char *)(uintptr_t) "/not/there";
+    expect_failure(k, plan, STATUS_INVALID_ARGUMENT, "working directory \"/not/there\": No such file");
+    plan->process->cwd = (char *)(uintptr_t) "/etc/passwd";
+    plan->process->cwd_from_image = true;
+    expect_failure(k, plan, STATUS_INVALID_ARGUMENT, "working directory \"/etc/passwd\": Not a directory");
+    plan = kit_plan_sh(k, "true");
+    plan->process->user->user = (char *)(uintptr_t) "ghost";
+    expect_failure(k, plan, STATUS_INVALID_ARGUMENT, "user \"ghost\" is not in the image's /etc/passwd");
+    plan->process->user->user = (char *)(uintptr_t) "www:ghosts";
+    expect_failure(k, plan, STATUS_INVALID_ARGUMENT, "group \"ghosts\" is not in the image's /etc/group");
+    plan = kit_plan_sh(k, "true");
+    kit_add_mount(k, plan, "bind", host_path(k, "gone"), "/mnt", "", 0);
+    expect_failure(k, plan, STATUS_INVALID_ARGUMENT, "mount source");
+    plan = kit_plan_sh(k, "true");
+    kit_add_mount(k, plan, "tmpfs", "", "/mnt", "size=nonsense", 0);
+    expect_failure(k, plan, STATUS_INVALID_ARGUMENT, "mount /mnt: file system tmpfs");
+    plan = kit_plan_sh(k, "true");
+    kit_add_mount(k, plan, "nfs", "", "/mnt", "", 0);
+    expect_failure(k, plan, STATUS_INVALID_ARGUMENT, "mount type \"nfs\" is not known");
+    plan = kit_plan_sh(k, "true");
+    plan->root->lowers[0] = (char *)(uintptr_t) "nolayer";
+    expect_failure(k, plan, STATUS_INVALID_ARGUMENT, "mount overlay");
+    plan = kit_plan_sh(k, "true");
+    char *features[] = {(char *)(uintptr_t) "launch-1", (char *)(uintptr_t) "teleport"};
+    plan->required_features = features;
+    plan->n_required_features = 2;
+    expect_failure(k, plan, STATUS_UNIMPLEMENTED, "lacks \"teleport\"");
+}
+
+// A plan with a field that this build doesn't know, as a newer crispd might send.
+static void test_unknown_fields(void **state)
+{
+    struct kit *k = *state;
+    Pod__Request r = POD__REQUEST__INIT;
+    static const uint8_t extra[] = {0xf8, 0x3f, 0x01}; // field 1023, varint 1
+
+    if (!make_pod(k))
+        skip();
+    r.op_case = POD__REQUEST__OP_START;
+    r.start = kit_start_request(k, "c1", kit_plan_sh(k, "true"));
+    uint8_t *longer = arena_alloc(k->arena, r.start->plan.len + sizeof(extra));
+    memcpy(longer, r.start->plan.data, r.start->plan.len);
+    memcpy(longer + r.start->plan.len, extra, sizeof(extra));
+    r.start->plan.data = longer;
+    r.start->plan.len += sizeof(extra);
+    const Pod__Reply *reply = kit_call(k, &r, NULL, 0);
+    assert_int_equal(reply->error->status, STATUS_UNIMPLEMENTED);
+    r.start->plan.data = (uint8_t *)(uintptr_t) "garbage";
+    r.start->plan.len = 7;
+    assert_int_equal(kit_call(k, &r, NULL, 0)->error->status, STATUS_INVALID_ARGUMENT);
+}
+
+static void test_users(void **state)
+{
+    struct kit *k = *state;
+
+    if (!make_pod(k))
+        skip();
+    Pod__LaunchPlan *plan =
+        kit_plan_sh(k, "id -u; id -g; id -G; echo $HOME; grep CapPrm /proc/self/status; touch /etc/x");
+    plan->process->user->user = (char *)(uintptr_t) "www";
+    plan->process->user->merge_image_groups = true;
+    const Pod__Reply *reply = kit_start(k, "c1", plan);
+    assert_null(reply->error);
+    assert_int_equal(reply->start->user->uid, 33);
+    assert_int_equal(reply->start->user->n_groups, 3);
+    assert_int_equal(reply->start->user->groups[0], 33);
+    assert_string_equal(reply->start->user->home, "/var/www");
+    (void)kit_wait_exit(k, "c1");
+    assert_true(
+        str_has_prefix(kit_log_text(k, "c1"), "33\n33\n33 50 51\n/var/www\nCapPrm:\t0000000000000000\n"));
+    assert_non_null(strstr(kit_log_text(k, "c1"), "Permission denied"));
+
+    uint32_t groups[] = {1234, 5678};
+    plan = kit_plan_sh(k, "id -u; id -G");
+    plan->process->user->has_uid = plan->process->user->has_gid = true;
+    plan->process->user->uid = 1002;
+    plan->process->user->gid = 77;
+    plan->process->user->supplemental_groups = groups;
+    plan->process->user->n_supplemental_groups = 2;
+    assert_string_equal(run_plan(k, "c2", plan), "1002\n77 1234 5678\n");
+}
+
+static void test_mounts(void **state)
+{
+    struct kit *k = *state;
+    struct error err;
+
+    if (!make_pod(k))
+        skip();
+    assert_int_equal(file_mkdir_p(host_path(k, "vol/sub"), 0755, &err), 0);
+    write_file(host_path(k, "vol/file"), "content\n");
+    write_file(host_path(k, "one"), "single\n");
+    Pod__LaunchPlan *plan = kit_plan_sh(
+        k, "cat /data/file /deep/new/one; echo x > /data/written; echo x > /ro/file; echo x > /root-file;"
+           "grep ' /ro ' /proc/self/mountinfo | grep -o 'ro,nosuid'; pwd");
+    kit_add_mount(k, plan, "bind", host_path(k, "vol"), "/data", "", 0);
+    kit_add_mount(k, plan, "bind", host_path(k, "vol"), "/ro", "", MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID);
+    kit_add_mount(k, plan, "bind", host_path(k, "one"), "/deep/new/one", "", 0);
+    plan->process->cwd = (char *)(uintptr_t) "/work/dir";
+    plan->process->cwd_from_image = true;
+    const char *log = run_plan(k, "c1", plan);
+    assert_true(str_has_prefix(log, "content\nsingle\n"));
+    assert_non_null(strstr(log, "Read-only file system\n"));
+    assert_non_null(strstr(log, "ro,nosuid\n/work/dir\n"));
+    assert_int_equal(access(host_path(k, "vol/written"), F_OK), 0);
+
+    plan = kit_plan_sh(k, "echo x > /file; touch /dev/ok && echo dev");
+    plan->root->readonly = true;
+    assert_string_equal(run_plan(k, "c2", plan), "sh: can't create /file: Read-only file system\ndev\n");
+
+    plan = kit_plan_sh(k, "cat /etc/resolv.conf; readlink /etc/resolv.conf");
+    (void)unlink(in_layer(k, "/etc/resolv.conf"));
+    assert_int_equal(symlink("../run/dangling/resolv.conf", in_layer(k, "/etc/resolv.conf")), 0);
+    kit_add_mount(k, plan, "bind", host_path(k, "one"), "/etc/resolv.conf", "", 0);
+    assert_string_equal(run_plan(k, "c3", plan), "single\n../run/dangling/resolv.conf\n");
+}
+
+static void test_masks(void **state)
+{
+    struct kit *k = *state;
+    static const char *const masked[] = {"/proc/kcore", "/proc/acpi", "/secret", "/absent", "/etc"};
+    static const char *const readonly[] = {"/proc/sys", "/tmp", "/absent"};
+
+    if (!make_pod(k))
+        skip();
+    write_file(in_layer(k, "/secret"), "secret\n");
+    Pod__LaunchPlan *plan = kit_plan_sh(k, "cat /secret; echo x > /secret; ls /etc | wc -l; touch /etc/x; "
+                                           "touch /tmp/x; echo x > /proc/sys/kernel/hostname");
+    plan->masked_paths = (char **)(uintptr_t)masked;
+    plan->n_masked_paths = ARRAY_SIZE(masked);
+    plan->readonly_paths = (char **)(uintptr_t)readonly;
+    plan->n_readonly_paths = ARRAY_SIZE(readonly);
+    const char *log = run_plan(k, "c1", plan);
+    assert_true(str_has_prefix(log, "0\n"));
+    assert_null(strstr(log, "secret\n"));
+    assert_non_null(strstr(log, "touch: /etc/x: Read-only file system"));
+    assert_non_null(strstr(log, "touch: /tmp/x: Read-only file system"));
+    assert_non_null(strstr(log, "hostname: Read-only file system"));
+}
+
+// Images that try to lead mounts, masks and lookups out of their root, or to hang the launch.
+static void test_hostile_root(void **state)
+{
+    struct kit *k = *state;
+    struct error err;
+    struct stat st;
+
+    if (!make_pod(k))
+        skip();
+    assert_int_equal(file_mkdir_p(host_path(k, "outside"), 0755, &err), 0);
+    write_file(host_path(k, "vol"), "volume\n");
+    char *up = arena_printf(k->arena, "../../../../../../../..%s/outside", k->scratch);
+    assert_int_equal(symlink(up, in_layer(k, "/link")), 0);
+    assert_int_equal(symlink(host_path(k, "outside"), in_layer(k, "/abs")), 0);
+    assert_int_equal(symlink("/proc/1/root/etc", in_layer(k, "/magic")), 0);
+    Pod__LaunchPlan *plan =
+        kit_plan_sh(k, arena_printf(k->arena, "cat /link/f /abs/g %s/outside/f", k->scratch));
+    kit_add_mount(k, plan, "bind", host_path(k, "vol"), "/link/f", "", 0);
+    kit_add_mount(k, plan, "bind", host_path(k, "vol"), "/abs/g", "", 0);
+    expect_failure(k, plan, STATUS_INVALID_ARGUMENT, "mount /link/f"); // dangling directories aren't followed
+    char *inside = in_layer(k, arena_printf(k->arena, "%s/outside", k->scratch));
+    assert_int_equal(file_mkdir_p(inside, 0755, &err), 0);
+    assert_string_equal(run_plan(k, "c1", plan), "volume\nvolume\nvolume\n"); // inside the root
+    assert_int_equal(stat(host_path(k, "outside/f"), &st), -1);
+    assert_int_equal(stat(host_path(k, "outside/g"), &st), -1);
+
+    plan = kit_plan_sh(k, "true");
+    kit_add_mount(k, plan, "bind", host_path(k, "vol"), "/magic/f", "", 0);
+    expect_failure(k, plan, STATUS_INTERNAL, "mount /magic/f");
+    plan = kit_plan_sh(k, "true");
+    kit_add_mount(k, plan, "bind", host_path(k, "vol"), "/../../..", "", 0);
+    expect_failure(k, plan, STATUS_INVALID_ARGUMENT, "mount /../../..");
+
+    (void)unlink(in_layer(k, "/etc/passwd"));
+    assert_int_equal(mkfifo(in_layer(k, "/etc/passwd"), 0644), 0);
+    int64_t begin = clock_mono_ns();
+    expect_failure(k, kit_plan_sh(k, "true"), STATUS_INVALID_ARGUMENT,
+                   "/etc/passwd in the container is no regular file");
+    assert_true(clock_mono_ns() - begin < 2 * NS_PER_SEC);
+    (void)unlink(in_layer(k, "/etc/passwd"));
+    assert_int_equal(truncate(in_layer(k, "/etc/group"), 1 << 24), 0);
+    expect_failure(k, kit_plan_sh(k, "true"), STATUS_INTERNAL, "/etc/group in the container");
+}
+
+static void test_cwd_through_proc(void **state)
+{
+    struct kit *k = *state;
+
+    if (!make_pod(k))
+        skip();
+    for (int fd = 3; fd < 16; fd++) { // CVE-2024-21626: a descriptor that leads to the host
+        Pod__LaunchPlan *plan = kit_plan_sh(k, "pwd; ls");
+        plan->process->cwd = arena_printf(k->arena, "/proc/self/fd/%d", fd);
+        const Pod__Reply *reply = kit_start(k, arena_printf(k->arena, "c%d", fd), plan);
+        assert_non_null(reply->error);
+        assert_int_equal(reply->error->status, STATUS_INVALID_ARGUMENT);
+    }
+}
+
+// A filter that makes uname() fail, and allows the rest.
+static void test_seccomp(void **state)
+{
+    struct kit *k = *state;
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_uname, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+
+    if (!make_pod(k))
+        skip();
+    for (int nnp = 0; nnp < 2; nnp++) {
+        Pod__LaunchPlan *plan =
+            kit_plan_sh(k, "grep -E '^(CapEff|NoNewPrivs|Seccomp):' /proc/self/status; hostname");
+        plan->process->seccomp.data = (uint8_t *)filter;
+        plan->process->seccomp.len = sizeof(filter);
+        plan->process->no_new_privileges = nnp;
+        plan->process->user->has_uid = true;
+        plan->process->user->uid = 1000;
+        const char *log = run_plan(k, nnp ? "nnp" : "plain", plan);
+        assert_true(str_has_prefix(log, nnp ? "CapEff:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\n"
+                                            : "CapEff:\t0000000000000000\nNoNewPrivs:\t0\nSeccomp:\t2\n"));
+    }
+    Pod__LaunchPlan *plan = kit_plan_sh(k, "true");
+    plan->process->seccomp.data = (uint8_t *)filter;
+    plan->process->seccomp.len = 7;
+    expect_failure(k, plan, STATUS_INVALID_ARGUMENT, "seccomp");
+}
+
+static void test_capabilities(void **state)
+{
+    struct kit *k = *state;
+
+    if (!make_pod(k))
+        skip();
+    Pod__LaunchPlan *plan = kit_plan_sh(k, "grep Cap /proc/self/status");
+    Pod__Capabilities *caps = plan->process->capabilities;
+    caps->bounding = caps->effective = caps->permitted = caps->inheritable = caps->ambient =
+        0x401; // chown, net_bind
+    plan->process->user->has_uid = true;
+    plan->process->user->uid = 1000;
+    assert_string_equal(run_plan(k, "c1", plan),
+                        "CapInh:\t0000000000000401\nCapPrm:\t0000000000000401\nCapEff:\t0000000000000401\n"
+                        "CapBnd:\t0000000000000401\nCapAmb:\t0000000000000401\n");
+    caps->effective = caps->permitted = caps->bounding = UINT64_C(1) << 60;
+    expect_failure(k, plan, STATUS_INTERNAL, "set capabilities");
+}
+
+static void test_limits(void **state)
+{
+    struct kit *k = *state;
+    Pod__Rlimit nofile = POD__RLIMIT__INIT, *limits[] = {&nofile};
+    Pod__OomScoreAdj oom = POD__OOM_SCORE_ADJ__INIT;
+
+    if (!make_pod(k))
+        skip();
+    nofile.resource = 7; // RLIMIT_NOFILE
+    nofile.soft = 100;
+    nofile.hard = 200;
+    oom.value = 500;
+    Pod__LaunchPlan *plan = kit_plan_sh(k, "ulimit -n; ulimit -Hn; cat /proc/self/oom_score_adj");
+    plan->process->rlimits = limits;
+    plan->process->n_rlimits = 1;
+    plan->process->oom_score_adj = &oom;
+    assert_string_equal(run_plan(k, "c1", plan), "100\n200\n500\n");
+}
+
+// The deadline ends a launch that hangs, and the loop never does: a stopped child is as good as a hung NFS.
+static void test_deadline(void **state)
+{
+    struct kit *k = *state;
+    Pod__Request r = POD__REQUEST__INIT, s = POD__REQUEST__INIT;
+    Pod__StateRequest state_request = POD__STATE_REQUEST__INIT;
+
+    if (!make_pod(k))
+        skip();
+    assert_int_equal(mkfifo(host_path(k, "fifo"), 0644), 0);
+    r.op_case = POD__REQUEST__OP_START;
+    r.start = kit_start_request(k, "c1", kit_plan_sh(k, "true"));
+    if (!*r.start->cgroup->freezer_dir)
+        skip();
+    char *freezer = arena_printf(k->arena, "%s/freezer.state", r.start->cgroup->freezer_dir);
+    assert_int_equal(file_write_existing(freezer, "FROZEN", NULL), 0);
+    r.start->deadline_ms = 300;
+    kit_send(k, &r, NULL, 0);
+    s.op_case = POD__REQUEST__OP_STATE;
+    s.state = &state_request;
+    int64_t begin = clock_mono_ns();
+    assert_null(kit_call(k, &s, NULL, 0)->error); // answered while the launch hangs
+    assert_true(clock_mono_ns() - begin < 200 * NS_PER_MS);
+    const Pod__Reply *reply = kit_receive(k, r.id);
+    assert_int_equal(reply->error->status, STATUS_DEADLINE_EXCEEDED);
+    assert_non_null(strstr(reply->error->message, "too long"));
+    assert_int_equal(file_write_existing(freezer, "THAWED", NULL), 0);
+    (void)poll(NULL, 0, 100);
+}
+
+#define POD_TEST(f) cmocka_unit_test_setup_teardown(f, kit_setup, kit_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        POD_TEST(test_failures),         POD_TEST(test_unknown_fields), POD_TEST(test_users),
+        POD_TEST(test_mounts),           POD_TEST(test_masks),          POD_TEST(test_hostile_root),
+        POD_TEST(test_cwd_through_proc), POD_TEST(test_seccomp),        POD_TEST(test_capabilities),
+        POD_TEST(test_limits),           POD_TEST(test_deadline),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
