@@ -88,6 +88,15 @@ static void remove_fired(struct timer *t)
     exec_settle(container_of(t, struct exec, remove_timer));
 }
 
+static void tell_failure(struct exec *e)
+{
+    if (!e->launch.failed || e->told)
+        return;
+    e->told = true;
+    (void)error_wrap(&e->launch.error, "exec in container %s", e->container->id);
+    conn_reply_error(e->pod, e->waiter, &e->launch.error, e->launch.failed_step);
+}
+
 static void kill_pass(struct exec *e)
 {
     size_t alive = 0;
@@ -102,6 +111,7 @@ static void kill_pass(struct exec *e)
         loop_arm(&e->pod->loop, &e->kill_timer, KILL_REPEAT_NS);
         return;
     }
+    tell_failure(e);
     if (e->killer.conn)
         conn_reply_ok(e->pod, e->killer);
     e->killer = (struct waiter){0};
@@ -125,7 +135,7 @@ static void tell_exit(struct exec *e)
     Pod__Event event = POD__EVENT__INIT;
     Pod__ExecExit exit = POD__EXEC_EXIT__INIT;
 
-    if (!e->launched || !e->reaped || e->told)
+    if (!e->launched || !e->reaped || e->told || e->launch.failed)
         return;
     e->told = true;
     exit.container_id = e->container->id;
@@ -144,11 +154,10 @@ static void launched(struct launch *l)
 
     e->launched = true;
     if (l->failed) {
-        (void)error_wrap(&l->error, "exec in container %s", e->container->id);
-        conn_reply_error(e->pod, e->waiter, &l->error, l->failed_step);
-        e->told = true;
-        if (!e->reaped)
-            begin_kill(e);
+        if (e->reaped)
+            tell_failure(e);
+        else
+            begin_kill(e); // told when it is gone, or can't be killed
     } else {
         Pod__Reply reply = POD__REPLY__INIT;
         Pod__ExecReply r = POD__EXEC_REPLY__INIT;
@@ -280,8 +289,9 @@ bool exec_reap(struct pod *p, pid_t pid, int status)
     e->reaped = true;
     e->wait_status = status;
     launch_child_gone(&e->launch, status);
+    tell_failure(e);
     tell_exit(e);
-    if (e->killer.conn)
+    if (e->kill_timer.armed)
         kill_pass(e);
     else
         exec_settle(e);
@@ -316,6 +326,7 @@ void exec_end_container(struct container *c)
             e->wait_status = SIGKILL; // as a wait status: killed by signal 9
             e->reaped = true;         // its pid is only waited for from here on
             launch_child_gone(&e->launch, SIGKILL);
+            tell_failure(e);
             tell_exit(e);
         }
         if (e->killer.conn)
