@@ -26,6 +26,8 @@ struct client {
     grpc_completion_queue *cq;
     pthread_t poller;
     bool poller_runs;
+    // Hands a call over to the poller. gRPC's queue orders memory, too, but nobody can check that it does.
+    pthread_mutex_t handover;
 };
 
 struct client_call {
@@ -48,8 +50,13 @@ static void *poll_completions(void *data)
         grpc_event e = grpc_completion_queue_next(c->cq, gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
         if (e.type == GRPC_QUEUE_SHUTDOWN)
             return NULL;
-        if (e.type == GRPC_OP_COMPLETE)
-            (void)eventfd_write(((struct client_call *)e.tag)->done_fd, 1);
+        if (e.type != GRPC_OP_COMPLETE)
+            continue;
+        (void)pthread_mutex_lock(&c->handover);
+        int fd = ((struct client_call *)e.tag)->done_fd;
+        (void)pthread_mutex_unlock(&c->handover);
+        // write(2) and not eventfd_write(): ThreadSanitizer knows that the one orders memory.
+        (void)!write(fd, &(uint64_t){1}, sizeof(uint64_t));
     }
 }
 
@@ -74,11 +81,11 @@ static grpc_channel *open_channel(const char *target)
 {
     // A daemon that restarts is back within a second: don't wait longer before looking again.
     grpc_arg args[] = {
-        {GRPC_ARG_INTEGER, (char *)(uintptr_t)GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, {.integer = RECEIVE_MAX}},
-        {GRPC_ARG_INTEGER, (char *)(uintptr_t)GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, {.integer = 100}},
-        {GRPC_ARG_INTEGER, (char *)(uintptr_t)GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, {.integer = 100}},
-        {GRPC_ARG_INTEGER, (char *)(uintptr_t)GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, {.integer = 500}},
-        {GRPC_ARG_INTEGER, (char *)(uintptr_t)GRPC_ARG_ENABLE_RETRIES, {.integer = 0}},
+        {GRPC_ARG_INTEGER, (char *)GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, {.integer = RECEIVE_MAX}},
+        {GRPC_ARG_INTEGER, (char *)GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, {.integer = 100}},
+        {GRPC_ARG_INTEGER, (char *)GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, {.integer = 100}},
+        {GRPC_ARG_INTEGER, (char *)GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, {.integer = 500}},
+        {GRPC_ARG_INTEGER, (char *)GRPC_ARG_ENABLE_RETRIES, {.integer = 0}},
     };
     grpc_channel_args all = {.num_args = ARRAY_SIZE(args), .args = args};
     grpc_channel_credentials *creds = grpc_insecure_credentials_create();
@@ -93,6 +100,7 @@ int client_new(const char *endpoint, struct client **out, struct error *err)
     _cleanup_(client_freep) struct client *c = calloc(1, sizeof(*c));
     if (!c)
         return error_errno(err, ENOMEM, "connect to %s", endpoint);
+    (void)pthread_mutex_init(&c->handover, NULL);
     grpc_init();
     int rc = parse_endpoint(endpoint, &c->path, err);
     if (rc < 0)
@@ -124,6 +132,7 @@ void client_free(struct client *c)
     if (c->cq)
         grpc_completion_queue_destroy(c->cq);
     grpc_shutdown_blocking();
+    (void)pthread_mutex_destroy(&c->handover);
     free(c->path);
     free(c);
 }
@@ -187,7 +196,10 @@ static grpc_call_error start_batch(struct client_call *call)
     ops[5].data.recv_status_on_client.trailing_metadata = &call->trailing;
     ops[5].data.recv_status_on_client.status = &call->status;
     ops[5].data.recv_status_on_client.status_details = &call->details;
-    return grpc_call_start_batch(call->call, ops, ARRAY_SIZE(ops), call, NULL);
+    (void)pthread_mutex_lock(&call->client->handover);
+    grpc_call_error code = grpc_call_start_batch(call->call, ops, ARRAY_SIZE(ops), call, NULL);
+    (void)pthread_mutex_unlock(&call->client->handover);
+    return code;
 }
 
 int client_call_start(struct client *c, const char *rpc, const ProtobufCMessage *request, int64_t timeout_ns,
@@ -311,10 +323,10 @@ static int unpack_response(const struct client_call *call, ProtobufCMessage **re
 
 int client_call_finish(struct client_call *call, ProtobufCMessage **response, struct error *err)
 {
-    eventfd_t count;
+    uint64_t count;
     int rc = 0;
 
-    while (eventfd_read(call->done_fd, &count) < 0 && errno == EINTR)
+    while (read(call->done_fd, &count, sizeof(count)) < 0 && errno == EINTR)
         continue;
     if (call->status != GRPC_STATUS_OK)
         rc = call_failure(call, err);

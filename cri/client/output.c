@@ -87,9 +87,9 @@ void output_age(int64_t duration_ns, char out[OUTPUT_TEXT_MAX])
         (void)snprintf(out, OUTPUT_TEXT_MAX, "%llds", (long long)s);
     else if (s < 600)
         (void)snprintf(out, OUTPUT_TEXT_MAX, "%lldm%llds", (long long)(s / 60), (long long)(s % 60));
-    else if (s < 2 * 3600)
+    else if (s < 7200)
         (void)snprintf(out, OUTPUT_TEXT_MAX, "%lldm", (long long)(s / 60));
-    else if (s < 48 * 3600)
+    else if (s < 172800)
         (void)snprintf(out, OUTPUT_TEXT_MAX, "%lldh", (long long)(s / 3600));
     else
         (void)snprintf(out, OUTPUT_TEXT_MAX, "%lldd", (long long)(s / 86400));

@@ -7,8 +7,8 @@ static void test_ages(void **state)
     static const struct {
         int64_t seconds;
         const char *text;
-    } cases[] = {{0, "0s"},      {119, "119s"}, {120, "2m0s"},     {599, "9m59s"},    {600, "10m"},
-                 {7199, "119m"}, {7200, "2h"},  {48 * 3600, "2d"}, {86400 * 9, "9d"}, {-1, "-"}};
+    } cases[] = {{0, "0s"},      {119, "119s"}, {120, "2m0s"},  {599, "9m59s"}, {600, "10m"},
+                 {7199, "119m"}, {7200, "2h"},  {172800, "2d"}, {777600, "9d"}, {-1, "-"}};
     char out[OUTPUT_TEXT_MAX];
 
     (void)state;

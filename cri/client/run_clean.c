@@ -29,7 +29,7 @@ static int find_pod_once(struct run *r, struct error *err)
     Cri__PodSandboxFilter__LabelSelectorEntry label = CRI__POD_SANDBOX_FILTER__LABEL_SELECTOR_ENTRY__INIT;
     Cri__PodSandboxFilter__LabelSelectorEntry *labels[] = {&label};
 
-    label.key = (char *)(uintptr_t)RUN_ID_LABEL;
+    label.key = (char *)RUN_ID_LABEL;
     label.value = r->uid;
     filter.label_selector = labels;
     filter.n_label_selector = 1;

@@ -20,7 +20,7 @@ static int image_is_there(struct run *r, bool *there, struct error *err)
     Cri__ImageStatusRequest request = CRI__IMAGE_STATUS_REQUEST__INIT;
     Cri__ImageSpec spec = CRI__IMAGE_SPEC__INIT;
 
-    spec.image = (char *)(uintptr_t)r->image;
+    spec.image = (char *)r->image;
     request.image = &spec;
     int rc = cli_call(r->cli, "ImageStatus", &request.base, (ProtobufCMessage **)&response, err);
     if (rc == 0)
@@ -35,7 +35,7 @@ static int pull(struct run *r, struct error *err)
     struct ctx ctx = CTX_NONE;
 
     (void)fprintf(stderr, "crisp: pulling %s\n", r->image);
-    spec.image = (char *)(uintptr_t)r->image;
+    spec.image = (char *)r->image;
     request.image = &spec;
     ctx.cancel_fd = r->cli->signal_fd;
     return client_call(r->cli->client, &ctx, "PullImage", &request.base,
@@ -143,13 +143,13 @@ static int make_container(struct run *r, Cri__PodSandboxConfig *pod, struct erro
         envs[i] = &values[i];
     }
     meta.name = r->name;
-    image.image = image.user_specified_image = (char *)(uintptr_t)r->image;
+    image.image = image.user_specified_image = (char *)r->image;
     set_namespaces(&namespaces);
     security.namespace_options = &namespaces;
     security.seccomp = &seccomp;
-    security.masked_paths = (char **)(uintptr_t)masked_paths;
+    security.masked_paths = (char **)masked_paths;
     security.n_masked_paths = ARRAY_SIZE(masked_paths);
-    security.readonly_paths = (char **)(uintptr_t)readonly_paths;
+    security.readonly_paths = (char **)readonly_paths;
     security.n_readonly_paths = ARRAY_SIZE(readonly_paths);
     linux_config.security_context = &security;
     config.metadata = &meta;
@@ -158,7 +158,7 @@ static int make_container(struct run *r, Cri__PodSandboxConfig *pod, struct erro
     config.n_args = strv_len(r->args);
     config.envs = envs;
     config.n_envs = n_env;
-    config.log_path = (char *)(uintptr_t)LOG_NAME;
+    config.log_path = (char *)LOG_NAME;
     config.linux = &linux_config;
     return create_container(r, pod, &config, err);
 }
@@ -176,8 +176,8 @@ static int make_pod_and_container(struct run *r, struct error *err)
 
     meta.name = r->name;
     meta.uid = r->uid;
-    meta.namespace_ = (char *)(uintptr_t) "default";
-    label.key = (char *)(uintptr_t)RUN_ID_LABEL;
+    meta.namespace_ = (char *)"default";
+    label.key = (char *)RUN_ID_LABEL;
     label.value = r->uid;
     set_namespaces(&namespaces);
     security.namespace_options = &namespaces;
