@@ -137,7 +137,7 @@ static void test_errors(void **state)
     if (!start_container(k))
         skip();
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-        Pod__ExecRequest *e = kit_exec_request(k, "c1", "e1", "");
+        Pod__ExecRequest *e = kit_exec_request(k, "c1", arena_printf(k->arena, "e%zu", i), "");
         e->process->n_args = 1;
         e->process->args[0] = (char *)(uintptr_t)cases[i].program;
         e->process->cwd = (char *)(uintptr_t)cases[i].cwd;
