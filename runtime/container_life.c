@@ -366,6 +366,7 @@ static int start_in_pod(struct runtime *rt, struct container *c, struct error *e
         r = error_set(err, STATUS_INTERNAL, EPROTO, "crisp-pod answered something else");
     if (r == 0) {
         exits_started(rt, c, reply->start->pid, reply->start->started_at_ns, reply->start->user);
+        record_container_now(rt, c);
     } else if (reply || err->status == STATUS_DEADLINE_EXCEEDED) {
         // NOT_FOUND would be taken for a missing container; what is missing is something the config names.
         if (err->status == STATUS_NOT_FOUND)

@@ -99,7 +99,6 @@ void exits_started(struct runtime *rt, struct container *c, int pid, int64_t sta
     store_unlock(rt);
     if (copy)
         pod__resolved_user__free_unpacked(copy, NULL);
-    record_container_later(rt, c);
 }
 
 static bool believed_running(struct runtime *rt, struct container *c)
@@ -130,6 +129,7 @@ void exits_apply_state(struct runtime *rt, struct pod *pod, const Pod__StateRepl
         const Pod__ContainerState *s = state_of(reply, all[i]->id);
         if (s && s->running) {
             exits_started(rt, all[i], s->pid, s->started_at_ns, s->user);
+            record_container_later(rt, all[i]);
         } else if (s && s->exit) {
             if (s->user)
                 exits_started(rt, all[i], 0, s->exit->started_at_ns, s->user);
@@ -206,9 +206,10 @@ int exits_supervisor_lost(struct runtime *rt, struct pod *pod, unsigned attempt)
     for (size_t i = 0; i < n; i++) {
         struct container_view v;
         runtime_container_view(rt, all[i], &v);
-        // A created one may have been started by a call whose reply got lost: a cgroup with processes tells.
-        bool running = v.state == CONTAINER_RUNNING || v.state == CONTAINER_UNKNOWN ||
-                       (v.state == CONTAINER_CREATED && cgroup_populated(rt->cgroups, all[i]->cgroup));
+        // A start that was under way was never acknowledged: it is as if it hadn't been, but for what runs.
+        if (v.state == CONTAINER_CREATED && !apply_exit_file(rt, all[i]))
+            (void)cgroup_kill(rt->cgroups, all[i]->cgroup, NULL);
+        bool running = v.state == CONTAINER_RUNNING || v.state == CONTAINER_UNKNOWN;
         if (running && settle_lost(rt, all[i], attempt + 1 < DYING_CALLS) < 0)
             r = -EAGAIN;
     }

@@ -111,13 +111,11 @@ int record_container_delete(struct runtime *rt, const struct container *c, struc
     return r < 0 ? error_wrap(err, "drop the record of container %s", c->id) : 0;
 }
 
-// One job at a time for each container: an older state never overwrites a newer one.
-static int save_job(void *data, unsigned attempt)
+// Writes until nothing is unsaved. Whoever has set `saving` is the only one here, so that an older state
+// never overwrites a newer one. On failure it stays set.
+static int save(struct runtime *rt, struct container *c, struct error *err)
 {
-    struct container *c = data;
     struct container_private *p = c->private;
-    struct runtime *rt = p->rt;
-
     for (;;) {
         store_lock(rt);
         bool unsaved = p->unsaved && !p->forgotten;
@@ -126,17 +124,24 @@ static int save_job(void *data, unsigned attempt)
         store_unlock(rt);
         if (!unsaved)
             return 0;
-        struct error err = ERROR_INIT;
-        int r = record_container_state(rt, c, &err);
-        if (r == 0)
-            continue;
-        if (attempt == 0)
-            log_error("state not recorded, trying again", "container", c->id, "error", err.message);
-        store_lock(rt);
-        p->unsaved = true;
-        store_unlock(rt);
-        return r;
+        int r = record_container_state(rt, c, err);
+        if (r < 0) {
+            store_lock(rt);
+            p->unsaved = true;
+            store_unlock(rt);
+            return r;
+        }
     }
+}
+
+static int save_job(void *data, unsigned attempt)
+{
+    struct container *c = data;
+    struct error err = ERROR_INIT;
+    int r = save(c->private->rt, c, &err);
+    if (r < 0 && attempt == 0)
+        log_error("state not recorded, trying again", "container", c->id, "error", err.message);
+    return r;
 }
 
 static void save_job_drop(void *data)
@@ -144,18 +149,46 @@ static void save_job_drop(void *data)
     container_unref(data);
 }
 
-void record_container_later(struct runtime *rt, struct container *c)
+// true: the caller is the one to save it.
+static bool save_begin(struct runtime *rt, struct container *c)
 {
     struct container_private *p = c->private;
     store_lock(rt);
-    bool queue = !p->saving && p->state != CONTAINER_MAKING;
+    bool ours = !p->saving && p->state != CONTAINER_MAKING;
     p->unsaved = true;
-    p->saving = p->saving || queue;
+    p->saving = p->saving || ours;
     store_unlock(rt);
-    if (queue && worker_add(rt->worker, save_job, save_job_drop, container_ref(c), 0) < 0) {
-        store_lock(rt);
-        p->saving = false; // the next change tries again, and crisp-pod knows the state too
-        store_unlock(rt);
+    return ours;
+}
+
+static void save_queue(struct runtime *rt, struct container *c)
+{
+    if (worker_add(rt->worker, save_job, save_job_drop, container_ref(c), 0) == 0)
+        return;
+    store_lock(rt);
+    c->private->saving = false; // the next change tries again, and crisp-pod knows the state too
+    store_unlock(rt);
+}
+
+void record_container_later(struct runtime *rt, struct container *c)
+{
+    if (save_begin(rt, c))
+        save_queue(rt, c);
+}
+
+void record_container_now(struct runtime *rt, struct container *c)
+{
+    if (save_begin(rt, c) && save(rt, c, NULL) < 0)
+        save_queue(rt, c);
+}
+
+void record_flush(struct runtime *rt)
+{
+    for (struct map_iter it = {0}; map_next(rt->containers, &it);) {
+        struct container *c = it.value;
+        struct error err = ERROR_INIT;
+        if (c->private->unsaved && record_container_state(rt, c, &err) < 0)
+            log_error("state not recorded", "container", c->id, "error", err.message);
     }
 }
 

@@ -106,7 +106,7 @@ static int open_paths(struct runtime *rt, const struct runtime_options *o, struc
 
 static int open_parts(struct runtime *rt, const struct runtime_options *o, struct error *err)
 {
-    const struct cgroup_options cgroup_options = {.parent = o->cgroup_parent};
+    const struct cgroup_options cgroup_options = {.parent = o->cgroup_parent, .owner = o->run_dir};
     rt->db = o->db;
     rt->shutdown_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     rt->pods = map_new();
@@ -179,8 +179,11 @@ void runtime_close(struct runtime *rt)
 {
     if (!rt)
         return;
-    worker_free(rt->worker);
+    worker_stop(rt->worker); // while answers still come in that its jobs wait for
     monitor_free(rt->monitor);
+    worker_free(rt->worker);
+    if (rt->containers)
+        record_flush(rt);
     close_objects(rt);
     policy_close(rt->policy);
     cgroup_host_close(rt->cgroups);

@@ -122,6 +122,9 @@ int record_container_insert(struct runtime *rt, const struct container *c, struc
 int record_container_state(struct runtime *rt, struct container *c, struct error *err);
 // Queues record_container_state(): states that crisp-pod can tell again need not be waited for.
 void record_container_later(struct runtime *rt, struct container *c);
+// At once, for what the client is about to be told; a failure is left to a job.
+void record_container_now(struct runtime *rt, struct container *c);
+void record_flush(struct runtime *rt); // at the end, when nothing else runs
 int record_container_delete(struct runtime *rt, const struct container *c, struct error *err);
 // Whether the node was restarted since the last call of this; records that it was noticed.
 int record_check_boot(struct runtime *rt, bool *rebooted, struct error *err);
@@ -180,6 +183,7 @@ void exits_supervisor_lost_later(struct runtime *rt, struct pod *pod);
 // The node was restarted: whatever ran has ended, nobody knows how.
 void exits_rebooted(struct runtime *rt, struct pod *pod);
 void exits_start_failed(struct runtime *rt, struct container *c, const char *message);
+// Doesn't record it: that is the caller's.
 void exits_started(struct runtime *rt, struct container *c, int pid, int64_t started_at_ns,
                    const Pod__ResolvedUser *user);
 

@@ -147,7 +147,7 @@ int worker_add(struct worker *w, worker_fn run, worker_drop_fn drop, void *data,
     return r;
 }
 
-void worker_free(struct worker *w)
+void worker_stop(struct worker *w)
 {
     if (!w)
         return;
@@ -157,6 +157,14 @@ void worker_free(struct worker *w)
     pthread_mutex_unlock(&w->lock);
     for (unsigned i = 0; i < w->n_threads; i++)
         pthread_join(w->threads[i], NULL);
+    w->n_threads = 0;
+}
+
+void worker_free(struct worker *w)
+{
+    if (!w)
+        return;
+    worker_stop(w);
     while (w->first) {
         struct job *job = w->first;
         w->first = job->next;

@@ -14,7 +14,9 @@ typedef void (*worker_drop_fn)(void *data);
 #define WORKER_THREADS_MAX 4
 
 struct worker *worker_new(void); // NULL on ENOMEM; threads start with the first jobs
-// Waits for running jobs; drops the others (whatever they would have done is found again at the next start).
+// Waits for running jobs; the others are not begun any more. NULL is fine.
+void worker_stop(struct worker *w);
+// Stops it and drops what is left: whatever it would have done is found again at the next start.
 void worker_free(struct worker *w);
 // Queues a job, to run after delay_ns; drop (may be NULL) gets data once it is done or given up. 0 or
 // -ENOMEM; then, or when the worker is ending (-ESHUTDOWN), data has been dropped already.
