@@ -27,7 +27,7 @@ bool kit_possible(void)
     return geteuid() == 0 && access("/bin/busybox", X_OK) == 0;
 }
 
-static void run_tool(const char *const argv[])
+void kit_run_tool(const char *const argv[])
 {
     pid_t pid;
     int status;
@@ -54,7 +54,7 @@ static void make_layer(const struct kit *k)
     char *layer = str_printf("%s/base", k->layers);
     const char *const argv[] = {"sh", "-c", script, "sh", layer, NULL};
 
-    run_tool(argv);
+    kit_run_tool(argv);
     free(layer);
 }
 

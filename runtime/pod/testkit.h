@@ -26,7 +26,8 @@ struct kit {
     size_t n_reply_fds;
 };
 
-bool kit_possible(void); // root, and busybox is there; else the tests skip
+void kit_run_tool(const char *const argv[]); // to its end, which must be a good one
+bool kit_possible(void);                     // root, and busybox is there; else the tests skip
 // cmocka's setup and teardown: *state is a struct kit. The teardown ends crisp-pod and checks that nothing is
 // left: no process, cgroup, mount.
 int kit_setup(void **state);
