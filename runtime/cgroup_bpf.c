@@ -16,6 +16,7 @@
 
 #define INSNS_MAX  2048
 #define CACHED_MAX 64 // programs kept open
+#define KEY_MAX    65536
 
 struct cgroup_bpf_cache {
     struct map *programs; // rule set as text -> fd + 1
@@ -119,7 +120,7 @@ static int load(const struct cgroup_devices *d, struct error *err)
 static char *rules_key(const struct cgroup_devices *d)
 {
     struct buf b;
-    buf_init(&b, 64 * 1024);
+    buf_init(&b, KEY_MAX);
     int r = buf_append_str(&b, d->allow_all ? "all" : "rules");
     for (size_t i = 0; !d->allow_all && r == 0 && i < d->n_rules; i++) {
         if (cgroup_device_is_default(&d->rules[i]))

@@ -1,56 +1,13 @@
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <cmocka.h>
+#include "runtime/cgroup_fixture.h"
 
 #include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
-#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/file.h"
-#include "base/str.h"
-#include "runtime/cgroup_internal.h"
-
-#define TRIES 2000 // of one millisecond, for what the kernel does in its own time
-
-struct fixture {
-    struct cgroup_host *host;
-    struct arena *arena;
-    char parent[64];
-};
-
-static void pause_ms(void)
-{
-    (void)nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-}
-
-static int open_host(struct fixture *f, const char *mountinfo)
-{
-    (void)snprintf(f->parent, sizeof(f->parent), "/crisp-test-%d", getpid());
-    struct cgroup_options o = {.parent = f->parent, .mountinfo = mountinfo};
-    struct error err = ERROR_INIT;
-    if (cgroup_host_open(&o, &f->host, &err) < 0) {
-        print_message("%s\n", err.message);
-        return -1;
-    }
-    return 0;
-}
-
-static int setup(void **state)
-{
-    struct fixture *f = calloc(1, sizeof(*f));
-    *state = f;
-    f->arena = arena_new(1 << 20);
-    return f->arena ? open_host(f, NULL) : -1;
-}
 
 static bool parent_exists(const struct fixture *f)
 {
@@ -59,18 +16,6 @@ static bool parent_exists(const struct fixture *f)
             return true;
     }
     return false;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    char first[256];
-    (void)snprintf(first, sizeof(first), "%s%s", f->host->hierarchies[0].mount_point, f->parent);
-    cgroup_host_close(f->host);
-    int left = access(first, F_OK) == 0;
-    arena_free(f->arena);
-    free(f);
-    return left ? -1 : 0;
 }
 
 static void write_file(const char *path, const char *text)
@@ -157,29 +102,6 @@ static void places_are_checked(void **state)
     assert_true(cgroup_leaf_path("/a", "..", out, NULL) < 0);
     assert_true(cgroup_leaf_path("/a", "b/c", out, NULL) < 0);
     assert_true(cgroup_leaf_path("/a", "", out, NULL) < 0);
-}
-
-// Makes the pod's place and a leaf; the paths are the fixture's parent's.
-static void make_pod(struct fixture *f, char pod[CGROUP_PATH_MAX], char leaf[CGROUP_PATH_MAX], uint32_t *made)
-{
-    assert_int_equal(cgroup_pod_path(f->host, "", "pod", pod, NULL), 0);
-    struct error err = ERROR_INIT;
-    if (cgroup_pod_create(f->host, pod, made, &err) < 0)
-        fail_msg("%s", err.message);
-    assert_int_equal(cgroup_leaf_path(pod, "leaf", leaf, NULL), 0);
-}
-
-static void remove_pod(struct fixture *f, const char *pod, const char *leaf, uint32_t made)
-{
-    struct error err = ERROR_INIT;
-    int r = 0;
-    for (int i = 0; i < TRIES && (r = cgroup_remove(f->host, leaf, &err)) == -EBUSY; i++)
-        pause_ms();
-    if (r < 0)
-        fail_msg("%s", err.message);
-    assert_int_equal(cgroup_remove(f->host, leaf, NULL), 0); // absent is fine
-    assert_int_equal(cgroup_pod_remove(f->host, pod, made, &err), 0);
-    assert_int_equal(cgroup_pod_remove(f->host, pod, made, &err), 0);
 }
 
 static void join(struct fixture *f, const char *leaf)
@@ -294,103 +216,6 @@ static void place_is_described(void **state)
     }
 }
 
-static void expect(struct fixture *f, enum cgroup_controller c, const char *leaf, const char *file,
-                   const char *want)
-{
-    char text[4096];
-    const struct cgroup_hierarchy_fd *root = cgroup_root_of(f->host, c);
-    assert_non_null(root);
-    assert_int_equal(cgroup_file_read(root, leaf, file, text, sizeof(text)), 0);
-    assert_string_equal(text, want);
-}
-
-static bool needs(struct fixture *f, const char *const *controllers)
-{
-    for (; *controllers; controllers++) {
-        if (!cgroup_host_has(f->host, *controllers))
-            return false;
-    }
-    return !cgroup_host_is_v2(f->host);
-}
-
-static void v1_resources(void **state)
-{
-    struct fixture *f = *state;
-    static const char *const controllers[] = {"cpu", "cpuset", "memory", NULL};
-    if (!needs(f, controllers))
-        skip();
-    char pod[CGROUP_PATH_MAX], leaf[CGROUP_PATH_MAX], cpus[256];
-    uint32_t made;
-    struct error err = ERROR_INIT;
-    make_pod(f, pod, leaf, &made);
-    Cri__LinuxContainerResources r = CRI__LINUX_CONTAINER_RESOURCES__INIT, *now;
-    r.cpu_shares = 512;
-    r.cpu_period = 50000;
-    r.cpu_quota = 20000;
-    r.memory_limit_in_bytes = 64 << 20;
-    r.memory_swap_limit_in_bytes = 64 << 20;
-    r.cpuset_cpus = (char *)"0";
-    Cri__HugepageLimit none = CRI__HUGEPAGE_LIMIT__INIT, *hugepages = &none;
-    none.page_size = (char *)"2MB";
-    r.hugepage_limits = &hugepages; // a limit of 0 is fine without the controller
-    r.n_hugepage_limits = 1;
-    if (cgroup_create(f->host, leaf, &r, NULL, &err) < 0)
-        fail_msg("%s", err.message);
-    expect(f, CGROUP_CPU, leaf, "cpu.shares", "512");
-    expect(f, CGROUP_CPU, leaf, "cpu.cfs_period_us", "50000");
-    expect(f, CGROUP_CPU, leaf, "cpu.cfs_quota_us", "20000");
-    expect(f, CGROUP_MEMORY, leaf, "memory.limit_in_bytes", "67108864");
-    expect(f, CGROUP_CPUSET, leaf, "cpuset.cpus", "0");
-    assert_int_equal(
-        cgroup_file_read(cgroup_root_of(f->host, CGROUP_CPUSET), "", "cpuset.cpus", cpus, sizeof(cpus)), 0);
-    expect(f, CGROUP_CPUSET, pod, "cpuset.cpus", cpus); // inherited
-
-    // Raising memory past the swap limit goes from the outside in; lowering the other way.
-    Cri__LinuxContainerResources more = CRI__LINUX_CONTAINER_RESOURCES__INIT;
-    more.memory_limit_in_bytes = more.memory_swap_limit_in_bytes = (128 << 20) + 1;
-    more.cpu_period = 100000;
-    more.cpu_quota = 30000;
-    if (cgroup_update(f->host, leaf, &more, &err) < 0)
-        fail_msg("%s", err.message);
-    expect(f, CGROUP_CPU, leaf, "cpu.shares", "512"); // not set, not changed
-    more.memory_limit_in_bytes = more.memory_swap_limit_in_bytes = 32 << 20;
-    assert_int_equal(cgroup_update(f->host, leaf, &more, &err), 0);
-    expect(f, CGROUP_MEMORY, leaf, "memory.limit_in_bytes", "33554432");
-    more.memory_limit_in_bytes = (32 << 20) - 1;
-    more.memory_swap_limit_in_bytes = 0;
-    assert_int_equal(cgroup_update(f->host, leaf, &more, &err), 0);
-    assert_int_equal(cgroup_read_resources(f->host, leaf, &more, f->arena, &now, &err), 0);
-    assert_int_equal(now->memory_limit_in_bytes, (32 << 20) - 4096); // the kernel counts pages
-    assert_int_equal(now->cpu_quota, 30000);
-    assert_int_equal(now->cpu_period, 100000);
-    assert_int_equal(now->cpu_shares, 512);
-
-    // Whole or not at all: the CPU values are put back when the cpuset is refused.
-    Cri__LinuxContainerResources bad = CRI__LINUX_CONTAINER_RESOURCES__INIT;
-    bad.cpu_shares = 100;
-    bad.cpuset_cpus = (char *)"4095";
-    assert_true(cgroup_update(f->host, leaf, &bad, &err) < 0);
-    assert_int_equal(err.status, STATUS_INVALID_ARGUMENT);
-    assert_non_null(
-        strstr(err.message, "linux.resources.cpuset_cpus: write \"4095\" to cpuset.cpus of cgroup "));
-    expect(f, CGROUP_CPU, leaf, "cpu.shares", "512");
-    assert_int_equal(cgroup_oom_kills(f->host, leaf), 0);
-    remove_pod(f, pod, leaf, made);
-
-    // A create that fails leaves nothing.
-    make_pod(f, pod, leaf, &made);
-    assert_true(cgroup_create(f->host, leaf, &bad, NULL, &err) < 0);
-    for (size_t i = 0; i < f->host->n; i++)
-        assert_false(cgroup_file_exists(&f->host->fds[i], leaf, ""));
-    none.limit = 1;
-    if (!cgroup_host_has(f->host, "hugetlb")) {
-        assert_true(cgroup_create(f->host, leaf, &r, NULL, &err) < 0);
-        assert_int_equal(err.status, STATUS_FAILED_PRECONDITION);
-        assert_non_null(strstr(err.message, "linux.resources.hugepage_limits: "));
-    }
-    remove_pod(f, pod, leaf, made);
-}
-
 static void existing_parent_is_left(void **state)
 {
     struct fixture *f = *state;
@@ -496,18 +321,6 @@ static void v2_works(void **state)
     cgroup_host_close(f.host);
 }
 
-static void shares_become_weight(void **state)
-{
-    (void)state;
-    assert_int_equal(cgroup_weight_of_shares(0), 1);
-    assert_int_equal(cgroup_weight_of_shares(2), 1);
-    assert_int_equal(cgroup_weight_of_shares(1024), 100);
-    assert_int_equal(cgroup_weight_of_shares(262144), 10000);
-    assert_int_equal(cgroup_weight_of_shares(INT64_MAX), 10000);
-    for (int64_t shares = 3; shares < 262144; shares += 97)
-        assert_true(cgroup_weight_of_shares(shares) >= cgroup_weight_of_shares(shares - 1));
-}
-
 static void making_is_fast(void **state)
 {
     struct fixture *f = *state;
@@ -536,11 +349,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(v1_kills_and_removes, setup, teardown),
         cmocka_unit_test_setup_teardown(fork_bomb_dies, setup, teardown),
         cmocka_unit_test_setup_teardown(place_is_described, setup, teardown),
-        cmocka_unit_test_setup_teardown(v1_resources, setup, teardown),
         cmocka_unit_test_setup_teardown(existing_parent_is_left, setup, teardown),
         cmocka_unit_test_setup_teardown(v1_devices_are_filtered, setup, teardown),
         cmocka_unit_test(v2_works),
-        cmocka_unit_test(shares_become_weight),
         cmocka_unit_test_setup_teardown(making_is_fast, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -62,12 +62,13 @@ static int build_env(struct plan_builder *b, Pod__Process *p)
     if (!p->env)
         return plan_no_memory(b->err);
     set_env(b, p, (char *)DEFAULT_PATH);
-    if (!str_empty(b->in->hostname))
-        set_env(b, p, arena_printf(b->arena, "HOSTNAME=%s", b->in->hostname));
     if (c->tty)
         set_env(b, p, (char *)"TERM=xterm");
     for (size_t i = 0; i < image->n_env; i++)
         set_env(b, p, image->env[i]);
+    // After the image's: a HOSTNAME that was the build machine's is no use to anybody.
+    if (!str_empty(b->in->hostname))
+        set_env(b, p, arena_printf(b->arena, "HOSTNAME=%s", b->in->hostname));
     for (size_t i = 0; i < c->n_envs; i++) {
         const Cri__KeyValue *kv = c->envs[i];
         set_env(b, p,
