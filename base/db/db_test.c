@@ -7,7 +7,9 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -287,6 +289,51 @@ static void test_unwritable(void **state)
     assert_int_equal(db_open(path, &module_v1, 1, &db, &err), -EISDIR);
 }
 
+static void test_full(void **state)
+{
+    struct db *db = open_ok(&module_v1);
+
+    (void)state;
+    assert_int_equal(db_exec(db, &err, "PRAGMA max_page_count=20", ""), 0);
+    assert_int_equal(db_begin(db, DB_SYNC_FULL, &err), 0);
+    assert_int_equal(db_exec(db, &err, "INSERT INTO pod VALUES('small', 0, NULL)", ""), 0);
+    assert_int_equal(db_exec(db, &err, "INSERT INTO pod VALUES('big', 0, zeroblob(200000))", ""), -ENOSPC);
+    assert_int_equal(err.status, STATUS_RESOURCE_EXHAUSTED);
+    assert_non_null(strstr(err.message, path));
+    db_rollback(db);
+    assert_int_equal(rows(db), 0);
+    assert_int_equal(db_exec(db, &err, "INSERT INTO pod VALUES('small', 0, NULL)", ""), 0); // it goes on
+    db_close(db);
+}
+
+static int open_read_only(void)
+{
+    struct db *db = NULL;
+
+    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        mount(scratch, scratch, NULL, MS_BIND, NULL) < 0 ||
+        mount(NULL, scratch, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL) < 0)
+        return 77;
+    if (db_open(path, &module_v1, 1, &db, &err) != -EROFS || err.status != STATUS_FAILED_PRECONDITION)
+        return 1;
+    return strstr(err.message, "read-only") && strstr(err.message, path) ? 0 : 2;
+}
+
+static void test_read_only(void **state)
+{
+    int status = 0;
+
+    (void)state;
+    db_close(open_ok(&module_v1));
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(open_read_only());
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    if (WEXITSTATUS(status) == 77)
+        skip();
+    assert_int_equal(status, 0);
+}
+
 // Killed in the middle of its work, a process leaves whole transactions and no lock.
 static void test_kill(void **state)
 {
@@ -333,6 +380,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_locked, setup, teardown),
         cmocka_unit_test_setup_teardown(test_damaged, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unwritable, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_full, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_read_only, setup, teardown),
         cmocka_unit_test_setup_teardown(test_kill, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
