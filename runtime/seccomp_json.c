@@ -120,10 +120,9 @@ static bool get_u64(const json_t *object, const char *key, uint64_t *out)
 {
     const json_t *v = json_object_get(object, key);
     *out = 0;
-    if (v && !json_is_integer(v) && !json_is_real(v))
+    if (v && (!json_is_integer(v) || json_integer_value(v) < 0))
         return false;
-    // Values past 2^63 come as reals from parsers without unsigned integers.
-    *out = json_is_real(v) ? (uint64_t)json_real_value(v) : (uint64_t)json_integer_value(v);
+    *out = (uint64_t)json_integer_value(v); // 0 when it isn't there
     return true;
 }
 
