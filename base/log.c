@@ -73,11 +73,19 @@ struct line {
     bool cut;
 };
 
+// Bytes left before the reserve, into which a closing quote may have reached already.
+static size_t room(const struct line *l)
+{
+    size_t limit = sizeof(l->data) - LINE_RESERVE;
+
+    return l->len < limit ? limit - l->len : 0;
+}
+
 static void put(struct line *l, const char *s, size_t n)
 {
     if (l->cut)
         return;
-    if (n > sizeof(l->data) - LINE_RESERVE - l->len) {
+    if (n > room(l)) {
         l->cut = true;
         return;
     }
@@ -150,7 +158,7 @@ static void put_quoted(struct line *l, const char *s)
 static void put_pair(struct line *l, enum log_format format, const char *key, const char *value)
 {
     // The key and the shortest value go together: half a pair would spoil the JSON.
-    if (strlen(key) + 8 > sizeof(l->data) - LINE_RESERVE - l->len)
+    if (strlen(key) + 8 > room(l))
         l->cut = true;
     if (l->cut)
         return;
