@@ -41,7 +41,7 @@ struct container {
     struct crilog log;
     struct output outputs[CRILOG_STREAMS];
     int stdin_fd; // the writing end of its stdin, or -1
-    struct account *user;
+    struct launch_user *user;
     int64_t started_at_ns, finished_at_ns;
     struct timer end_timer; // repeats the kill, and bounds the draining
     int64_t end_deadline_mono_ns;

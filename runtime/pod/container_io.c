@@ -13,7 +13,7 @@
 #define READ_MAX  65536
 #define READ_KEEP 4096
 
-static char scratch[READ_MAX] __attribute__((aligned(4096)));
+static char *scratch; // not in .bss: it would tear the few pages of that apart
 
 static void output_close(struct output *o)
 {
@@ -33,14 +33,14 @@ static void output_ready(struct source *s, uint32_t events)
 
     (void)events;
     do
-        n = read(s->fd, scratch, sizeof(scratch));
+        n = read(s->fd, scratch, READ_MAX);
     while (n < 0 && errno == EINTR);
     if (n < 0 && errno == EAGAIN)
         return;
     if (n > 0) {
         crilog_write(&o->container->log, o->stream, scratch, (size_t)n);
         if (n > READ_KEEP)
-            (void)madvise(scratch + READ_KEEP, sizeof(scratch) - READ_KEEP, MADV_DONTNEED);
+            (void)madvise(scratch + READ_KEEP, READ_MAX - READ_KEEP, MADV_DONTNEED);
         return;
     }
     output_close(o); // end of file, or EIO: every slave of the pty is closed
@@ -64,6 +64,12 @@ int container_open_stdio(struct container *c, int stdio[3], struct error *err)
 {
     int rc = 0;
 
+    if (!scratch) {
+        void *pages = mmap(NULL, READ_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (pages == MAP_FAILED)
+            return error_errno(err, errno, "memory for the container's output");
+        scratch = pages;
+    }
     if (c->tty) // its master comes from the child, which alone may open a pty of the container's devpts
         return 0;
     if (c->has_stdin)

@@ -47,6 +47,7 @@ static void refuse(struct pod *p, struct waiter w, const char *why)
 
 void pod_dispatch(struct pod *p, struct waiter w, const Pod__Request *request, int *fds, size_t n_fds)
 {
+    pod_active(p);
     // Fields from a newer crispd may mean less access: carrying on without them would be half an isolation.
     if (pb_has_unknown(&request->base)) {
         refuse(p, w, "does not know a field of this request");

@@ -188,16 +188,22 @@ static void fail_silent(struct launch *l)
 
 static void take_user(struct launch *l, const struct report *r)
 {
+    size_t groups = r->n_groups <= ACCOUNTS_GROUPS_MAX ? r->n_groups * sizeof(r->groups[0]) : 0;
+    size_t home = strnlen(r->text, ACCOUNTS_HOME_MAX - 1);
+
     l->executing = true;
+    if (l->user)
+        return;
+    l->user = calloc(1, sizeof(*l->user) + groups + home + 1);
     if (!l->user)
-        l->user = calloc(1, sizeof(*l->user));
-    if (!l->user || r->n_groups > ACCOUNTS_GROUPS_MAX)
         return;
     l->user->uid = r->uid;
     l->user->gid = r->gid;
-    l->user->n_groups = r->n_groups;
-    memcpy(l->user->groups, r->groups, r->n_groups * sizeof(r->groups[0]));
-    (void)snprintf(l->user->home, sizeof(l->user->home), "%.*s", ACCOUNTS_HOME_MAX - 1, r->text);
+    l->user->n_groups = groups / sizeof(r->groups[0]);
+    l->user->groups = (uint32_t *)(void *)(l->user + 1);
+    l->user->home = (char *)(l->user + 1) + groups;
+    memcpy(l->user->groups, r->groups, groups);
+    memcpy(l->user->home, r->text, home);
 }
 
 // Reads what there is. True when the child's end is closed.

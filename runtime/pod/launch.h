@@ -38,6 +38,14 @@ struct launch_order {
     uint32_t tty;
 };
 
+// Who a process has become, in no more memory than it needs: crisp-pod keeps it for a container's life.
+struct launch_user {
+    uint32_t uid, gid;
+    size_t n_groups;
+    uint32_t *groups; // these two point behind the struct
+    char *home;
+};
+
 // The parent's side of one launch.
 struct launch {
     struct pod *pod;
@@ -50,7 +58,7 @@ struct launch {
     struct error error;
     char failed_step[LAUNCH_STEP_MAX];
     int tty; // the master, once reported
-    struct account *user;
+    struct launch_user *user;
     // Called once: the program runs (launch->failed unset) or never will. May free what the launch is in.
     void (*done)(struct launch *l);
 };

@@ -1,7 +1,6 @@
 // crisp-pod: started by crispd, one per pod; see pod.h.
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
@@ -24,6 +23,7 @@
 
 #define CONTROL_FD      3
 #define SHUTDOWN_MAX_NS (10 * NS_PER_SEC)
+#define IDLE_NS         NS_PER_SEC
 
 static size_t running(const struct pod *p)
 {
@@ -94,6 +94,17 @@ void pod_shutdown(struct pod *p, struct waiter w, const Pod__ShutdownRequest *re
             container_kill(c);
 }
 
+static void idle_fired(struct timer *t)
+{
+    (void)t;
+    (void)malloc_trim(0);
+}
+
+void pod_active(struct pod *p)
+{
+    loop_arm(&p->loop, &p->idle_timer, IDLE_NS);
+}
+
 // A child has died: a container's or an exec's first process, or an orphan that came to us as the subreaper.
 static void signals_ready(struct source *s, uint32_t events)
 {
@@ -104,6 +115,7 @@ static void signals_ready(struct source *s, uint32_t events)
 
     (void)events;
     (void)!read(s->fd, &info, sizeof(info));
+    pod_active(p);
     while (!p->loop.stop && (pid = waitpid(-1, &status, WNOHANG)) > 0)
         (void)(container_reap(p, pid, status) || exec_reap(p, pid, status) || setup_reap(p, pid, status));
 }
@@ -180,27 +192,33 @@ static int usage(void)
     return 2;
 }
 
+// By hand: getopt(3) brings printf, locales and translations into a program that is to stay small.
+static bool parse_arguments(int argc, char **argv, const char **id, char **dir)
+{
+    *id = *dir = NULL;
+    for (int i = 1; i + 1 < argc; i += 2) {
+        if (str_eq(argv[i], "--id"))
+            *id = argv[i + 1];
+        else if (str_eq(argv[i], "--dir"))
+            *dir = argv[i + 1];
+        else
+            return false;
+    }
+    return argc == 5 && *id && *dir && pod_id_valid(*id);
+}
+
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"id", required_argument, NULL, 'i'}, {"dir", required_argument, NULL, 'd'}, {0}};
     static struct pod pod;
-    const char *id = NULL;
+    const char *id;
     struct error err = ERROR_INIT;
 
-    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        if (c == 'i')
-            id = optarg;
-        else if (c == 'd')
-            pod.dir = optarg;
-        else
-            return usage();
-    }
-    if (!id || !pod.dir || !pod_id_valid(id) || optind != argc)
+    if (!parse_arguments(argc, argv, &id, &pod.dir))
         return usage();
     (void)snprintf(pod.id, sizeof(pod.id), "%s", id);
     pod.listener.fd = -1;
     pod.signals = (struct source){.fd = -1, .ready = signals_ready};
+    pod.idle_timer.fired = idle_fired;
     for (int i = 0; i < POD_NS_COUNT; i++)
         pod.ns[i] = -1;
     (void)setsid();

@@ -53,6 +53,7 @@ struct pod {
     struct waiter shutdown; // who asked to end it, once all containers are dead
     bool shutting_down;
     struct timer shutdown_timer;
+    struct timer idle_timer; // gives unused memory back, a second after the last work
 };
 
 extern const char *const pod_features[];
@@ -95,6 +96,7 @@ void exec_drop_conn(struct pod *p, uint64_t conn); // kills what nobody waits fo
 
 // The end (main.c).
 void pod_shutdown(struct pod *p, struct waiter w, const Pod__ShutdownRequest *request);
+void pod_active(struct pod *p);         // something was done: tidy up a while after
 void pod_container_gone(struct pod *p); // a container has exited: maybe the last one that shutdown waits for
 
 #endif
