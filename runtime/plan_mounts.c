@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/cleanup.h"
 #include "base/file.h"
 #include "base/str.h"
 #include "runtime/cgroup.h"
@@ -32,7 +33,7 @@ static bool is_overridden(const struct plan_builder *b, const char *destination)
     static const char *const whole[] = {"/dev", "/sys", "/proc"};
     if (plan_find_mount(b->in->config, destination))
         return true;
-    for (size_t i = 0; i < sizeof(whole) / sizeof(whole[0]); i++) {
+    for (size_t i = 0; i < ARRAY_SIZE(whole); i++) {
         size_t len = strlen(whole[i]);
         if (str_has_prefix(destination, whole[i]) && destination[len] == '/' &&
             plan_find_mount(b->in->config, whole[i]))
@@ -138,18 +139,41 @@ static Pod__Propagation propagation_of(Cri__MountPropagation p)
     }
 }
 
-static int add_config_mount(struct plan_builder *b, const Cri__Mount *config, size_t index, char *destination)
+// A path that can't be is the client's mistake; a full or failing disk isn't.
+static int bad_source(struct error *err, int errnum)
+{
+    static const int mistakes[] = {ENOENT, ENOTDIR, EEXIST, ELOOP, ENAMETOOLONG, EACCES, EPERM, EROFS};
+    for (size_t i = 0; err && i < ARRAY_SIZE(mistakes); i++) {
+        if (errnum == mistakes[i])
+            error_restatus(err, STATUS_INVALID_ARGUMENT);
+    }
+    return -errnum;
+}
+
+// Peers make what is missing, and kubelet's hostPath type "" relies on it.
+static int ensure_source(const Cri__Mount *config, size_t index, struct error *err)
 {
     struct stat st;
-    // Peers make what is missing, and kubelet's hostPath type "" relies on it.
-    if (stat(config->host_path, &st) < 0) {
-        if (errno != ENOENT)
-            return error_errno(b->err, errno, "mounts[%zu].host_path \"%.200s\"", index, config->host_path);
-        int r = file_mkdir_p(config->host_path, 0755, b->err);
-        if (r < 0)
-            return error_wrap(b->err, "mounts[%zu].host_path \"%.200s\" is missing and can't be made", index,
-                              config->host_path);
+    if (stat(config->host_path, &st) == 0)
+        return 0;
+    int errnum = errno;
+    if (errnum != ENOENT) {
+        (void)error_errno(err, errnum, "mounts[%zu].host_path \"%.200s\"", index, config->host_path);
+        return bad_source(err, errnum);
     }
+    int r = file_mkdir_p(config->host_path, 0755, err);
+    if (r == 0)
+        return 0;
+    (void)error_wrap(err, "mounts[%zu].host_path \"%.200s\" is missing and can't be made", index,
+                     config->host_path);
+    return bad_source(err, -r);
+}
+
+static int add_config_mount(struct plan_builder *b, const Cri__Mount *config, size_t index, char *destination)
+{
+    int r = ensure_source(config, index, b->err);
+    if (r < 0)
+        return r;
     Pod__Mount *m =
         add_mount(b, destination, "bind", config->host_path, config->readonly ? MOUNT_ATTR_RDONLY : 0, "");
     if (!m)

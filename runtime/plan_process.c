@@ -156,12 +156,12 @@ int plan_add_process(struct plan_builder *b)
     pod__process__init(p);
     p->tty = c->tty;
     p->cwd = (char *)"/";
-    if (!str_empty(c->working_dir)) {
+    if (!str_empty(c->working_dir))
         p->cwd = c->working_dir;
-    } else if (!str_empty(b->in->image->working_dir)) {
+    else if (!str_empty(b->in->image->working_dir))
         p->cwd = b->in->image->working_dir;
-        p->cwd_from_image = true;
-    }
+    // Images name directories that no layer has, and pod specs rely on peers' making theirs.
+    p->cwd_from_image = true;
     if (p->cwd[0] != '/') // an image's may lack it
         p->cwd = arena_printf(b->arena, "/%s", p->cwd);
     b->out_of_memory = b->out_of_memory || !p->cwd;

@@ -335,10 +335,12 @@ static void sources_are_made(void **state)
     f->mount[0].host_path = under_file;
     assert_true(plan_build(f->policy, &f->in, f->arena, &plan, &f->err) < 0);
     assert_true(str_has_prefix(f->err.message, "mounts[0].host_path \"/proc/self/status/x\""));
+    assert_int_equal(f->err.status, STATUS_INVALID_ARGUMENT);
     f->mount[0].host_path = (char *)"/proc/nosuch/x";
     assert_true(plan_build(f->policy, &f->in, f->arena, &plan, &f->err) < 0);
     assert_true(
         str_has_prefix(f->err.message, "mounts[0].host_path \"/proc/nosuch/x\" is missing and can't"));
+    assert_int_equal(f->err.status, STATUS_INVALID_ARGUMENT);
 }
 
 static void user_is_passed_on(void **state)
