@@ -40,7 +40,9 @@ int db_error(const struct db *db, sqlite3 *conn, int code, struct error *err, co
     case SQLITE_NOMEM:
         return error_set(err, STATUS_RESOURCE_EXHAUSTED, ENOMEM, "%s: out of memory for %s", what, db->path);
     case SQLITE_CONSTRAINT:
-        return error_set(err, STATUS_ALREADY_EXISTS, EEXIST, "%s: database %s: %s", what, db->path, text);
+        if (code == SQLITE_CONSTRAINT_UNIQUE || code == SQLITE_CONSTRAINT_PRIMARYKEY)
+            return error_set(err, STATUS_ALREADY_EXISTS, EEXIST, "%s: database %s: %s", what, db->path, text);
+        return error_set(err, STATUS_INTERNAL, EINVAL, "%s: database %s: %s", what, db->path, text);
     case SQLITE_IOERR:
         return error_set(err, STATUS_INTERNAL, EIO, "%s: database %s: %s (system error %d)", what, db->path,
                          text, conn ? sqlite3_system_errno(conn) : 0);

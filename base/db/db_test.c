@@ -113,6 +113,8 @@ static void test_values(void **state)
     assert_int_equal(db_exec(db, &err, "INSERT INTO pod VALUES(?, 1, NULL)", "si", "p9", INT64_C(1)),
                      -EINVAL);
     assert_int_equal(db_exec(db, &err, "NO SQL AT ALL", ""), -EIO);
+    assert_int_equal(db_exec(db, &err, "CREATE TABLE strict(x NOT NULL)", ""), 0);
+    assert_int_equal(db_exec(db, &err, "INSERT INTO strict VALUES(NULL)", ""), -EINVAL);
     assert_int_equal(rows(db), 3);
     for (int i = 0; i < 100; i++) { // more statements than are kept
         char sql[64];
