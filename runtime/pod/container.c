@@ -42,6 +42,7 @@ void container_free(struct container *c)
         }
     }
     loop_disarm(&p->loop, &c->end_timer);
+    loop_disarm(&p->loop, &c->signal_timer);
     launch_done(&c->launch);
     container_close_output(c);
     fd_closep(&c->stdin_fd);
@@ -333,32 +334,6 @@ void container_kill(struct container *c)
     // it is thawed, and this does that too.
     if (dir)
         (void)cgroups_kill(dir, c->place->v2);
-}
-
-void container_signal(struct pod *p, struct waiter w, const Pod__KillRequest *request)
-{
-    struct container *c = container_find(p, request->container_id);
-    struct error err;
-
-    if (!c || c->phase >= CONTAINER_ENDING) {
-        (void)error_set(&err, STATUS_FAILED_PRECONDITION, ESRCH, "container %s does not run",
-                        request->container_id);
-        conn_reply_error(p, w, &err, NULL);
-        return;
-    }
-    if (request->signal < 1 || request->signal > SIGRTMAX) {
-        (void)error_set(&err, STATUS_INVALID_ARGUMENT, EINVAL, "%d is no signal", request->signal);
-        conn_reply_error(p, w, &err, NULL);
-        return;
-    }
-    const char *dir = c->place ? cgroups_kill_dir(c->place) : NULL;
-    if (request->signal == SIGKILL)
-        container_kill(c); // no less when only the first is meant: its end is everybody's
-    else if (request->all && dir)
-        (void)cgroups_signal(dir, request->signal);
-    else
-        (void)pidfd_send_signal(c->launch.pidfd, request->signal, NULL, 0); // ESRCH: it is just dying
-    conn_reply_ok(p, w);
 }
 
 void container_forget(struct pod *p, struct waiter w, const Pod__ForgetRequest *request)

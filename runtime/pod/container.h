@@ -45,6 +45,9 @@ struct container {
     int64_t started_at_ns, finished_at_ns;
     struct timer end_timer; // repeats the kill, and bounds the draining
     int64_t end_deadline_mono_ns;
+    int kept_signal; // for a first process that has no handler yet (container_signal.c); 0: none
+    struct timer signal_timer;
+    int64_t keep_delay_ns;
     bool oom_killed;
     int exit_code, exit_signal;
 };

@@ -69,6 +69,7 @@ void container_begin_end(struct container *c)
     if (c->phase == CONTAINER_RUNNING) {
         c->phase = CONTAINER_ENDING;
         c->end_timer.fired = end_timer_fired;
+        loop_disarm(loop, &c->signal_timer);
         c->end_deadline_mono_ns = clock_mono_ns() + END_MAX_NS;
     }
     const char *dir = c->place ? cgroups_kill_dir(c->place) : NULL;

@@ -128,6 +128,21 @@ static void test_exit_codes(void **state)
     assert_int_equal(access(path, F_OK), 0);
 }
 
+// A stop right after the start, before there is a handler: the signal is neither lost nor sent twice.
+static void test_early_signal(void **state)
+{
+    struct kit *k = *state;
+
+    NEED_KIT(k);
+    make_pod(k);
+    assert_null(
+        kit_start(k, "c1",
+                  kit_plan_sh(k, "n=0; sleep 0.3; trap 'n=$((n+1))' TERM; sleep 0.3; sleep 0.3; exit $n"))
+            ->error);
+    kit_kill(k, "c1", SIGTERM, false);
+    assert_int_equal(kit_wait_exit(k, "c1")->exit_code, 1);
+}
+
 static void test_log_format(void **state)
 {
     struct kit *k = *state;
@@ -422,6 +437,7 @@ int main(void)
         POD_TEST(test_namespaces),
         POD_TEST(test_environment),
         POD_TEST(test_exit_codes),
+        POD_TEST(test_early_signal),
         POD_TEST(test_log_format),
         POD_TEST(test_reopen_log),
         POD_TEST(test_log_unwritable),
