@@ -179,8 +179,11 @@ static void leave_op(struct image_store *s, struct pull_op *op)
     pthread_mutex_unlock(&s->lock);
 }
 
-static int op_result(const struct pull_op *op, char **image_id, struct error *err)
+static int op_result(struct image_store *s, const struct pull_op *op, char **image_id, struct error *err)
 {
+    // done_fd told that it has ended; the lock brings what its thread wrote over to this one.
+    pthread_mutex_lock(&s->lock);
+    pthread_mutex_unlock(&s->lock);
     if (op->result < 0) {
         if (err)
             *err = op->error;
@@ -215,7 +218,7 @@ int image_store_pull(struct image_store *s, const char *ref, const Cri__AuthConf
     if (r < 0)
         return r;
     r = ctx_wait_fd(ctx, op->done_fd, POLLIN, err);
-    r = r > 0 ? op_result(op, image_id, err) : error_wrap(err, "pull %s", key);
+    r = r > 0 ? op_result(s, op, image_id, err) : error_wrap(err, "pull %s", key);
     leave_op(s, op);
     return r;
 }

@@ -3,6 +3,7 @@
 store_pull_test.py STORE_TOOL CRISP_PULL [unittest arguments]; needs root.
 """
 import hashlib
+import io
 import os
 import shutil
 import socket
@@ -415,6 +416,130 @@ def zstd(raw):
 def two_members(raw):
     import gzip
     return gzip.compress(raw[:1000]) + gzip.compress(raw[1000:])
+
+
+class Formats(PullTest):
+    """What GNU tar writes in each of its formats comes back as it was."""
+
+    def make_source(self):
+        top = Path(self.dir) / "source"
+        (top / "dir" / ("d" * 120) / ("e" * 90)).mkdir(parents=True)
+        (top / "dir" / ("d" * 120) / ("e" * 90) / ("f" * 70)).write_bytes(b"long name")
+        (top / "plain").write_bytes(os.urandom(123457))
+        (top / "empty").write_bytes(b"")
+        os.chown(top / "plain", 12345, 54321)
+        os.chmod(top / "plain", 0o2711)
+        os.symlink("t" * 150, top / "long-link")
+        os.link(top / "plain", top / "hard")
+        os.mkfifo(top / "fifo", 0o620)
+        os.mknod(top / "node", 0o600 | stat.S_IFBLK, os.makedev(259, 70000))
+        (top / "accents-e\u0301-\u00e9").write_bytes(b"x")
+        with open(top / "sparse", "wb") as f:
+            for i in range(40):
+                f.seek(i * 1_000_000)
+                f.write(bytes([i]) * 5000)
+            f.truncate(50_000_000)
+        with open(top / "hole", "wb") as f:
+            f.truncate(3_000_000)
+        (top / "ends-with-data").write_bytes(b"\0" * 2_000_000 + b"end")
+        os.utime(top / "empty", ns=(10**18, 1234567890123456789))
+        return top
+
+    @staticmethod
+    def describe(top, nanoseconds):
+        found = {}
+        for path in sorted(top.rglob("*")):
+            st = path.lstat()
+            content = None
+            if stat.S_ISLNK(st.st_mode):
+                content = os.readlink(path)
+            elif stat.S_ISREG(st.st_mode):
+                content = hashlib.sha256(path.read_bytes()).hexdigest(), st.st_size, st.st_nlink
+            time_ns = st.st_mtime_ns if nanoseconds else st.st_mtime_ns // 10**9
+            found[str(path.relative_to(top))] = (oct(st.st_mode), st.st_uid, st.st_gid, st.st_rdev, time_ns, content)
+        return found
+
+    def check(self, nanoseconds, *options):
+        top = self.make_source()
+        raw = subprocess.run(["tar", "-C", str(top), *options, "-c", "."], capture_output=True, check=True).stdout
+        image = oci.Image([RawLayer(raw)])
+        self.registry.push("formats", "v", image)
+        self.store(f"pull {self.host}/formats:v")
+        (tree,) = self.store.tree(image.id)
+        self.assertEqual(self.describe(tree, nanoseconds), self.describe(top, nanoseconds))
+        return tree
+
+    def test_gnu(self):
+        self.check(False, "--format=gnu")
+
+    def test_gnu_sparse(self):
+        tree = self.check(False, "--format=gnu", "--sparse")
+        self.assertLess((tree / "sparse").stat().st_blocks * 512, 1_000_000)
+        self.assertLess((tree / "hole").stat().st_blocks * 512, 10_000)
+
+    def test_posix(self):
+        self.check(True, "--format=posix")
+
+    def test_posix_sparse(self):
+        for version in ("0.0", "0.1", "1.0"):
+            tree = self.check(True, "--format=posix", "--sparse", f"--sparse-version={version}")
+            self.assertLess((tree / "sparse").stat().st_blocks * 512, 1_000_000)
+            shutil.rmtree(Path(self.dir) / "source")
+            self.store("sweep")
+            self.store(f"remove {self.host}/formats:v")
+
+    def test_old_numbers(self):
+        """Before 1970, after 2242, and beyond two million: base-256 in GNU's format, records in PAX's."""
+        for form in ("gnu", "posix"):
+            top = Path(self.dir) / form
+            top.mkdir()
+            for name, seconds in (("before", -1000), ("after", 9_000_000_000)):
+                (top / name).write_bytes(b"x")
+                os.chown(top / name, 3_000_000, 4_000_000_000)
+                os.utime(top / name, (seconds, seconds))
+            want = self.describe(top, False)
+            raw = subprocess.run(["tar", "-C", str(top), f"--format={form}", "-c", "."], capture_output=True,
+                                 check=True).stdout
+            image = oci.Image([RawLayer(raw)])
+            self.registry.push("formats", form, image)
+            self.store(f"pull {self.host}/formats:{form}")
+            self.assertEqual(self.describe(self.store.tree(image.id)[0], False), want)
+
+    def test_python_formats(self):
+        for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+            raw = io.BytesIO()
+            with tarfile.open(fileobj=raw, mode="w", format=form) as tar:
+                for name in ("n" * 99, "p" * 90 + "/" + "q" * 90, "s"):
+                    entry = tarfile.TarInfo(name)
+                    entry.size = 700
+                    tar.addfile(entry, io.BytesIO(name[:1].encode() * 700))
+            image = oci.Image([RawLayer(raw.getvalue())])
+            self.registry.push("formats", str(form), image)
+            self.store(f"pull {self.host}/formats:{form}")
+            (tree,) = self.store.tree(image.id)
+            self.assertEqual((tree / ("p" * 90) / ("q" * 90)).read_bytes(), b"p" * 700)
+
+    def test_damaged_sparse_maps(self):
+        self.store("sweep")
+        for records in ({"GNU.sparse.map": "0,5,3,5", "GNU.sparse.size": "100"},
+                        {"GNU.sparse.map": "0,10", "GNU.sparse.size": "5"},
+                        {"GNU.sparse.map": "0,9", "GNU.sparse.size": "100"},
+                        {"GNU.sparse.map": "x", "GNU.sparse.size": "100"},
+                        {"GNU.sparse.map": "18446744073709551615,10", "GNU.sparse.size": "100"},
+                        {"GNU.sparse.numbytes": "10", "GNU.sparse.size": "100"},
+                        {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "100"}):
+            layer = oci.Layer().add("f", b"0123456789", pax_headers=records)
+            self.registry.push("formats", "bad", oci.Image([layer]))
+            self.fails("DATA_LOSS", "sparse" if "x" not in records.values() and "GNU.sparse.numbytes" not in records
+                       else "PAX", f"pull {self.host}/formats:bad")
+
+
+class RawLayer:
+    """A layer that is these bytes."""
+
+    def __init__(self, raw):
+        self.raw = self.blob = raw
+        self.diff_id = oci.digest(raw)
 
 
 class Hostile(PullTest):
