@@ -36,7 +36,8 @@ def time_limit():
 @pytest.fixture(scope="session")
 def registry():
     """The loopback registry with all test images (read-only: tests that push have one of their own)."""
-    storage = subprocess.run([f"{TOP}/tests/images/build"], check=True, capture_output=True, text=True).stdout.strip()
+    storage = subprocess.run([f"{TOP}/tests/images/build"], check=True, stdout=subprocess.PIPE,
+                             text=True).stdout.strip()
     with tempfile.TemporaryDirectory(prefix="crisp-registry-") as work:
         server = Registry(storage, work)
         yield server

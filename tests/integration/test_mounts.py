@@ -1,5 +1,6 @@
 """Mounts: what the runtime provides and what the client asks for."""
 import os
+import subprocess
 
 import grpc
 import pytest
@@ -60,13 +61,36 @@ def test_target_cannot_leave_the_root(cri, pod, volume):
 
 
 def test_status_echoes_mounts(cri, pod, volume):
-    mount = pb.Mount(host_path=volume, container_path="/data", readonly=True,
-                     propagation=pb.PROPAGATION_HOST_TO_CONTAINER)
+    mount = pb.Mount(host_path=volume, container_path="/data", readonly=True)
     container = cri.run(pod, ["sleep", "3600"], mounts=[mount])
     mounts = cri.status(container).mounts
     assert len(mounts) == 1
-    assert (mounts[0].host_path, mounts[0].container_path, mounts[0].readonly, mounts[0].propagation) == \
-        (volume, "/data", True, pb.PROPAGATION_HOST_TO_CONTAINER)
+    assert (mounts[0].host_path, mounts[0].container_path, mounts[0].readonly) == (volume, "/data", True)
+
+
+@pytest.fixture
+def shared_volume(volume):
+    subprocess.run(["mount", "--bind", volume, volume], check=True)
+    subprocess.run(["mount", "--make-rshared", volume], check=True)
+    yield volume
+    subprocess.run(["umount", "-R", "-l", volume], check=True)
+
+
+def test_propagation(cri, pod, shared_volume):
+    def see(propagation, name):
+        mount = pb.Mount(host_path=shared_volume, container_path="/data", propagation=propagation)
+        container = cri.run(pod, ["sleep", "3600"], mounts=[mount])
+        assert cri.status(container).mounts[0].propagation == propagation
+        os.mkdir(f"{shared_volume}/{name}")
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "seen", f"{shared_volume}/{name}"], check=True)
+        try:
+            return f"/data/{name} " in cri.sh(container, "cat /proc/mounts")
+        finally:
+            subprocess.run(["umount", f"{shared_volume}/{name}"], check=True)
+
+    assert not see(pb.PROPAGATION_PRIVATE, "private")
+    assert see(pb.PROPAGATION_HOST_TO_CONTAINER, "slave")
+    assert see(pb.PROPAGATION_BIDIRECTIONAL, "shared")
 
 
 def test_what_the_runtime_mounts(cri, pod):

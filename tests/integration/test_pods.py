@@ -104,8 +104,10 @@ def test_unknown_runtime_handler_is_refused(cri):
 def test_pod_without_linux_or_log_directory(cri):
     config = pb.PodSandboxConfig(metadata=pb.PodSandboxMetadata(name="bare", uid="u", namespace="n"))
     pod = cri.run_pod(config)
-    assert cri.output(pod, ["hostname"], log_path="") == "" or True
-    cri.remove_pod(pod)
+    container = cri.run(pod, ["sleep", "3600"], log_path="")
+    assert cri.exec(container, "echo", "x") == (0, "x\n", "")
+    assert not cri.status(container).log_path
+    assert cri.wait(cri.run(pod, ["true"], log_path="not/used.log")).exit_code == 0
 
 
 def test_missing_pod_is_not_found_but_stops_and_removes(cri):

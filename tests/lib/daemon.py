@@ -204,12 +204,12 @@ class Crispd:
                     pass
             wait_for(lambda: not cgroups.processes(self.cgroup), 5, "the daemon's containers end")
             cgroups.remove(self.cgroup)
-            self._unmount()
+            self.unmount()
             subprocess.run(["ip", "link", "del", self.bridge], check=False, capture_output=True)
             if not keep:
                 shutil.rmtree(self.base, ignore_errors=True)
 
-    def _unmount(self):
+    def unmount(self):
         with open("/proc/self/mountinfo", encoding="utf-8") as f:
             points = [line.split()[4] for line in f]
         for point in reversed(points):

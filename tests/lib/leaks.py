@@ -10,9 +10,14 @@ IGNORED = ("/root/image/layers", "/logs", "/crispd.log", "/registry", "/root/cni
 IGNORED_PARTS = (".db", "-wal", "-shm", "-journal", ".lock", ".json.new")
 
 
-def mounts():
+def mounts(crispd):
+    """Mount points below the daemon's directory, each as often as it is mounted."""
+    count = {}
     with open("/proc/self/mountinfo", encoding="utf-8") as f:
-        return {f"mount {line.split()[4]}" for line in f}
+        for point in (line.split()[4] for line in f):
+            if point.startswith(crispd.base):
+                count[point] = count.get(point, 0) + 1
+    return {f"mount {point} #{i}" for point, n in count.items() for i in range(n)}
 
 
 def links():
@@ -76,7 +81,7 @@ def fds(crispd):
 
 
 def snapshot(crispd):
-    state = mounts() | links() | firewall() | files(crispd)
+    state = mounts(crispd) | links() | firewall() | files(crispd)
     state |= {"cgroup " + path for path in cgroups.directories(crispd.cgroup)}
     state |= processes(crispd) | children(crispd) | fds(crispd)
     return state
