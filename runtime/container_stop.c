@@ -3,12 +3,6 @@
 
 #include <signal.h>
 
-#include "runtime/signals.h"
-
-// How often, and for how long, a stop looks whether a container that has hardly begun handles its signal yet.
-#define EARLY_CHECK_NS (20 * NS_PER_MS)
-#define EARLY_LIMIT_NS (10 * NS_PER_SEC)
-
 int container_kill(struct runtime *rt, struct container *c, int signal, bool all, struct error *err)
 {
     Pod__KillRequest kill_request = POD__KILL_REQUEST__INIT;
@@ -92,53 +86,12 @@ static void stop_leave(struct container_private *p)
     p->killed_mono_ns = 0;
 }
 
-// A signal that came before the program had installed its handler is dropped by the kernel, as it would be
-// for good: containers start within a few milliseconds, and a stop may be as quick. It is sent again once
-// there is a handler. There is no event for that, so it is looked for now and then.
-struct early_signal {
-    int pid;               // 0: the signal was not lost
-    int64_t check_mono_ns; // when to look next
-    int64_t give_up_mono_ns;
-};
-
-static void early_begin(struct early_signal *e, int pid, int signal)
-{
-    int64_t now = clock_mono_ns();
-
-    *e =
-        (struct early_signal){.check_mono_ns = now + EARLY_CHECK_NS, .give_up_mono_ns = now + EARLY_LIMIT_NS};
-    if (signal_would_be_lost(pid, signal))
-        e->pid = pid;
-}
-
-// The lock is not held.
-static void early_check(struct runtime *rt, struct container *c, struct early_signal *e)
-{
-    int64_t now = clock_mono_ns();
-
-    e->check_mono_ns = now + EARLY_CHECK_NS;
-    if (signal_would_be_lost(e->pid, c->stop_signal)) {
-        if (now >= e->give_up_mono_ns)
-            e->pid = 0;
-        return;
-    }
-    e->pid = 0;
-    (void)container_kill(rt, c, c->stop_signal, false, NULL);
-}
-
 // Until it has ended; the lock is held, and released while waiting and killing.
-static int stop_wait(struct runtime *rt, struct container *c, struct early_signal *early,
-                     const struct ctx *ctx, struct error *err)
+static int stop_wait(struct runtime *rt, struct container *c, const struct ctx *ctx, struct error *err)
 {
     struct container_private *p = c->private;
     while (running_locked(p)) {
         int64_t now = clock_mono_ns();
-        if (early->pid && !p->killed_mono_ns && now >= early->check_mono_ns) {
-            store_unlock(rt);
-            early_check(rt, c, early);
-            store_lock(rt);
-            continue;
-        }
         if (!p->killed_mono_ns && now >= p->kill_at_mono_ns) {
             p->killed_mono_ns = now;
             store_unlock(rt);
@@ -151,8 +104,6 @@ static int stop_wait(struct runtime *rt, struct container *c, struct early_signa
         int64_t until = p->killed_mono_ns ? p->killed_mono_ns + KILL_TIMEOUT_NS : p->kill_at_mono_ns;
         if (p->killed_mono_ns && now >= until)
             return not_dying(c, err);
-        if (early->pid && !p->killed_mono_ns && early->check_mono_ns < until)
-            until = early->check_mono_ns;
         struct ctx step = *ctx;
         if (until < step.deadline_mono_ns)
             step.deadline_mono_ns = until;
@@ -174,19 +125,15 @@ int runtime_container_stop(struct runtime *rt, struct container *c, int64_t time
     while (p->starting && r == 0) // then there will be something to stop
         r = notify_wait(&rt->lock, &p->changed, ctx, err);
     bool running = r == 0 && stop_enter(p, timeout_s, &first);
-    int pid = p->pid;
     store_unlock(rt);
     if (!running)
         return r;
 
     // A signal that can't be sent is no reason to stop stopping: SIGKILL comes, and its failure counts.
-    struct early_signal early = {0};
-    if (first && timeout_s > 0) {
-        early_begin(&early, pid, c->stop_signal);
+    if (first && timeout_s > 0)
         (void)container_kill(rt, c, c->stop_signal, false, NULL);
-    }
     store_lock(rt);
-    r = stop_wait(rt, c, &early, ctx, err);
+    r = stop_wait(rt, c, ctx, err);
     stop_leave(p);
     store_unlock(rt);
     return r;
