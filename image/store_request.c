@@ -11,19 +11,19 @@
 #define LAYER_BYTES   (UINT64_C(64) << 30) // one unpacked layer
 #define LAYER_ENTRIES (4u << 20)
 
-static const char *go_architecture(void)
+static char *go_architecture(struct arena *arena)
 {
     static const struct {
         const char *machine, *go;
     } names[] = {{"x86_64", "amd64"},    {"aarch64", "arm64"},   {"armv7l", "arm"}, {"i686", "386"},
                  {"riscv64", "riscv64"}, {"ppc64le", "ppc64le"}, {"s390x", "s390x"}};
-    static struct utsname host;
+    struct utsname host;
 
     (void)uname(&host);
     for (size_t i = 0; i < ARRAY_SIZE(names); i++)
         if (str_eq(host.machine, names[i].machine))
-            return names[i].go;
-    return host.machine;
+            return arena_strdup(arena, names[i].go);
+    return arena_strdup(arena, host.machine);
 }
 
 static int fill_credentials(const struct pull_op *op, struct arena *arena, Pull__Credentials *out,
@@ -58,7 +58,9 @@ int pull_request_send(const struct pull_op *op, int sock, const char *staging_di
     if (r < 0)
         return r;
     platform.os = (char *)"linux";
-    platform.architecture = (char *)go_architecture();
+    platform.architecture = go_architecture(arena);
+    if (!platform.architecture)
+        return error_errno(err, ENOMEM, "pull %s", op->key);
     limits.layer_bytes = LAYER_BYTES;
     limits.layer_entries = LAYER_ENTRIES;
     limits.parallel = op->store->parallel_layers;
