@@ -87,6 +87,23 @@ static void note_loss(struct crilog *log, size_t bytes, int errnum)
              strerrordesc_np(errnum));
 }
 
+static const char newline[] = "\n";
+
+// How much of the output itself, without what this adds to it, comes after the first `written` bytes.
+static size_t content_after(const struct batch *b, const struct iovec *iov, int n_iov, size_t written)
+{
+    size_t content = 0;
+
+    for (int i = 0; i < n_iov; i++) {
+        size_t done = iov[i].iov_len < written ? iov[i].iov_len : written;
+        const char *base = iov[i].iov_base;
+        written -= done;
+        if (base != newline && base != b->heads[0] && base != b->heads[1])
+            content += iov[i].iov_len - done;
+    }
+    return content;
+}
+
 // After a partial write of n bytes: was its last byte the end of a line?
 static bool ended_line(const struct iovec *iov, int n_iov, size_t n)
 {
@@ -104,17 +121,16 @@ static bool ended_line(const struct iovec *iov, int n_iov, size_t n)
 static void write_batch(struct crilog *log, struct batch *b)
 {
     struct iovec iov[BATCH_IOVS + 1];
-    size_t total = 0, content = b->content;
+    size_t total = 0;
     int n = 0;
 
     if (log->torn)
-        iov[n++] = (struct iovec){.iov_base = (void *)"\n", .iov_len = 1};
+        iov[n++] = (struct iovec){.iov_base = (void *)(uintptr_t)newline, .iov_len = 1};
     for (int i = 0; i < b->n; i++)
         iov[n++] = b->iov[i];
     for (int i = 0; i < n; i++)
         total += iov[i].iov_len;
     b->n = 0;
-    b->content = 0;
     if (total == 0 || !log->path)
         return;
 
@@ -123,7 +139,7 @@ static void write_batch(struct crilog *log, struct batch *b)
         (void)crilog_open(log, NULL);
     }
     if (log->fd < 0) {
-        note_loss(log, content, ENOENT);
+        note_loss(log, content_after(b, iov, n, 0), ENOENT);
         return;
     }
     ssize_t written;
@@ -137,8 +153,7 @@ static void write_batch(struct crilog *log, struct batch *b)
     }
     if (written > 0)
         log->torn = !ended_line(iov, n, (size_t)written);
-    size_t left = total - (written > 0 ? (size_t)written : 0);
-    note_loss(log, left < content ? left : content, written < 0 ? errno : ENOSPC);
+    note_loss(log, content_after(b, iov, n, written > 0 ? (size_t)written : 0), written < 0 ? errno : ENOSPC);
 }
 
 static void begin_batch(struct batch *b, enum crilog_stream stream)
@@ -148,7 +163,6 @@ static void begin_batch(struct batch *b, enum crilog_stream stream)
     char *head = b->heads[0];
 
     b->n = 0;
-    b->content = 0;
     size_t len = clock_format_rfc3339(clock_wall_ns(), head);
     memcpy(head + len, name, 8);
     len += 8;
@@ -173,8 +187,7 @@ static void add_line(struct crilog *log, struct batch *b, bool full, const char 
     add_piece(b, b->heads[full], b->head_len);
     add_piece(b, held, held_len);
     add_piece(b, text, len);
-    add_piece(b, "\n", 1);
-    b->content += held_len + len;
+    add_piece(b, newline, 1);
 }
 
 static void hold(struct crilog *log, enum crilog_stream stream, const char *data, size_t len)
@@ -207,8 +220,8 @@ void crilog_write(struct crilog *log, enum crilog_stream stream, const char *dat
 
     begin_batch(&b, stream);
     for (;;) {
-        const char *newline = memchr(data, '\n', (size_t)(end - data));
-        size_t rest = (size_t)((newline ? newline : end) - data);
+        const char *end_of_line = memchr(data, '\n', (size_t)(end - data));
+        size_t rest = (size_t)((end_of_line ? end_of_line : end) - data);
         while (held_len + rest > CRILOG_LINE_MAX) {
             size_t part = CRILOG_LINE_MAX - held_len;
             add_line(log, &b, false, held, held_len, data, part);
@@ -216,11 +229,11 @@ void crilog_write(struct crilog *log, enum crilog_stream stream, const char *dat
             rest -= part;
             held_len = 0;
         }
-        if (!newline)
+        if (!end_of_line)
             break;
         add_line(log, &b, true, held, held_len, data, rest);
         held_len = 0;
-        data = newline + 1;
+        data = end_of_line + 1;
     }
     write_batch(log, &b);
     log->streams[stream].len = held_len; // 0 once it was written; the batch pointed into it until now
