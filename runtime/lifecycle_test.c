@@ -134,6 +134,25 @@ static void test_stop(void **state)
     pod_unref(pod);
 }
 
+// A first process gets no signal that it has no handler for yet.
+static void test_stop_at_once(void **state)
+{
+    struct world *w = *state;
+    struct pod *pod = world_pod(w, "quick");
+    struct container_view v;
+    struct container *c =
+        world_container(w, pod, "c", "sleep 0.3; trap 'exit 7' TERM; while :; do sleep 0.05; done");
+    start(w, c);
+    int64_t begin = clock_mono_ns();
+    assert_int_equal(runtime_container_stop(w->rt, c, 60, &none, NULL), 0);
+    assert_true(clock_mono_ns() - begin < 5 * NS_PER_SEC);
+    runtime_container_view(w->rt, c, &v);
+    assert_int_equal(v.exit_code, 7);
+    container_unref(c);
+    world_remove_pod(w, pod);
+    pod_unref(pod);
+}
+
 struct stopper {
     struct world *w;
     struct container *c;
@@ -535,6 +554,7 @@ int main(void)
         cmocka_unit_test(test_life),
         cmocka_unit_test(test_start_error),
         cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_stop_at_once),
         cmocka_unit_test(test_stop_preempted),
         cmocka_unit_test(test_exec),
         cmocka_unit_test(test_adoption),
