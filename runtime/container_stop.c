@@ -2,14 +2,6 @@
 #include "runtime/store.h"
 
 #include <signal.h>
-#include <stdio.h>
-#include <string.h>
-
-#include "base/cleanup.h"
-#include "base/file.h"
-
-#define YOUNG_NS  (3 * NS_PER_SEC) // a container that may not have its signal handlers yet
-#define RESEND_NS (20 * NS_PER_MS) // how often it is looked at then
 
 int container_kill(struct runtime *rt, struct container *c, int signal, bool all, struct error *err)
 {
@@ -94,54 +86,8 @@ static void stop_leave(struct container_private *p)
     p->killed_mono_ns = 0;
 }
 
-// Has the process a handler for the signal?
-static bool catches(int pid, int signal)
-{
-    char path[64], *line;
-    _cleanup_free_ char *text = NULL;
-    unsigned long long caught;
-    snprintf(path, sizeof(path), "/proc/%d/status", pid);
-    if (pid <= 0 || file_read(path, 65536, &text, NULL, NULL) < 0 || !(line = strstr(text, "\nSigCgt:")))
-        return true; // nothing can be said: once is enough
-    return sscanf(line, "\nSigCgt: %llx", &caught) != 1 || (caught >> (signal - 1) & 1) != 0;
-}
-
-// The first process of a pid namespace doesn't get a signal that it has no handler for, and a container that
-// has just been started hasn't come to install its own yet: critest, for one, stops containers milliseconds
-// after their start, and would wait for the whole grace. So the stop signal is sent again once it is caught.
-struct resend {
-    bool wanted;
-    int64_t until_mono_ns;
-};
-
-static void send_stop_signal(struct runtime *rt, struct container *c, struct resend *again)
-{
-    struct container_view v;
-    runtime_container_view(rt, c, &v);
-    int64_t age_ns = clock_wall_ns() - v.started_at_ns;
-    again->wanted = age_ns < YOUNG_NS && !catches(v.pid, c->stop_signal);
-    again->until_mono_ns = clock_mono_ns() + YOUNG_NS;
-    // A signal that can't be sent is no reason to stop stopping: SIGKILL comes, and its failure counts.
-    (void)container_kill(rt, c, c->stop_signal, false, NULL);
-}
-
-// The lock is held, and released while looking and sending.
-static void resend_check(struct runtime *rt, struct container *c, struct resend *again)
-{
-    int pid = c->private->pid;
-    store_unlock(rt);
-    if (catches(pid, c->stop_signal)) {
-        again->wanted = false;
-        (void)container_kill(rt, c, c->stop_signal, false, NULL);
-    } else if (clock_mono_ns() > again->until_mono_ns) {
-        again->wanted = false;
-    }
-    store_lock(rt);
-}
-
 // Until it has ended; the lock is held, and released while waiting and killing.
-static int stop_wait(struct runtime *rt, struct container *c, struct resend *again, const struct ctx *ctx,
-                     struct error *err)
+static int stop_wait(struct runtime *rt, struct container *c, const struct ctx *ctx, struct error *err)
 {
     struct container_private *p = c->private;
     while (running_locked(p)) {
@@ -159,15 +105,11 @@ static int stop_wait(struct runtime *rt, struct container *c, struct resend *aga
         if (p->killed_mono_ns && now >= until)
             return not_dying(c, err);
         struct ctx step = *ctx;
-        if (again->wanted && !p->killed_mono_ns && until > now + RESEND_NS)
-            until = now + RESEND_NS;
         if (until < step.deadline_mono_ns)
             step.deadline_mono_ns = until;
         // A bound of the step's own is no failure: the loop sees to it. The caller's is.
         if (notify_wait(&rt->lock, &p->changed, &step, NULL) < 0 && ctx_check(ctx, err) < 0)
             return error_wrap(err, "stop container %s", c->id);
-        if (again->wanted && running_locked(p))
-            resend_check(rt, c, again);
     }
     return 0;
 }
@@ -187,11 +129,11 @@ int runtime_container_stop(struct runtime *rt, struct container *c, int64_t time
     if (!running)
         return r;
 
-    struct resend again = {0};
+    // A signal that can't be sent is no reason to stop stopping: SIGKILL comes, and its failure counts.
     if (first && timeout_s > 0)
-        send_stop_signal(rt, c, &again);
+        (void)container_kill(rt, c, c->stop_signal, false, NULL);
     store_lock(rt);
-    r = stop_wait(rt, c, &again, ctx, err);
+    r = stop_wait(rt, c, ctx, err);
     stop_leave(p);
     store_unlock(rt);
     return r;
