@@ -1,6 +1,6 @@
 /*
  * A web server that stands in for nginx and httpd in test images. As "nginx" it writes
- * /var/run/nginx.pid and shows "nginx: master process" as its command line; as "httpd" it prints
+ * /var/run/nginx.pid and shows "master process" in its command line; as "httpd" it prints
  * a line that names it. Answers every request with a short page. `-p PORT` instead of port 80.
  */
 #define _GNU_SOURCE
@@ -71,7 +71,7 @@ static void answer(int fd, const char *name)
         ;
 }
 
-/* The arguments lie one after the other: overwriting them changes /proc/PID/cmdline. */
+/* The arguments lie one after the other: overwriting them changes /proc/PID/cmdline (no longer than they are). */
 static void set_title(int argc, char **argv, const char *title)
 {
     size_t room = (size_t)(argv[argc - 1] + strlen(argv[argc - 1]) - argv[0]) + 1;
@@ -104,7 +104,7 @@ int main(int argc, char **argv)
             fprintf(pid, "%d\n", (int)getpid());
             fclose(pid);
         }
-        set_title(argc, argv, "nginx: master process nginx");
+        set_title(argc, argv, "master process nginx");
     } else {
         fprintf(stderr, "[mpm_event:notice] AH00489: httpd (stand-in) configured -- resuming normal operations\n");
     }
