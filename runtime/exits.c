@@ -71,7 +71,6 @@ void exits_apply(struct runtime *rt, struct container *c, const Pod__ExitRecord 
         .message = message,
     };
     end_container(rt, c, &e);
-    log_info("container exited", "container", c->id, "pod", c->pod->id, "reason", e.reason);
 }
 
 void exits_start_failed(struct runtime *rt, struct container *c, const char *message)
@@ -163,7 +162,8 @@ static bool apply_exit_file(struct runtime *rt, struct container *c)
     return true;
 }
 
-static void pod_not_ready(struct runtime *rt, struct pod *pod)
+// true: it was until now.
+static bool pod_not_ready(struct runtime *rt, struct pod *pod)
 {
     struct pod_private *p = pod->private;
     struct error err = ERROR_INIT;
@@ -174,6 +174,7 @@ static void pod_not_ready(struct runtime *rt, struct pod *pod)
     store_unlock(rt);
     if (was_ready && record_pod_state(rt, pod, POD_NOTREADY, &err) < 0)
         log_error("pod sandbox's end not recorded", "pod", pod->id, "error", err.message);
+    return was_ready;
 }
 
 // One that may be running: killed; EXITED once its processes are gone, or when patience is at its end.
@@ -199,7 +200,8 @@ int exits_supervisor_lost(struct runtime *rt, struct pod *pod, unsigned attempt)
 {
     struct container **all;
     size_t n;
-    pod_not_ready(rt, pod);
+    if (pod_not_ready(rt, pod))
+        log_error("crisp-pod has ended unexpectedly: its containers are killed", "pod", pod->id);
     int r = runtime_container_list(rt, pod, false, &all, &n, NULL);
     if (r < 0)
         return r;

@@ -138,9 +138,13 @@ static int save_job(void *data, unsigned attempt)
 {
     struct container *c = data;
     struct error err = ERROR_INIT;
+    struct container_view v;
     int r = save(c->private->rt, c, &err);
     if (r < 0 && attempt == 0)
         log_error("state not recorded, trying again", "container", c->id, "error", err.message);
+    runtime_container_view(c->private->rt, c, &v);
+    if (r == 0 && v.state == CONTAINER_EXITED) // said here and not by the monitor, whose thread mustn't block
+        log_info("container has exited", "container", c->id, "pod", c->pod->id, "reason", v.reason);
     return r;
 }
 

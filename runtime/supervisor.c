@@ -97,14 +97,12 @@ static void on_gone(void *data)
     p->conn = NULL;
     p->pid = 0;
     p->attached = false;
-    bool expected = p->state != POD_READY;
     notify_wake(&p->changed);
     store_unlock(rt);
     podconn_unref(conn);
     exec_abandon_all(rt, pod);
-    if (!expected)
-        log_error("crisp-pod ended by itself: its containers are killed", "pod", pod->id);
-    // Killing reads files and may wait: not here. It also settles containers that a stop has killed.
+    // Killing reads files, logging writes, and both may wait: not here. It also settles containers that a
+    // stop has killed.
     exits_supervisor_lost_later(rt, pod);
     pod_unref(pod);
 }
