@@ -53,8 +53,8 @@ int child_begin(struct child *c, const int *keep, size_t n, struct error *err)
 
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     // What crisp-pod ignores would stay ignored in the container.
-    (void)signal(SIGPIPE, SIG_DFL);
-    (void)signal(SIGHUP, SIG_DFL);
+    for (size_t i = 0; i < pod_n_ignored_signals; i++)
+        (void)signal(pod_ignored_signals[i], SIG_DFL);
     (void)sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
     (void)setsid();
@@ -202,7 +202,8 @@ static int join_container(struct child *c, const struct child_exec *exec, struct
     child_step(c, "join namespaces");
     if (setns(exec->init_pidfd, CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP) <
         0)
-        return error_errno(err, errno, "join the container's namespaces");
+        return errno == ESRCH ? error_set(err, STATUS_FAILED_PRECONDITION, ESRCH, "it has just exited")
+                              : error_errno(err, errno, "join the container's namespaces");
     (void)close(exec->init_pidfd);
     return 0;
 }

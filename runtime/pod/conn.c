@@ -36,8 +36,7 @@ struct conn {
     struct pb_frame_reader reader;
     struct frame *queue, **queue_end;
     size_t queued;
-    bool busy; // within its own callback
-    bool dead;
+    bool dead; // closed; freed when the loop comes round: nobody holds a pointer to it any more
 };
 
 static void frame_free(struct frame *f)
@@ -67,15 +66,31 @@ static void conn_free(struct conn *c)
     free(c);
 }
 
-// Everything that hangs on the connection ends; c is freed now or when its callback returns.
+static void sweep_fired(struct timer *t)
+{
+    struct pod *p = container_of(t, struct pod, conn_timer);
+
+    for (struct conn *c = p->conns, *next; c; c = next) {
+        next = c->next;
+        if (c->dead)
+            conn_free(c);
+    }
+}
+
+// Everything that hangs on the connection ends. Not freed at once: this may be deep within a loop over all of
+// them, and ending execs may send, and so drop, others.
 static void conn_drop(struct conn *c)
 {
-    if (!c->dead) {
-        c->dead = true;
-        exec_drop_conn(c->pod, c->serial);
-    }
-    if (!c->busy)
-        conn_free(c);
+    int fd = c->source.fd;
+
+    if (c->dead)
+        return;
+    c->dead = true;
+    loop_remove(&c->pod->loop, &c->source);
+    fd_closep(&fd);
+    c->pod->conn_timer.fired = sweep_fired;
+    loop_arm(&c->pod->loop, &c->pod->conn_timer, 0);
+    exec_drop_conn(c->pod, c->serial);
 }
 
 static ssize_t frame_send(int sock, struct frame *f)
@@ -254,7 +269,6 @@ static void conn_ready(struct source *s, uint32_t events)
     struct conn *c = container_of(s, struct conn, source);
     bool drop = false;
 
-    c->busy = true;
     if (events & EPOLLOUT)
         conn_flush(c);
     for (int i = 0; (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) && i < FRAMES_PER_WAKEUP && !c->dead; i++) {
@@ -274,8 +288,7 @@ static void conn_ready(struct source *s, uint32_t events)
         if (rc > 0)
             reader_reset(&c->reader);
     }
-    c->busy = false;
-    if (drop || c->dead)
+    if (drop)
         conn_drop(c);
 }
 
@@ -358,7 +371,6 @@ void conn_close_all(struct pod *p)
 {
     while (p->conns) {
         conn_flush(p->conns);
-        if (p->conns)
-            conn_free(p->conns);
+        conn_free(p->conns);
     }
 }

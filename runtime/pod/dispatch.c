@@ -1,4 +1,5 @@
 // From a request to the function that serves it.
+#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -10,6 +11,9 @@
 // What a plan may require (LaunchPlan.required_features). A name is never taken out or given a new meaning.
 const char *const pod_features[] = {"launch-1"};
 const size_t pod_n_features = ARRAY_SIZE(pod_features);
+
+const int pod_ignored_signals[] = {SIGPIPE, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+const size_t pod_n_ignored_signals = ARRAY_SIZE(pod_ignored_signals);
 
 bool pod_id_valid(const char *id)
 {

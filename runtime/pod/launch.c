@@ -100,7 +100,8 @@ static pid_t clone_child(struct launch *l, const struct launch_options *o, int c
         args.cgroup = (uint64_t)cgroup;
     }
     if (elsewhere && enter_pid_ns(o) < 0)
-        return error_errno(err, errno, "enter the container's pid namespace");
+        return errno == ESRCH ? error_set(err, STATUS_FAILED_PRECONDITION, ESRCH, "it has just exited")
+                              : error_errno(err, errno, "enter the container's pid namespace");
     pid_t pid = sys_clone3(&args);
     if (pid == 0)
         return 0;

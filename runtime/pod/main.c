@@ -132,8 +132,10 @@ static int watch_signals(struct pod *p, struct error *err)
 
     (void)sigemptyset(&set);
     (void)sigaddset(&set, SIGCHLD);
-    (void)signal(SIGPIPE, SIG_IGN);
-    (void)signal(SIGHUP, SIG_IGN);
+    // A request ends it, or SIGKILL: on a node that shuts down, everybody gets SIGTERM, and the containers
+    // are to have their time to end before their supervisor.
+    for (size_t i = 0; i < pod_n_ignored_signals; i++)
+        (void)signal(pod_ignored_signals[i], SIG_IGN);
     if (sigprocmask(SIG_SETMASK, &set, NULL) < 0)
         return error_errno(err, errno, "block signals");
     int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);

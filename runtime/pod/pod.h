@@ -41,8 +41,9 @@ struct pod {
     struct source listener, signals;
     struct conn *conns;
     uint64_t last_conn;
-    int ns[POD_NS_COUNT]; // -1: the host's
-    int own_pid_ns;       // to return to after a clone into another one
+    struct timer conn_timer; // frees dropped ones
+    int ns[POD_NS_COUNT];    // -1: the host's
+    int own_pid_ns;          // to return to after a clone into another one
     uint64_t net_inode;
     bool ready;          // namespaces are there
     struct setup *setup; // under way
@@ -58,6 +59,10 @@ struct pod {
 
 extern const char *const pod_features[];
 extern const size_t pod_n_features;
+
+// What crisp-pod ignores, and its children must not.
+extern const int pod_ignored_signals[];
+extern const size_t pod_n_ignored_signals;
 
 // An id that is used as a file name: 1..POD_ID_MAX of [A-Za-z0-9_.-], not beginning with a dot.
 bool pod_id_valid(const char *id);
@@ -79,7 +84,8 @@ void conn_event(struct pod *p, uint64_t conn, Pod__Event *event); // conn 0: eve
 void setup_start(struct pod *p, struct waiter w, const Pod__SetupRequest *request);
 bool setup_reap(struct pod *p, pid_t pid, int status); // was it one of setup's processes?
 // The first process of a shared pid namespace (runs in the child, never returns).
-_Noreturn void reaper_run(int report_sock);
+// alive: a pipe whose end of file means that crisp-pod is gone.
+_Noreturn void reaper_run(int alive, char *const *cgroup_dirs, size_t n_cgroup_dirs);
 
 // Containers (container.c, container_exit.c), execs (exec.c).
 void container_prepare(struct pod *p, struct waiter w, const Pod__PrepareRequest *request);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "runtime/pod/cgroups.h"
 #include "runtime/pod/child.h"
 #include "runtime/pod/sys.h"
 
@@ -40,13 +41,17 @@ static int drop_all(void)
     return 0;
 }
 
-_Noreturn void reaper_run(int alive)
+_Noreturn void reaper_run(int alive, char *const *cgroup_dirs, size_t n_cgroup_dirs)
 {
     struct child c = {.sock = -1, .proc_self = -1};
     struct error err;
     sigset_t set;
 
-    if (child_begin(&c, &alive, 1, &err) < 0 || empty_root() < 0 || drop_all() < 0)
+    if (child_begin(&c, &alive, 1, &err) < 0)
+        _exit(1);
+    for (size_t i = 0; i < n_cgroup_dirs; i++)
+        (void)cgroups_join(cgroup_dirs[i], &err); // crisp-pod logs the same failure of its own
+    if (empty_root() < 0 || drop_all() < 0)
         _exit(1);
     (void)close(c.proc_self);
     (void)prctl(PR_SET_NAME, "crisp-pod-init");
