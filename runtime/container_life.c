@@ -190,36 +190,12 @@ static void plan_input_fill(struct runtime *rt, const struct container *c,
     };
 }
 
-static const char *device_access(const Cri__ContainerConfig *config, const char *path)
-{
-    for (size_t i = 0; i < config->n_devices; i++) {
-        if (strcmp(config->devices[i]->container_path, path) == 0 &&
-            !str_empty(config->devices[i]->permissions))
-            return config->devices[i]->permissions;
-    }
-    return "rwm";
-}
-
-static int make_cgroup(struct runtime *rt, const struct container *c, const Pod__LaunchPlan *plan,
-                       struct arena *arena, struct error *err)
+static int make_cgroup(struct runtime *rt, const struct container *c, struct arena *arena, struct error *err)
 {
     const Cri__LinuxContainerConfig *l = c->config->linux;
-    struct cgroup_device_rule *rules = arena_alloc(arena, (plan->n_devices + 1) * sizeof(*rules));
-    if (!rules)
-        return error_errno(err, ENOMEM, "make the cgroup");
-    for (size_t i = 0; i < plan->n_devices; i++) {
-        const Pod__Device *d = plan->devices[i];
-        rules[i] = (struct cgroup_device_rule){.type = S_ISBLK(d->type) ? 'b' : 'c',
-                                               .major = d->major,
-                                               .minor = d->minor,
-                                               .access = device_access(c->config, d->path)};
-    }
-    const struct cgroup_devices devices = {
-        .allow_all = l && l->security_context && l->security_context->privileged,
-        .rules = rules,
-        .n_rules = plan->n_devices,
-    };
-    return cgroup_create(rt->cgroups, c->cgroup, l ? l->resources : NULL, &devices, err);
+    struct cgroup_devices devices;
+    int r = plan_device_rules(c->config, arena, &devices, err);
+    return r < 0 ? r : cgroup_create(rt->cgroups, c->cgroup, l ? l->resources : NULL, &devices, err);
 }
 
 // Compiles the plan and makes the cgroup. On success the container has its StartRequest.
@@ -238,7 +214,7 @@ static int build(struct runtime *rt, struct container *c, const struct container
     plan_input_fill(rt, c, rootfs, files, &in);
     int r = plan_build(rt->policy, &in, arena, &plan, err);
     if (r == 0)
-        r = make_cgroup(rt, c, plan, arena, err);
+        r = make_cgroup(rt, c, arena, err);
     if (r < 0)
         return r;
     r = cgroup_place(rt->cgroups, c->cgroup, arena, &place, err);

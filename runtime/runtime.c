@@ -256,7 +256,8 @@ static void sweep_cgroups(struct runtime *rt, const struct pod *pod)
     for (char **name = names; *name; name++) {
         char leaf[CGROUP_PATH_MAX];
         store_lock(rt);
-        bool known = strcmp(*name, pod->id) == 0 || map_get(rt->containers, *name);
+        // Pods may share a parent, and each has its supervisor's leaf there, named by its own id.
+        bool known = map_get(rt->pods, *name) || map_get(rt->containers, *name);
         store_unlock(rt);
         if (known || !str_is_hex(*name, RUNTIME_ID_LEN) ||
             cgroup_leaf_path(pod->private->cgroup, *name, leaf, NULL) < 0)

@@ -145,6 +145,20 @@ def test_supervisor_killed_while_the_daemon_is_down(cri, crispd, pod, busy):
     assert cri.status(busy).state == pb.CONTAINER_EXITED
 
 
+def test_pods_that_share_a_cgroup_parent_survive_a_restart(cri, crispd):
+    """The sweep at the start sees each other's supervisors in the common parent."""
+    linux = pb.LinuxPodSandboxConfig(cgroup_parent=f"{crispd.cgroup}/shared")
+    pods = [cri.run_pod(linux=linux) for _ in range(2)]
+    containers = [cri.run(pod, ["sleep", "3600"]) for pod in pods]
+    crash(crispd)
+    time.sleep(0.5)
+    assert [cri.pod_status(pod).state for pod in pods] == [pb.SANDBOX_READY] * 2
+    assert [cri.status(c).state for c in containers] == [pb.CONTAINER_RUNNING] * 2
+    for pod in pods:
+        cri.remove_pod(pod)
+    cgroups.remove(f"{crispd.cgroup}/shared")
+
+
 def test_killed_container_process(cri, busy):
     os.kill(cri.pid_of(busy), signal.SIGKILL)
     assert cri.wait(busy).exit_code == 137
