@@ -215,8 +215,8 @@ void world_remove_pod(struct world *w, struct pod *pod)
 {
     struct error err = ERROR_INIT;
     const struct ctx none = CTX_NONE;
-    struct container **all;
-    size_t n;
+    struct container **all = NULL;
+    size_t n = 0;
     int r = runtime_pod_enter(w->rt, pod, &none, &err);
     if (r == 0)
         r = runtime_pod_kill(w->rt, pod, &err);
