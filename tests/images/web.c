@@ -71,7 +71,8 @@ static void answer(int fd, const char *name)
         ;
 }
 
-/* The arguments lie one after the other: overwriting them changes /proc/PID/cmdline (no longer than they are). */
+/* The arguments lie one after the other: overwriting them changes /proc/PID/cmdline (no longer than they
+ * are). */
 static void set_title(int argc, char **argv, const char *title)
 {
     size_t room = (size_t)(argv[argc - 1] + strlen(argv[argc - 1]) - argv[0]) + 1;
@@ -106,7 +107,8 @@ int main(int argc, char **argv)
         }
         set_title(argc, argv, "master process nginx");
     } else {
-        fprintf(stderr, "[mpm_event:notice] AH00489: httpd (stand-in) configured -- resuming normal operations\n");
+        fprintf(stderr,
+                "[mpm_event:notice] AH00489: httpd (stand-in) configured -- resuming normal operations\n");
     }
     for (;;) {
         int peer = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
