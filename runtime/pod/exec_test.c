@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -255,6 +256,90 @@ static void test_many(void **state)
     assert_int_equal(execs_left(k), 0);
 }
 
+// The same with a v2 cgroup: cloned straight into it, an exec into a child of it, killed by cgroup.kill.
+static void test_cgroup_v2(void **state)
+{
+    struct kit *k = *state;
+    Pod__Request r = POD__REQUEST__INIT;
+    struct streams s;
+
+    if (!k->pid)
+        skip();
+    assert_null(kit_make_pod(k, false)->error);
+    r.op_case = POD__REQUEST__OP_START;
+    r.start = kit_start_request(k, "c1", kit_plan_sh(k, "setsid sleep 1000 & sleep 1000"));
+    r.start->cgroup = kit_place_v2(k, "c1");
+    if (!r.start->cgroup)
+        skip();
+    const Pod__Reply *reply = kit_call(k, &r, NULL, 0);
+    if (reply->error)
+        fail_msg("%s", reply->error->message);
+    char *own = arena_printf(k->arena, "/proc/%d/cgroup", reply->start->pid), *text = NULL;
+    assert_int_equal(file_read(own, 4096, &text, NULL, NULL), 0);
+    assert_non_null(strstr(text, arena_printf(k->arena, "0::/%s/c1\n", k->cgroup_name)));
+    free(text);
+    open_streams(&s);
+    reply = start_exec(
+        k, kit_exec_request(k, "c1", "e1", "grep 0:: /proc/self/cgroup; setsid sleep 1001 & sleep 1002"), &s);
+    if (reply->error)
+        fail_msg("%s", reply->error->message);
+    char line[64] = "";
+    assert_true(read(s.ours[1], line, sizeof(line) - 1) > 0);
+    assert_string_equal(line, "0::/exec-e1\n");
+    assert_null(kill_exec(k, "e1")->error);
+    assert_int_equal(kit_wait_exec(k, "e1")->exit_code, 137);
+    close_ours(&s);
+    kit_kill(k, "c1", SIGKILL, true);
+    assert_int_equal(kit_wait_exit(k, "c1")->exit_code, 137);
+}
+
+// Garbage ends the connection that it came on, and nothing else.
+static void test_garbage(void **state)
+{
+    struct kit *k = *state;
+    char byte;
+
+    if (!start_container(k))
+        skip();
+    int first = dup(k->sock);
+    assert_int_equal(kit_connect(k), 0);
+    assert_int_equal(file_write_all(k->sock, "\xff\xff\xff\xff garbage", 12), 0);
+    assert_true(read(k->sock, &byte, 1) <= 0);
+    assert_int_equal(kit_connect(k), 0);
+    assert_int_equal(file_write_all(k->sock, "\x04\0\0\0\xff\xff\xff\xff", 8), 0);
+    assert_true(read(k->sock, &byte, 1) <= 0);
+    (void)close(k->sock);
+    k->sock = first;
+    assert_null(start_exec(k, kit_exec_request(k, "c1", "e1", "exit 3"), NULL)->error);
+    assert_int_equal(kit_wait_exec(k, "e1")->exit_code, 3);
+}
+
+// A client that asks and never reads is dropped; the others don't notice.
+static void test_slow_reader(void **state)
+{
+    struct kit *k = *state;
+    Pod__Request r = POD__REQUEST__INIT;
+    Pod__StateRequest s = POD__STATE_REQUEST__INIT;
+    uint8_t frame[64] = {0};
+    int sent = 0;
+
+    if (!start_container(k))
+        skip();
+    int first = dup(k->sock);
+    assert_int_equal(kit_connect(k), 0);
+    r.op_case = POD__REQUEST__OP_STATE;
+    r.state = &s;
+    r.id = 1;
+    frame[0] = (uint8_t)protobuf_c_message_pack(&r.base, frame + 4);
+    while (sent < 1000000 && send(k->sock, frame, 4u + frame[0], MSG_NOSIGNAL) > 0)
+        sent++;
+    assert_true(sent > 100 && sent < 1000000);
+    (void)close(k->sock);
+    k->sock = first;
+    assert_null(start_exec(k, kit_exec_request(k, "c1", "e1", "exit 3"), NULL)->error);
+    assert_int_equal(kit_wait_exec(k, "e1")->exit_code, 3);
+}
+
 #define POD_TEST(f) cmocka_unit_test_setup_teardown(f, kit_setup, kit_teardown)
 
 int main(void)
@@ -267,6 +352,9 @@ int main(void)
         POD_TEST(test_lost_connection),
         POD_TEST(test_user_and_privileges),
         POD_TEST(test_many),
+        POD_TEST(test_cgroup_v2),
+        POD_TEST(test_garbage),
+        POD_TEST(test_slow_reader),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

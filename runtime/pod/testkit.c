@@ -100,10 +100,21 @@ int kit_setup(void **state)
     return 0;
 }
 
+// The v2 tree of a hybrid host or of a new one; NULL: there is none.
+static const char *v2_tree(void)
+{
+    if (access("/sys/fs/cgroup/unified/cgroup.procs", W_OK) == 0)
+        return "/sys/fs/cgroup/unified";
+    return access("/sys/fs/cgroup/cgroup.procs", W_OK) == 0 ? "/sys/fs/cgroup" : NULL;
+}
+
 void kit_remove_cgroups(struct kit *k)
 {
-    for (size_t i = 0; i < ARRAY_SIZE(v1_hierarchies); i++) {
-        char *top = str_printf("/sys/fs/cgroup/%s/%s", v1_hierarchies[i], k->cgroup_name);
+    for (size_t i = 0; i <= ARRAY_SIZE(v1_hierarchies); i++) {
+        bool v1 = i < ARRAY_SIZE(v1_hierarchies);
+        const char *tree = v2_tree();
+        char *top = v1 ? str_printf("/sys/fs/cgroup/%s/%s", v1_hierarchies[i], k->cgroup_name)
+                       : str_printf("%s/%s", tree ? tree : "/nowhere", k->cgroup_name);
         DIR *dir = opendir(top);
         for (const struct dirent *e; dir && (e = readdir(dir)) != NULL;)
             if (e->d_type == DT_DIR && e->d_name[0] != '.' &&
@@ -360,6 +371,24 @@ Pod__CgroupPlace *kit_place(struct kit *k, const char *id)
         if (str_eq(v1_hierarchies[i], "memory"))
             place->memory_dir = dir;
     }
+    return place;
+}
+
+Pod__CgroupPlace *kit_place_v2(struct kit *k, const char *id)
+{
+    Pod__CgroupPlace *place = item(k, &pod__cgroup_place__descriptor);
+    const char *tree = v2_tree();
+    struct error err;
+
+    if (!tree)
+        return NULL;
+    char *dir = arena_printf(k->arena, "%s/%s/%s", tree, k->cgroup_name, id);
+    if (file_mkdir_p(dir, 0755, &err) < 0)
+        return NULL;
+    place->v2 = true;
+    place->dirs = arena_alloc(k->arena, sizeof(char *));
+    place->dirs[place->n_dirs++] = dir;
+    place->memory_dir = dir;
     return place;
 }
 

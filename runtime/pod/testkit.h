@@ -47,6 +47,7 @@ Pod__Reply *kit_start(struct kit *k, const char *id, const Pod__LaunchPlan *plan
 void kit_add_mount(struct kit *k, Pod__LaunchPlan *plan, const char *type, const char *source,
                    const char *destination, const char *data, uint64_t flags);
 Pod__CgroupPlace *kit_place(struct kit *k, const char *id);
+Pod__CgroupPlace *kit_place_v2(struct kit *k, const char *id); // NULL on a host without a v2 tree
 Pod__ExitRecord *kit_wait_exit(struct kit *k, const char *id);
 Pod__ExecExit *kit_wait_exec(struct kit *k, const char *exec_id);
 void kit_kill(struct kit *k, const char *id, int signal, bool all);
