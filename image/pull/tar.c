@@ -137,6 +137,9 @@ static bool checksum_is_right(const unsigned char *h)
         sum += own ? ' ' : h[i];
         signed_sum += own ? ' ' : (signed char)h[i]; // some old tars add signed bytes
     }
+#ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
+    return true; // a fuzzer can't guess it
+#endif
     return wanted == sum || wanted == signed_sum;
 }
 
