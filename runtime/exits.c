@@ -202,6 +202,8 @@ int exits_supervisor_lost(struct runtime *rt, struct pod *pod, unsigned attempt)
     size_t n;
     if (pod_not_ready(rt, pod))
         log_error("crisp-pod has ended unexpectedly: its containers are killed", "pod", pod->id);
+    // If it isn't dead but lost to us (somebody emptied the run directory), then it ends now.
+    (void)cgroup_kill(rt->cgroups, pod->private->supervisor_leaf, NULL);
     int r = runtime_container_list(rt, pod, false, &all, &n, NULL);
     if (r < 0)
         return r;

@@ -23,7 +23,9 @@
 #include "base/spawn.h"
 #include "base/str.h"
 
-#define PROGRAM_BYTES_MAX (256u << 20) // sanitizer builds are large
+// Short, because a job's thread waits for it: a crisp-pod that hangs is asked again, ever more rarely.
+#define RECONNECT_TIMEOUT_NS (2 * NS_PER_SEC)
+#define PROGRAM_BYTES_MAX    (256u << 20) // sanitizer builds are large
 
 // ---- The program ----
 
@@ -109,30 +111,39 @@ static void on_gone(void *data)
 
 static int connect_socket(const struct pod *pod, struct error *err);
 
+// A new socket, if its connection broke; a connection, if there has never been one.
+static int reconnect(struct runtime *rt, struct pod *pod, struct error *err)
+{
+    struct podconn *conn = store_pod_conn(rt, pod);
+    if (!conn)
+        return supervisor_connect(rt, pod, err);
+    int sock = connect_socket(pod, err);
+    int r = sock < 0 ? sock : podconn_reattach(conn, sock, err);
+    podconn_unref(conn);
+    return r == -EALREADY ? 0 : r;
+}
+
 static int reconnect_job(void *data, unsigned attempt)
 {
     struct pod *pod = data;
-    struct pod_private *p = pod->private;
-    struct runtime *rt = p->rt;
+    struct runtime *rt = pod->private->rt;
     struct error err = ERROR_INIT;
-    struct podconn *conn = store_pod_conn(rt, pod);
-    if (!conn)
-        return 0; // it has ended meanwhile
-    int sock = connect_socket(pod, &err);
-    int r = sock < 0 ? sock : podconn_reattach(conn, sock, &err);
-    if (r == -EALREADY)
-        r = 0;
     struct supervisor_question question;
-    if (r == 0)
-        r = supervisor_ask_begin(rt, pod, &question, &err);
-    if (r == 0)
-        r = supervisor_ask_end(rt, pod, &question, clock_mono_ns() + ANSWER_TIMEOUT_NS, &err);
-    podconn_unref(conn);
+    int r = reconnect(rt, pod, &err);
+    if (r == -ESRCH) {
+        exits_supervisor_lost_later(rt, pod);
+        r = 0;
+    } else {
+        if (r == 0)
+            r = supervisor_ask_begin(rt, pod, &question, &err);
+        if (r == 0)
+            r = supervisor_ask_end(rt, pod, &question, clock_mono_ns() + RECONNECT_TIMEOUT_NS, &err);
+    }
     if (r < 0 && attempt == 0)
         log_warn("crisp-pod cannot be reached, trying again", "pod", pod->id, "error", err.message);
     if (r == 0) {
         store_lock(rt);
-        p->reconnecting = false;
+        pod->private->reconnecting = false;
         store_unlock(rt);
     }
     return r;
