@@ -136,6 +136,7 @@ void runtime_pod_abandon(struct runtime *rt, struct pod *pod, const struct error
 int runtime_pod_launch(struct runtime *rt, struct pod *pod, int *netns_fd, struct error *err)
 {
     struct pod_private *p = pod->private;
+    struct supervisor_setup setup;
     *netns_fd = -1;
     store_lock(rt);
     p->launched = true;
@@ -148,10 +149,14 @@ int runtime_pod_launch(struct runtime *rt, struct pod *pod, int *netns_fd, struc
     if (r == 0)
         r = cgroup_create(rt->cgroups, p->supervisor_leaf, NULL, NULL, err);
     if (r == 0)
-        r = rundir_fill(rt, pod, err);
-    if (r == 0)
-        r = supervisor_setup(rt, pod, netns_fd, err);
-    return r;
+        r = supervisor_setup_begin(rt, pod, &setup, err);
+    if (r < 0)
+        return r;
+    int filled = rundir_fill(rt, pod, err); // while crisp-pod makes the namespaces
+    r = supervisor_setup_end(pod, &setup, netns_fd, filled < 0 ? NULL : err);
+    if (filled < 0)
+        fd_closep(netns_fd);
+    return filled < 0 ? filled : r;
 }
 
 int runtime_pod_ready(struct runtime *rt, struct pod *pod, char *const *ips, int64_t plugin_ns,

@@ -149,7 +149,15 @@ int rundir_read_state(const char *dir, struct rundir_state *state, struct error 
 // supervisor.c: crisp-pod, the process.
 int supervisor_load_program(const char *path, int *memfd, struct error *err);
 int supervisor_spawn(struct runtime *rt, struct pod *pod, struct error *err);
-int supervisor_setup(struct runtime *rt, struct pod *pod, int *netns_fd, struct error *err);
+// Asks for the namespaces, and takes them: what was begun has to be ended.
+struct supervisor_setup {
+    struct podconn *conn;
+    struct podconn_call call;
+};
+int supervisor_setup_begin(struct runtime *rt, struct pod *pod, struct supervisor_setup *s,
+                           struct error *err);
+// *netns_fd: the new network namespace, the caller's; -1 with the host's.
+int supervisor_setup_end(const struct pod *pod, struct supervisor_setup *s, int *netns_fd, struct error *err);
 // Connects to the crisp-pod that an earlier crispd started. -ESRCH: it has ended.
 int supervisor_connect(struct runtime *rt, struct pod *pod, struct error *err);
 // Asks it to end (killing what runs), waits for that, kills it if it doesn't.

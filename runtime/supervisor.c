@@ -276,43 +276,57 @@ static int fill_sysctls(const struct pod *pod, struct arena *arena, Pod__SetupRe
     return 0;
 }
 
-int supervisor_setup(struct runtime *rt, struct pod *pod, int *netns_fd, struct error *err)
+static int fill_setup(struct runtime *rt, struct pod *pod, struct arena *arena, Pod__SetupRequest *setup,
+                      struct error *err)
 {
-    struct arena *arena __attribute__((cleanup(arena_freep))) = arena_new(1u << 20);
-    Pod__SetupRequest setup = POD__SETUP_REQUEST__INIT;
     Pod__CgroupPlace *place;
-    *netns_fd = -1;
-    if (!arena || fill_sysctls(pod, arena, &setup) < 0)
-        return error_errno(err, ENOMEM, "set up the namespaces");
     int r = cgroup_place(rt->cgroups, pod->private->supervisor_leaf, arena, &place, err);
     if (r < 0)
         return r;
-    setup.pod_id = pod->id;
-    setup.new_net = !pod->host_network;
-    setup.new_uts = !pod->host_network;
-    setup.new_ipc = !policy_host_ipc(pod->config);
-    setup.shared_pid = policy_pod_pid(pod->config);
-    setup.hostname = (char *)rundir_hostname(rt, pod);
-    setup.n_cgroup_dirs = place->n_dirs;
-    setup.cgroup_dirs = place->dirs;
+    setup->pod_id = pod->id;
+    setup->new_net = !pod->host_network;
+    setup->new_uts = !pod->host_network;
+    setup->new_ipc = !policy_host_ipc(pod->config);
+    setup->shared_pid = policy_pod_pid(pod->config);
+    setup->hostname = (char *)rundir_hostname(rt, pod);
+    setup->n_cgroup_dirs = place->n_dirs;
+    setup->cgroup_dirs = place->dirs;
+    return fill_sysctls(pod, arena, setup) < 0 ? error_errno(err, ENOMEM, "list the sysctls") : 0;
+}
+
+int supervisor_setup_begin(struct runtime *rt, struct pod *pod, struct supervisor_setup *s, struct error *err)
+{
+    struct arena *arena __attribute__((cleanup(arena_freep))) = arena_new(1u << 20);
+    Pod__SetupRequest setup = POD__SETUP_REQUEST__INIT;
     Pod__Request request = POD__REQUEST__INIT;
+    if (!arena)
+        return error_errno(err, ENOMEM, "set up the namespaces");
+    int r = fill_setup(rt, pod, arena, &setup, err);
+    if (r < 0)
+        return r;
     request.op_case = POD__REQUEST__OP_SETUP;
     request.setup = &setup;
-
-    struct podconn *conn = store_pod_conn(rt, pod);
-    if (!conn)
+    s->conn = store_pod_conn(rt, pod);
+    if (!s->conn)
         return error_set(err, STATUS_UNAVAILABLE, ECONNRESET, "crisp-pod ended at once (see the log)");
-    struct podconn_call call;
-    r = podconn_send(conn, &request, NULL, 0, &call, err);
-    if (r == 0) {
-        r = podconn_wait(conn, &call, clock_mono_ns() + ANSWER_TIMEOUT_NS, NULL, err);
-        if (r == 0 && setup.new_net && call.n_fds != 1)
-            r = error_set(err, STATUS_INTERNAL, EPROTO, "crisp-pod gave no network namespace");
-        if (r == 0 && setup.new_net)
-            *netns_fd = call.fds[--call.n_fds];
-        podconn_drop(conn, &call);
+    r = podconn_send(s->conn, &request, NULL, 0, &s->call, err);
+    if (r < 0) {
+        podconn_unref(s->conn);
+        s->conn = NULL;
     }
-    podconn_unref(conn);
+    return r;
+}
+
+int supervisor_setup_end(const struct pod *pod, struct supervisor_setup *s, int *netns_fd, struct error *err)
+{
+    *netns_fd = -1;
+    int r = podconn_wait(s->conn, &s->call, clock_mono_ns() + ANSWER_TIMEOUT_NS, NULL, err);
+    if (r == 0 && !pod->host_network && s->call.n_fds != 1)
+        r = error_set(err, STATUS_INTERNAL, EPROTO, "crisp-pod gave no network namespace");
+    if (r == 0 && !pod->host_network)
+        *netns_fd = s->call.fds[--s->call.n_fds];
+    podconn_drop(s->conn, &s->call);
+    podconn_unref(s->conn);
     return r < 0 ? error_wrap(err, "set up the namespaces") : 0;
 }
 
