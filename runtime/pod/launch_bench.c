@@ -1,5 +1,5 @@
 // How long a start and an exec take from crispd's side of the socket, and what crisp-pod weighs. Not a test:
-//   pod_launch_bench [N]
+//   pod_launch_bench [N [REST_MS]]
 // The program that is launched is static and does nothing, so that what is measured is ours.
 #include "runtime/pod/testkit.h"
 
@@ -14,6 +14,8 @@
 
 #define RUNS_MAX    2000
 #define MEMORY_PODS 20
+
+static int rest_ms; // between two calls: an idle kernel is slower in places
 
 static int compare(const void *a, const void *b)
 {
@@ -76,8 +78,8 @@ static void bench_start(struct kit *k, size_t n, bool prepare)
         p.prepare = &prep;
         if (prepare)
             (void)kit_call(k, &p, NULL, 0);
-        if (prepare)
-            (void)poll(NULL, 0, 5);
+        if (prepare || rest_ms)
+            (void)poll(NULL, 0, rest_ms ? rest_ms : 5);
         int64_t begin = clock_mono_ns();
         const Pod__Reply *reply = kit_call(k, &r, NULL, 0);
         start[i] = clock_mono_ns() - begin;
@@ -110,6 +112,8 @@ static void bench_exec(struct kit *k, size_t n)
         r.exec = kit_exec_request(k, "box", id, "");
         r.exec->process->n_args = 1;
         r.exec->process->args[0] = (char *)(uintptr_t) "/true";
+        if (rest_ms)
+            (void)poll(NULL, 0, rest_ms);
         int64_t begin = clock_mono_ns();
         const Pod__Reply *reply = kit_call(k, &r, NULL, 0);
         spawn[i] = clock_mono_ns() - begin;
@@ -141,6 +145,7 @@ int main(int argc, char **argv)
     void *state = NULL;
     size_t n = argc > 1 ? (size_t)atoi(argv[1]) : 200;
 
+    rest_ms = argc > 2 ? atoi(argv[2]) : 0;
     if (n < 1 || n > RUNS_MAX || !kit_possible())
         return 2;
     (void)kit_setup(&state);
