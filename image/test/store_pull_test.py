@@ -5,7 +5,9 @@ store_pull_test.py STORE_TOOL CRISP_PULL [unittest arguments]; needs root.
 import hashlib
 import io
 import os
+import random
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -786,6 +788,62 @@ class Registries(PullTest):
         while time.monotonic() < deadline and pull_processes(self.dir):
             time.sleep(0.05)
         self.assertEqual(pull_processes(self.dir), [])
+
+
+class Crashes(PullTest):
+    """kill -9 of the daemon or of crisp-pull at any instant: the image is whole or absent, nothing else is left."""
+
+    ROUNDS = int(os.environ.get("CRISP_CRASH_ROUNDS", "12"))
+
+    def setUp(self):
+        super().setUp()
+        self.layers = [oci.Layer().add(f"f{i}", random.Random(i).randbytes(300_000)).add(f"g{i}", b"g" * 2_000_000)
+                       for i in range(5)]
+        self.image = oci.Image(self.layers)
+        self.registry.push("app", "v", self.image)
+        self.ref = f"{self.host}/app:v"
+        self.store("sweep")
+        start = time.monotonic()
+        self.store(f"pull {self.ref}")
+        self.seconds = time.monotonic() - start
+        self.store(f"remove {self.ref}")
+        self.random = random.Random(os.environ.get("CRISP_CRASH_SEED"))
+
+    def check_whole_or_absent(self):
+        present = self.store("list")
+        if not present:
+            return self.expect_clean()
+        self.assertEqual(present, self.image.id)
+        trees = self.store.tree(self.image.id)
+        for i, tree in enumerate(reversed(trees)):
+            self.assertEqual((tree / f"f{i}").read_bytes(), random.Random(i).randbytes(300_000))
+            self.assertEqual((tree / f"g{i}").stat().st_size, 2_000_000)
+        self.expect_clean(tree.name for tree in trees)
+        return self.store(f"remove {self.ref}")
+
+    def start_pull(self):
+        self.store.process.stdin.write(f"pull {self.ref}\n")
+        self.store.process.stdin.flush()
+        time.sleep(self.random.random() * self.seconds * 1.2)
+
+    def test_daemon(self):
+        for _ in range(self.ROUNDS):
+            self.start_pull()
+            self.store.kill()
+            self.reopen()
+            self.check_whole_or_absent()
+        self.store(f"pull {self.ref}")
+        self.check_whole_or_absent()
+
+    def test_crisp_pull(self):
+        for _ in range(self.ROUNDS):
+            self.start_pull()
+            children = Path(f"/proc/{self.store.process.pid}/task")
+            for child in " ".join(f.read_text() for f in children.glob("*/children")).split():
+                os.kill(int(child), signal.SIGKILL)
+            answer = self.store.process.stdout.readline()
+            self.assertTrue(answer.startswith(("ok sha256:", "error INTERNAL")), answer)
+            self.check_whole_or_absent()
 
 
 def pull_processes(directory):
