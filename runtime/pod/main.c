@@ -224,6 +224,9 @@ int main(int argc, char **argv)
     for (int i = 0; i < POD_NS_COUNT; i++)
         pod.ns[i] = -1;
     (void)setsid();
+    (void)close_range(CONTROL_FD + 1, ~0U, 0); // nothing of crispd's lives on here
+    if (chdir("/") < 0)                        // nor is its directory's file system held
+        return 1;
     harden(id);
     if (run(&pod, &err) < 0) {
         log_error("crisp-pod ends", "pod", id, "error", err.message);
