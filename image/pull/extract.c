@@ -1,6 +1,10 @@
 #include "image/pull/extract.h"
 
+#include <archive.h>
+#include <archive_entry.h>
 #include <fcntl.h>
+#include <iconv.h>
+#include <langinfo.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -9,7 +13,6 @@
 
 #include "base/cleanup.h"
 #include "base/str.h"
-#include "image/pull/tar.h"
 #include "image/pull/tree.h"
 
 #define BLOCK           4096
@@ -27,13 +30,35 @@ struct dir_times {
 struct extract {
     const struct extract_options *options;
     struct extract_stats *stats;
+    struct inflate *in;
     struct error *err;
     struct tree tree;
-    struct tar tar;
+    struct archive *archive;
     struct dir_times *dirs;
     size_t n_dirs, dirs_alloc;
     char path[PATH_MAX]; // the entry at hand, clean
 };
+
+static la_ssize_t read_archive(struct archive *a, void *data, const void **block)
+{
+    struct extract *x = data;
+    ssize_t n = inflate_read(x->in, block, x->err);
+
+    if (n < 0)
+        archive_set_error(a, (int)-n, "%s", x->err->message);
+    return n;
+}
+
+// Our own reader's error is the better one: libarchive only passes it on.
+static int archive_failed(struct extract *x)
+{
+    const char *text = archive_error_string(x->archive);
+
+    if (x->err->errnum)
+        return -x->err->errnum;
+    return error_set(x->err, STATUS_DATA_LOSS, EBADMSG, "the layer's tar is damaged: %s",
+                     text ? text : "unknown");
+}
 
 static int entry_failed(struct extract *x, int errnum, const char *what)
 {
@@ -43,15 +68,20 @@ static int entry_failed(struct extract *x, int errnum, const char *what)
                      errnum, "entry \"%s\": %s: %s", x->path, what, strerror(errnum));
 }
 
-static void entry_times(const struct tar_entry *e, struct timespec times[2])
+static void entry_times(struct archive_entry *e, struct timespec times[2])
 {
-    times[0] = e->atime;
-    times[1] = e->mtime;
+    times[1].tv_sec = archive_entry_mtime(e);
+    times[1].tv_nsec = archive_entry_mtime_nsec(e);
+    times[0] = times[1];
+    if (archive_entry_atime_is_set(e)) {
+        times[0].tv_sec = archive_entry_atime(e);
+        times[0].tv_nsec = archive_entry_atime_nsec(e);
+    }
 }
 
-static int set_owner(struct extract *x, const struct tar_entry *e, int dir_fd, const char *leaf)
+static int set_owner(struct extract *x, struct archive_entry *e, int dir_fd, const char *leaf)
 {
-    int64_t uid = e->uid, gid = e->gid;
+    int64_t uid = archive_entry_uid(e), gid = archive_entry_gid(e);
 
     if (uid < 0 || uid >= UINT32_MAX || gid < 0 || gid >= UINT32_MAX)
         return error_set(x->err, STATUS_FAILED_PRECONDITION, EOVERFLOW,
@@ -68,23 +98,27 @@ static bool xattr_is_forbidden(const char *name)
            str_has_prefix(name, "security.overlay");
 }
 
-static int set_xattrs(struct extract *x, const struct tar_entry *e, int fd)
+static int set_xattrs(struct extract *x, struct archive_entry *e, int fd)
 {
-    for (size_t i = 0; i < e->n_xattrs; i++) {
-        const struct tar_xattr *attr = &e->xattrs[i];
-        bool user = str_has_prefix(attr->name, "user.");
+    const char *name;
+    const void *value;
+    size_t size;
 
+    archive_entry_xattr_reset(e);
+    while (archive_entry_xattr_next(e, &name, &value, &size) == ARCHIVE_OK) {
+        if (!name)
+            continue;
         // These would let an image speak to overlayfs itself.
-        if (xattr_is_forbidden(attr->name))
+        if (xattr_is_forbidden(name))
             return error_set(x->err, STATUS_FAILED_PRECONDITION, EPERM,
                              "entry \"%s\": the extended attribute \"%.100s\" is not allowed in a layer",
-                             x->path, attr->name);
-        if (!user && !str_eq(attr->name, "security.capability"))
+                             x->path, name);
+        if (!str_has_prefix(name, "user.") && !str_eq(name, "security.capability"))
             continue;
-        if (attr->size > XATTR_VALUE_MAX)
+        if (size > XATTR_VALUE_MAX)
             return entry_failed(x, E2BIG, "set an extended attribute");
-        if (fsetxattr(fd, attr->name, attr->value, attr->size, 0) < 0) {
-            if (errno == EOPNOTSUPP && user)
+        if (fsetxattr(fd, name, value, size, 0) < 0) {
+            if (errno == EOPNOTSUPP && str_has_prefix(name, "user."))
                 continue; // tmpfs before Linux 6.6
             return entry_failed(x, errno, "set an extended attribute");
         }
@@ -93,18 +127,18 @@ static int set_xattrs(struct extract *x, const struct tar_entry *e, int fd)
 }
 
 // Owner first: changing it clears set-id bits and file capabilities.
-static int set_metadata(struct extract *x, const struct tar_entry *e, int fd)
+static int set_metadata(struct extract *x, struct archive_entry *e, int fd)
 {
     int r = set_owner(x, e, fd, "");
 
     if (r < 0)
         return r;
-    if (fchmod(fd, (mode_t)e->mode) < 0)
+    if (fchmod(fd, archive_entry_perm(e)) < 0)
         return entry_failed(x, errno, "set the mode");
     return set_xattrs(x, e, fd);
 }
 
-static int remember_dir(struct extract *x, const struct tar_entry *e)
+static int remember_dir(struct extract *x, struct archive_entry *e)
 {
     if (x->n_dirs == x->dirs_alloc) {
         size_t n = x->dirs_alloc ? 2 * x->dirs_alloc : 256;
@@ -129,7 +163,7 @@ static int report_opaque(struct extract *x, const char *path)
     return x->options->opaque(x->options->data, path, x->err);
 }
 
-static int make_dir(struct extract *x, const struct tar_entry *e, int dir_fd, const char *leaf)
+static int make_dir(struct extract *x, struct archive_entry *e, int dir_fd, const char *leaf)
 {
     _cleanup_fd_ int fd = -1;
     struct stat st;
@@ -161,30 +195,32 @@ static int make_dir(struct extract *x, const struct tar_entry *e, int dir_fd, co
 
 static int write_data(struct extract *x, int fd)
 {
-    uint64_t written = 0, offset;
-    const void *data;
-    ssize_t len;
+    const void *block;
+    size_t size;
+    la_int64_t offset;
+    uint64_t written = 0;
+    int r;
 
-    while ((len = tar_read(&x->tar, &data, &offset, x->err)) > 0) {
-        const char *p = data;
+    while ((r = archive_read_data_block(x->archive, &block, &size, &offset)) == ARCHIVE_OK) {
+        const char *p = block;
 
-        written += (uint64_t)len;
-        while (len > 0) {
-            ssize_t n = pwrite(fd, p, (size_t)len, (off_t)offset);
+        written += size;
+        while (size > 0) {
+            ssize_t n = pwrite(fd, p, size, offset);
             if (n < 0 && errno == EINTR)
                 continue;
             if (n < 0)
                 return entry_failed(x, errno, "write");
             p += n;
-            offset += (uint64_t)n;
-            len -= n;
+            offset += n;
+            size -= (size_t)n;
         }
     }
     x->stats->bytes += (written + BLOCK - 1) / BLOCK * BLOCK;
-    return (int)len;
+    return r == ARCHIVE_EOF ? 0 : archive_failed(x);
 }
 
-static int make_file(struct extract *x, const struct tar_entry *e, int dir_fd, const char *leaf)
+static int make_file(struct extract *x, struct archive_entry *e, int dir_fd, const char *leaf)
 {
     _cleanup_fd_ int fd = openat(dir_fd, leaf, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     struct timespec times[2];
@@ -196,7 +232,7 @@ static int make_file(struct extract *x, const struct tar_entry *e, int dir_fd, c
     r = write_data(x, fd);
     if (r < 0)
         return r;
-    if (e->sparse && ftruncate(fd, (off_t)e->size) < 0)
+    if (archive_entry_sparse_count(e) > 0 && ftruncate(fd, archive_entry_size(e)) < 0)
         return entry_failed(x, errno, "set the size");
     r = set_metadata(x, e, fd);
     if (r < 0)
@@ -205,11 +241,11 @@ static int make_file(struct extract *x, const struct tar_entry *e, int dir_fd, c
     return futimens(fd, times) == 0 ? 0 : entry_failed(x, errno, "set the times");
 }
 
-static int make_symlink(struct extract *x, const struct tar_entry *e, int dir_fd, const char *leaf)
+static int make_symlink(struct extract *x, struct archive_entry *e, int dir_fd, const char *leaf)
 {
-    const char *target = e->link;
+    const char *target = archive_entry_symlink(e);
 
-    if (*target == '\0' || strlen(target) >= PATH_MAX)
+    if (str_empty(target) || strlen(target) >= PATH_MAX)
         return error_set(x->err, STATUS_DATA_LOSS, EINVAL, "entry \"%s\": a symlink without a valid target",
                          x->path);
     if (symlinkat(target, dir_fd, leaf) < 0)
@@ -218,18 +254,18 @@ static int make_symlink(struct extract *x, const struct tar_entry *e, int dir_fd
     return 0;
 }
 
-static int make_node(struct extract *x, const struct tar_entry *e, int dir_fd, const char *leaf)
+static int make_node(struct extract *x, struct archive_entry *e, int dir_fd, const char *leaf)
 {
-    mode_t type = e->type == TAR_FIFO ? S_IFIFO : e->type == TAR_CHAR ? S_IFCHR : S_IFBLK;
+    dev_t dev = makedev((unsigned)archive_entry_rdevmajor(e), (unsigned)archive_entry_rdevminor(e));
 
-    if (mknodat(dir_fd, leaf, type | 0600, makedev(e->major, e->minor)) < 0)
+    if (mknodat(dir_fd, leaf, archive_entry_filetype(e) | 0600, dev) < 0)
         return entry_failed(x, errno, "make the device node or FIFO");
     x->tree.inodes++;
     return 0;
 }
 
 // Owner, mode and times of what must not be opened.
-static int finish_special(struct extract *x, const struct tar_entry *e, int dir_fd, const char *leaf)
+static int finish_special(struct extract *x, struct archive_entry *e, int dir_fd, const char *leaf)
 {
     struct timespec times[2];
     int r = set_owner(x, e, dir_fd, leaf);
@@ -237,7 +273,7 @@ static int finish_special(struct extract *x, const struct tar_entry *e, int dir_
     if (r < 0)
         return r;
     // fchmodat() follows symlinks, but this name is ours, made just now, and no symlink.
-    if (e->type != TAR_SYMLINK && fchmodat(dir_fd, leaf, (mode_t)e->mode, 0) < 0)
+    if (archive_entry_filetype(e) != AE_IFLNK && fchmodat(dir_fd, leaf, archive_entry_perm(e), 0) < 0)
         return entry_failed(x, errno, "set the mode");
     entry_times(e, times);
     return utimensat(dir_fd, leaf, times, AT_SYMLINK_NOFOLLOW) == 0 ? 0
@@ -312,65 +348,65 @@ static int make_whiteout(struct extract *x, int dir_fd, const char *leaf)
     return report_opaque(x, path);
 }
 
-static int extract_root(struct extract *x, const struct tar_entry *e)
+static int extract_root(struct extract *x, struct archive_entry *e)
 {
     _cleanup_fd_ int fd = tree_open_dir(&x->tree, "", x->err);
     int r;
 
     if (fd < 0)
         return fd;
-    if (e->type != TAR_DIR)
+    if (archive_entry_filetype(e) != AE_IFDIR)
         return error_set(x->err, STATUS_FAILED_PRECONDITION, ENOTDIR, "the layer's root is not a directory");
     r = set_metadata(x, e, fd);
     return r < 0 ? r : remember_dir(x, e);
 }
 
-static int extract_entry(struct extract *x, const struct tar_entry *e)
+static int extract_entry(struct extract *x, struct archive_entry *e)
 {
-    const char *leaf;
-    int r = tree_clean_path(e->name, x->path, x->err);
+    const char *name = archive_entry_pathname(e), *target = archive_entry_hardlink(e), *leaf;
+    int r = tree_clean_path(name ? name : archive_entry_pathname_utf8(e), x->path, x->err);
+    unsigned type = archive_entry_filetype(e);
 
     if (r < 0)
         return r;
     if (*x->path == '\0')
         return extract_root(x, e);
-    if (e->type == TAR_HARDLINK)
-        return make_hardlink(x, e->link);
+    if (target)
+        return make_hardlink(x, target);
     r = tree_parent(&x->tree, x->path, true, &leaf, x->err);
     if (r < 0)
         return r;
     int dir_fd = x->tree.parent_fd;
     if (str_has_prefix(leaf, WHITEOUT))
         return make_whiteout(x, dir_fd, leaf);
-    if (e->type == TAR_DIR)
+    if (type == AE_IFDIR)
         return make_dir(x, e, dir_fd, leaf);
     r = tree_remove(&x->tree, dir_fd, leaf, x->err);
     if (r < 0)
         return r;
-    switch (e->type) {
-    case TAR_FILE:
+    if (type == AE_IFREG)
         return make_file(x, e, dir_fd, leaf);
-    case TAR_SYMLINK:
+    if (type == AE_IFLNK)
         r = make_symlink(x, e, dir_fd, leaf);
-        break;
-    case TAR_CHAR:
-    case TAR_BLOCK_DEVICE:
-    case TAR_FIFO:
+    else if (type == AE_IFCHR || type == AE_IFBLK || type == AE_IFIFO)
         r = make_node(x, e, dir_fd, leaf);
-        break;
-    default:
+    else
         return error_set(x->err, STATUS_FAILED_PRECONDITION, EOPNOTSUPP, "entry \"%s\" is of an unknown type",
                          x->path);
-    }
     return r < 0 ? r : finish_special(x, e, dir_fd, leaf);
 }
 
 static int extract_entries(struct extract *x)
 {
-    const struct tar_entry *e;
+    struct archive_entry *e;
     int r;
 
-    while ((r = tar_next(&x->tar, &e, x->err)) > 0) {
+    for (;;) {
+        r = archive_read_next_header(x->archive, &e);
+        if (r == ARCHIVE_EOF)
+            return 0;
+        if (r != ARCHIVE_OK && r != ARCHIVE_WARN)
+            return archive_failed(x);
         if (++x->stats->entries > x->options->max_entries)
             return error_set(x->err, STATUS_RESOURCE_EXHAUSTED, E2BIG, "the layer has more than %llu entries",
                              (unsigned long long)x->options->max_entries);
@@ -378,7 +414,6 @@ static int extract_entries(struct extract *x)
         if (r < 0)
             return r;
     }
-    return r;
 }
 
 static int set_dir_times(struct extract *x)
@@ -395,22 +430,51 @@ static int set_dir_times(struct extract *x)
     return 0;
 }
 
+// Names have to stay as they are, byte for byte (libarchive 3.6). In a UTF-8 locale libarchive brings those
+// in PAX headers into Unicode's normal form C, which changes them; in the "C" locale its conversion fails for
+// all but ASCII, and then it hands out the raw bytes (with a warning). So no program that unpacks calls
+// setlocale().
+void extract_prepare(void)
+{
+    static const char *const pairs[][2] = {{NULL, "UTF-8"}, {"UTF-8", NULL}};
+
+    for (size_t i = 0; i < ARRAY_SIZE(pairs); i++) {
+        const char *locale = nl_langinfo(CODESET);
+        iconv_t cd = iconv_open(pairs[i][0] ? pairs[i][0] : locale, pairs[i][1] ? pairs[i][1] : locale);
+        if (cd != (iconv_t)-1)
+            iconv_close(cd);
+    }
+}
+
+static int open_archive(struct extract *x)
+{
+    x->archive = archive_read_new();
+    if (!x->archive)
+        return error_errno(x->err, ENOMEM, "unpack");
+    if (archive_read_support_format_tar(x->archive) != ARCHIVE_OK ||
+        archive_read_support_format_empty(x->archive) != ARCHIVE_OK ||
+        archive_read_open(x->archive, x, NULL, read_archive, NULL) != ARCHIVE_OK)
+        return archive_failed(x);
+    return 0;
+}
+
 int extract_tar(struct inflate *in, const struct extract_options *options, struct extract_stats *stats,
                 struct error *err)
 {
     struct error local = ERROR_INIT;
-    struct extract x = {.options = options, .stats = stats, .err = err ? err : &local};
+    struct extract x = {.options = options, .stats = stats, .in = in, .err = err ? err : &local};
     int r;
 
     *stats = (struct extract_stats){0};
     *x.err = ERROR_INIT;
     tree_init(&x.tree, options->root_fd);
-    tar_init(&x.tar, in);
-    r = extract_entries(&x);
+    r = open_archive(&x);
+    if (r == 0)
+        r = extract_entries(&x);
     if (r == 0)
         r = set_dir_times(&x);
     stats->inodes = x.tree.inodes;
-    tar_done(&x.tar);
+    archive_read_free(x.archive);
     for (size_t i = 0; i < x.n_dirs; i++)
         free(x.dirs[i].path);
     free(x.dirs);

@@ -21,6 +21,10 @@ struct extract_stats {
     uint64_t bytes; // on disk, in whole blocks of 4 KiB
 };
 
+// To be called before a chroot: whatever libarchive's character conversion may want to load (glibc's gconv
+// tables) must not come out of the layer.
+void extract_prepare(void);
+
 // Unpacks the tar that `in` yields. In layers, names are refused ("..", too long) or contained (absolute,
 // through symlinks); extended attributes other than user.* and security.capability are dropped, trusted.* and
 // overlay's own are refused; FAILED_PRECONDITION and DATA_LOSS errors name the entry. What was written before

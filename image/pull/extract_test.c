@@ -157,6 +157,7 @@ static int setup(void **state)
     root_fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     free(root);
     tar_len = n_opaque = 0;
+    extract_prepare();
     return r < 0 || root_fd < 0 ? -1 : 0;
 }
 

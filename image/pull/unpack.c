@@ -45,6 +45,7 @@ static int unpack_layer(int data_fd, int sock, const Pull__UnpackStart *start, s
 
     if (r < 0)
         return r;
+    extract_prepare();
     options.root_fd = sandbox_enter(start->dir, start->limits->layer_bytes, err);
     if (options.root_fd < 0)
         return options.root_fd;

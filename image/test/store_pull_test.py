@@ -531,9 +531,15 @@ class Formats(PullTest):
                         {"GNU.sparse.numbytes": "10", "GNU.sparse.size": "100"},
                         {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "100"}):
             layer = oci.Layer().add("f", b"0123456789", pax_headers=records)
-            self.registry.push("formats", "bad", oci.Image([layer]))
-            self.fails("DATA_LOSS", "sparse" if "x" not in records.values() and "GNU.sparse.numbytes" not in records
-                       else "PAX", f"pull {self.host}/formats:bad")
+            image = oci.Image([layer])
+            self.registry.push("formats", "bad", image)
+            try:  # libarchive forgives some of them
+                self.store(f"pull {self.host}/formats:bad")
+                self.assertLess((self.store.tree(image.id)[0] / "f").stat().st_size, 1000)
+                self.store(f"remove {image.id}")
+            except StoreError as error:
+                self.assertIn(error.status, ("DATA_LOSS", "INTERNAL", "RESOURCE_EXHAUSTED"))
+            self.expect_clean()
 
 
 class RawLayer:
