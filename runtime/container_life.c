@@ -84,32 +84,27 @@ int runtime_container_claim(struct runtime *rt, struct pod *pod, const Cri__Cont
     if (r < 0)
         return r;
     char id[RUNTIME_ID_LEN + 1];
-    store_lock(rt);
-    bool standby = standby_take(pod, id);
-    store_unlock(rt);
-    r = standby ? 0 : str_random_hex(id, RUNTIME_ID_LEN);
+    r = str_random_hex(id, RUNTIME_ID_LEN);
     if (r < 0)
         return error_errno(err, -r, "make a container id");
     struct container *c = container_new(rt, pod, id, clock_wall_unique_ns(), config, err);
-    r = c ? 1 : -err->errnum;
+    if (!c)
+        return -err->errnum;
 
     store_lock(rt);
-    while (r > 0) {
+    do {
         struct container *other = map_get(rt->container_names, c->private->key);
         if (other) {
             r = adopt(rt, other, config, ctx, out, err);
         } else if (pod->private->state != POD_READY) {
             r = not_ready(pod, err);
         } else {
-            c->private->from_standby = standby;
             r = store_add_container(rt, c);
             *made = r == 0;
             if (r < 0)
                 error_errno(err, ENOMEM, "create container");
         }
-    }
-    if (standby && !*made)
-        standby_put_back(pod, id);
+    } while (r > 0);
     store_unlock(rt);
     if (*made)
         *out = steal_ptr(&c);
@@ -129,8 +124,6 @@ void runtime_container_abandon(struct runtime *rt, struct container *c, const st
     store_drop_container(rt, c);
     notify_wake(&c->private->changed);
     store_unlock(rt);
-    if (c->private->from_standby)
-        standby_again(rt, c->pod, c->id);
     container_unref(c);
 }
 

@@ -263,8 +263,6 @@ static int remove_remains(struct runtime *rt, struct pod *pod, struct error *err
         r = r < 0 ? r : one;
     }
     runtime_containers_free(all, n);
-    int standby = standby_remove(rt, pod, err);
-    r = r < 0 ? r : standby;
     int leaf = cgroup_remove(rt->cgroups, p->supervisor_leaf, err);
     int place = r < 0 || leaf < 0 ? 0 : cgroup_pod_remove(rt->cgroups, p->cgroup, p->cgroup_levels, err);
     int dir = rundir_remove(pod->dir, err);
@@ -321,7 +319,6 @@ int runtime_pod_stop(struct runtime *rt, struct pod *pod, struct error *err)
     store_lock(rt);
     p->launched = false;
     store_unlock(rt);
-    standby_wait(rt, pod);
     if (remove_remains(rt, pod, NULL) < 0)
         (void)worker_add(rt->worker, remains_job, remains_drop, pod_ref(pod), 20 * NS_PER_MS);
     return 0;

@@ -58,13 +58,10 @@ struct pod_private {
     struct podconn *conn; // NULL: not started, or gone
     bool attached;        // conn holds a reference to the pod
     int pid;
-    bool launched;                    // there may be something to take down
-    bool claimed;                     // somebody is making it
-    bool forgotten;                   // not in the maps any more
-    bool reconnecting;                // a job is at it
-    char standby[RUNTIME_ID_LEN + 1]; // standby.c: the first container's id; "" none
-    bool standby_busy;                // it is being made
-    bool standby_taken;               // no (further) one is wanted
+    bool launched;     // there may be something to take down
+    bool claimed;      // somebody is making it
+    bool forgotten;    // not in the maps any more
+    bool reconnecting; // a job is at it
     struct gate gate;
     struct notify changed; // made or not, crisp-pod gone
     struct error *failure; // of the creation, for those that joined
@@ -94,7 +91,6 @@ struct container_private {
     struct gate gate;
     struct notify changed; // exited, made or not, kill_at brought forward
     struct error *failure;
-    bool from_standby; // constant: its id and cgroup were made ahead
 };
 
 static inline void store_lock(struct runtime *rt)
@@ -198,17 +194,6 @@ void exits_start_failed(struct runtime *rt, struct container *c, const char *mes
 // Doesn't record it: that is the caller's.
 void exits_started(struct runtime *rt, struct container *c, int pid, int64_t started_at_ns,
                    const Pod__ResolvedUser *user);
-
-// standby.c: the first container's cgroup and process, made ahead (v1 only).
-void standby_begin(struct runtime *rt, struct pod *pod); // in the background
-// The lock is held in these two: the id that is ready, if any; and back, when it was not used after all.
-bool standby_take(struct pod *pod, char id[RUNTIME_ID_LEN + 1]);
-void standby_put_back(struct pod *pod, const char *id);
-// Its container could not be made: ends the parked process, removes the cgroup.
-void standby_discard(struct runtime *rt, struct pod *pod, const char *id);
-void standby_again(struct runtime *rt, struct pod *pod, const char *id);    // and makes another
-void standby_wait(struct runtime *rt, struct pod *pod);                     // until none is being made
-int standby_remove(struct runtime *rt, struct pod *pod, struct error *err); // the cgroup of an unused one
 
 // exec.c
 void exec_exited(struct runtime *rt, const Pod__ExecExit *exit);
