@@ -203,6 +203,57 @@ static void test_mounts(void **state)
     assert_string_equal(run_plan(k, "c3", plan), "single\n../run/dangling/resolv.conf\n");
 }
 
+static void add_bind(struct kit *k, Pod__LaunchPlan *plan, const char *source, const char *destination,
+                     Pod__Propagation propagation)
+{
+    kit_add_mount(k, plan, "bind", source, destination, "", 0);
+    plan->mounts[plan->n_mounts - 1]->propagation = propagation;
+    plan->mounts[plan->n_mounts - 1]->recursive = true;
+}
+
+static void test_propagation(void **state)
+{
+    struct kit *k = *state;
+    char *info = NULL;
+
+    if (!make_pod(k))
+        skip();
+    char *vol = host_path(k, "shared"), *from_host = host_path(k, "shared/host");
+    assert_int_equal(mkdir(vol, 0755), 0);
+    Pod__LaunchPlan *plan = kit_plan_sh(k, "true");
+    assert_int_equal(mount("none", vol, "tmpfs", 0, NULL), 0);
+    assert_int_equal(mount("", vol, NULL, MS_PRIVATE, NULL), 0);
+    add_bind(k, plan, vol, "/data", POD__PROPAGATION__PROPAGATION_SHARED);
+    expect_failure(k, plan, STATUS_FAILED_PRECONDITION, "is not on a shared mount");
+    assert_int_equal(mount("", vol, NULL, MS_SHARED, NULL), 0);
+    assert_int_equal(mkdir(from_host, 0755), 0);
+    assert_int_equal(mkdir(host_path(k, "shared/box"), 0755), 0);
+
+    plan = kit_plan_sh(
+        k, "mount -t tmpfs none /shared/box && touch /shared/box/made; mount -t tmpfs none /slave/box;"
+           "until test -e /slave/host/there; do sleep 0.02; done;"
+           "ls /shared/host /slave/host; ls /private/host | wc -l; ls /private/box | wc -l");
+    plan->process->capabilities->bounding |= 1 << 21; // CAP_SYS_ADMIN
+    plan->process->capabilities->effective = plan->process->capabilities->permitted =
+        plan->process->capabilities->bounding;
+    add_bind(k, plan, vol, "/shared", POD__PROPAGATION__PROPAGATION_SHARED);
+    add_bind(k, plan, vol, "/slave", POD__PROPAGATION__PROPAGATION_SLAVE);
+    add_bind(k, plan, vol, "/private", POD__PROPAGATION__PROPAGATION_PRIVATE);
+    assert_null(kit_start(k, "c1", plan)->error);
+    assert_int_equal(mount("none", from_host, "tmpfs", 0, NULL), 0);
+    write_file(host_path(k, "shared/host/there"), "");
+    assert_int_equal(kit_wait_exit(k, "c1")->exit_code, 0);
+    assert_string_equal(kit_log_text(k, "c1"), "/shared/host:\nthere\n\n/slave/host:\nthere\n0\n0\n");
+    assert_int_equal(access(host_path(k, "shared/box/made"), F_OK), 0); // from the container to the host …
+    assert_int_equal(file_read("/proc/self/mountinfo", 1 << 24, &info, NULL, NULL), 0);
+    int boxes = 0;
+    for (const char *at = info; (at = strstr(at, "/shared/box ")) != NULL; at++)
+        boxes++;
+    assert_int_equal(boxes, 1); // … from the shared one only, not from the slave
+    free(info);
+    assert_int_equal(umount2(vol, MNT_DETACH), 0);
+}
+
 static void test_masks(void **state)
 {
     struct kit *k = *state;
@@ -389,10 +440,10 @@ static void test_deadline(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        POD_TEST(test_failures),         POD_TEST(test_unknown_fields), POD_TEST(test_users),
-        POD_TEST(test_mounts),           POD_TEST(test_masks),          POD_TEST(test_hostile_root),
-        POD_TEST(test_cwd_through_proc), POD_TEST(test_seccomp),        POD_TEST(test_capabilities),
-        POD_TEST(test_limits),           POD_TEST(test_deadline),
+        POD_TEST(test_failures),     POD_TEST(test_unknown_fields),   POD_TEST(test_users),
+        POD_TEST(test_mounts),       POD_TEST(test_propagation),      POD_TEST(test_masks),
+        POD_TEST(test_hostile_root), POD_TEST(test_cwd_through_proc), POD_TEST(test_seccomp),
+        POD_TEST(test_capabilities), POD_TEST(test_limits),           POD_TEST(test_deadline),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

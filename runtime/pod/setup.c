@@ -145,8 +145,7 @@ static int start_reaper(struct setup *s, struct error *err)
     return p->ns[POD_NS_PID] < 0 ? error_errno(err, errnum, "open %s", path) : 0;
 }
 
-// After the reply: joining v1 cgroups on an idle machine costs milliseconds of RCU, and crispd calls its
-// network plugins meanwhile.
+// After the reply: crispd need not wait for it.
 static void join_own_cgroups(struct setup *s)
 {
     struct error err;

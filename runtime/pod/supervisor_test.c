@@ -46,6 +46,8 @@ static void test_hello(void **state)
     assert_int_equal(reply->hello->start_ticks, ticks);
     assert_false(reply->hello->ready);
     assert_true(reply->hello->n_features >= 1);
+    assert_int_equal(kill(k->pid, SIGTERM), 0); // as everybody gets it on a node that shuts down
+    assert_null(kit_call(k, &r, NULL, 0)->error);
 }
 
 static void test_namespaces(void **state)
