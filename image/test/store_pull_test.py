@@ -404,7 +404,8 @@ class Content(PullTest):
         self.assertEqual((tree / "s/f").read_bytes(), b"own")
 
     def test_compressions(self):
-        for i, compress in enumerate((lambda raw: raw, zstd, two_members)):
+        ways = [lambda raw: raw, two_members] + ([zstd] if shutil.which("zstd") else [])  # inflate_test.c has it too
+        for i, compress in enumerate(ways):
             layer = oci.Layer().add("f", str(i).encode() * 100000)
             layer._blob = compress(layer.raw)
             (tree,) = self.pull_layers(layer)
