@@ -158,15 +158,16 @@ int supervisor_setup_begin(struct runtime *rt, struct pod *pod, struct superviso
                            struct error *err);
 // *netns_fd: the new network namespace, the caller's; -1 with the host's.
 int supervisor_setup_end(const struct pod *pod, struct supervisor_setup *s, int *netns_fd, struct error *err);
+// Takes sock and pidfd over, makes them the pod's connection.
+int supervisor_attach(struct runtime *rt, struct pod *pod, int pid, int sock, int pidfd, struct error *err);
+
+// supervisor_find.c: finding it again.
+// A socket connected to DIR/sock, or -errno.
+int supervisor_open_socket(const char *dir_path, struct error *err);
+// Is that pid still the process that was started?
+bool supervisor_is_alive(const struct runtime *rt, const struct rundir_state *state);
 // Connects to the crisp-pod that an earlier crispd started. -ESRCH: it has ended.
 int supervisor_connect(struct runtime *rt, struct pod *pod, struct error *err);
-// Asks it to end (killing what runs), waits for that, kills it if it doesn't.
-int supervisor_shutdown(struct runtime *rt, struct pod *pod, struct error *err);
-// Kills the process that a run directory's state names, if it is that one still, and waits a little.
-void supervisor_kill_stray(struct runtime *rt, const char *dir);
-// The same for a pod that no record knows, politely first, so that its containers are killed too; then its
-// cgroups and run directory are removed.
-void supervisor_sweep_stray(struct runtime *rt, const char *id);
 // Asks for the states of all its containers, and applies them: in two halves, so that many can be asked at
 // once. A question that was begun has to be ended.
 struct supervisor_question {
@@ -179,6 +180,16 @@ int supervisor_ask_end(struct runtime *rt, struct pod *pod, struct supervisor_qu
                        int64_t deadline_mono_ns, struct error *err);
 // It didn't answer: what runs in it is UNKNOWN until it does; a job goes on trying.
 void supervisor_ask_later(struct runtime *rt, struct pod *pod);
+void supervisor_reconnect_later(struct runtime *rt, struct pod *pod, int64_t delay_ns);
+
+// supervisor_end.c: ending it.
+// Asks it to end (killing what runs), waits for that, kills it if it doesn't.
+int supervisor_shutdown(struct runtime *rt, struct pod *pod, struct error *err);
+// Kills the process that a run directory's state names, if it is that one still, and waits a little.
+void supervisor_kill_stray(struct runtime *rt, const char *dir);
+// The same for a pod that no record knows, politely first, so that its containers are killed too; then its
+// cgroups and run directory are removed.
+void supervisor_sweep_stray(struct runtime *rt, const char *id);
 
 // exits.c: how containers come to their ends.
 void exits_apply(struct runtime *rt, struct container *c, const Pod__ExitRecord *exit);
