@@ -5,6 +5,7 @@
 #include <strings.h>
 
 #include "base/str.h"
+#include "image/reference.h"
 
 #define CONNECT_TIMEOUT_MS 10000L
 #define STALL_SECONDS      60L // without a byte
@@ -132,6 +133,17 @@ static int set_headers(struct http_request *request)
     return request->headers ? 0 : -ENOMEM;
 }
 
+// Like Go's clients: the environment's proxies are never asked about the machine itself.
+static bool is_loopback(const char *url)
+{
+    const char *host = strstr(url, "://");
+    char *copy = host ? strndup(host + 3, strcspn(host + 3, "/")) : NULL;
+    bool loopback = copy && reference_domain_is_loopback(copy);
+
+    free(copy);
+    return loopback;
+}
+
 static void set_options(struct http_request *request)
 {
     CURL *easy = request->easy;
@@ -165,7 +177,7 @@ static void set_options(struct http_request *request)
     }
     if (!str_empty(request->ca_file))
         curl_easy_setopt(easy, CURLOPT_CAINFO, request->ca_file);
-    if (request->no_proxy)
+    if (is_loopback(request->url))
         curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
 }
 

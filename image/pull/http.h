@@ -24,7 +24,6 @@ struct http_request {
     const char *form;          // POST this body; NULL: GET
     const char *ca_file;       // "" or NULL: the system's store
     bool skip_verify;
-    bool no_proxy;
     uint64_t offset; // ask for bytes from here on
     // Gets the body of a 200 or 206 answer: 0 taken, HTTP_SINK_PAUSE not taken and to be offered again after
     // http_resume(), -1 to give up. NULL: it is collected in `body`. Bodies of other answers always are.

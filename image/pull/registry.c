@@ -48,25 +48,12 @@ void registry_done(struct registry *r)
     *r = (struct registry){0};
 }
 
-// Like Go's clients: the environment's proxies are never asked about the machine itself.
-static bool is_loopback_url(const char *url)
-{
-    const char *host = strstr(url, "://");
-    _cleanup_free_ char *copy = NULL;
-
-    if (!host)
-        return false;
-    copy = strndup(host + 3, strcspn(host + 3, "/"));
-    return copy && reference_domain_is_loopback(copy);
-}
-
 static void prepare(const struct registry *r, size_t e, struct http_request *request)
 {
     const Pull__Endpoint *ep = endpoint(r, e);
 
     request->ca_file = ep->ca_file;
     request->skip_verify = ep->skip_verify;
-    request->no_proxy = is_loopback_url(ep->url);
     request->authorization = r->authorization[e];
 }
 
