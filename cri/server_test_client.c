@@ -70,7 +70,7 @@ void test_call_start(struct test_client *c, struct test_call *call, const char *
 struct test_call *test_client_next(struct test_client *c)
 {
     gpr_timespec deadline =
-        gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_seconds(20, GPR_TIMESPAN));
+        gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_seconds(90, GPR_TIMESPAN));
     grpc_event event = grpc_completion_queue_next(c->cq, deadline, NULL);
     return event.type == GRPC_OP_COMPLETE ? event.tag : NULL;
 }

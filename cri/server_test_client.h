@@ -25,7 +25,8 @@ void test_client_close(struct test_client *c);
 // Starts a call of a path such as "/runtime.v1.RuntimeService/Version" with raw bytes.
 void test_call_start(struct test_client *c, struct test_call *call, const char *path, const void *request,
                      size_t len, int64_t timeout_ns);
-// Waits for the end of whichever call ends next (in this client) and returns it; NULL after 20 s.
+// Waits for the end of whichever call ends next (in this client) and returns it; NULL after 90 s, which is to
+// be longer than any call's time-out: a call that is given up would write to memory that is gone.
 struct test_call *test_client_next(struct test_client *c);
 // The text of the status. Static, overwritten by the next.
 const char *test_call_message(const struct test_call *call);
