@@ -165,9 +165,11 @@ static void set_default(struct config_loader *l, const struct config_key *key)
         text = find_helper("crisp-pull", "../image/pull");
     else if (key->default_value)
         text = expand_default(c, key->default_value);
+    _cleanup_free_ char *allowed = config_allowed(key);
     if (!text || config_set_text(c, key, text) != 0)
-        config_problem(l->problems, NULL, 0, key->path, "the default \"%s\" is impossible; set it",
-                       text ? text : "");
+        config_problem(l->problems, NULL, 0, key->path,
+                       "the default \"%s\" is not allowed, so set this key; allowed: %s", text ? text : "",
+                       allowed ? allowed : "");
 }
 
 static void set_defaults(struct config_loader *l)
