@@ -16,6 +16,8 @@
 #include "runtime/plan.h"
 
 #define PLAN_ARENA_MAX (16u << 20)
+// What crisp-pod can be sent: better refused now than at the start. execve(2) takes less anyway.
+#define START_BYTES_MAX (PB_FRAME_MAX - 1024)
 
 // ---- Claiming the name ----
 
@@ -221,6 +223,9 @@ static int build(struct runtime *rt, struct container *c, const struct container
     if (r == 0)
         r = plan_build_start(&in, c->id, plan, place, (uint32_t)(LAUNCH_TIMEOUT_NS / NS_PER_MS), arena,
                              &start, err);
+    if (r == 0 && pod__start_request__get_packed_size(start) > START_BYTES_MAX)
+        r = error_set(err, STATUS_INVALID_ARGUMENT, E2BIG,
+                      "arguments, environment and mounts take more than %u bytes together", START_BYTES_MAX);
     if (r == 0) {
         c->private->start = (Pod__StartRequest *)pb_dup(&start->base, NULL);
         if (!c->private->start)

@@ -237,7 +237,7 @@ static int send_request(struct podconn *c, Pod__Request *request, const int *fds
 
     int r = sock < 0 ? no_connection(c, err) : pb_frame_send(sock, &request->base, fds, n_fds, err);
     // Too big a frame was never begun; anything else may have left half of one: the stream is of no use now.
-    if (r < 0 && sock >= 0 && r != -E2BIG && r != -EMSGSIZE && r != -ENOMEM)
+    if (r < 0 && sock >= 0 && r != -EMSGSIZE && r != -ENOMEM)
         shutdown(sock, SHUT_RDWR); // the monitor sees the end and cleans up
     pthread_mutex_unlock(&c->write_lock);
     if (r < 0 && sock >= 0) {
@@ -246,7 +246,8 @@ static int send_request(struct podconn *c, Pod__Request *request, const int *fds
             call_unlink(c, call);
             pthread_mutex_unlock(&c->lock);
         }
-        error_restatus(err, STATUS_UNAVAILABLE);
+        if (r != -EMSGSIZE)
+            error_restatus(err, STATUS_UNAVAILABLE);
         return error_wrap(err, "ask crisp-pod of pod %s", c->name);
     }
     return r;
