@@ -10,7 +10,7 @@ function(crisp_proto_library target proto)
   file(MAKE_DIRECTORY "${out}/${dir}")
   add_custom_command(
     OUTPUT "${out}/${stem}.pb-c.c" "${out}/${stem}.pb-c.h" "${out}/${stem}.desc"
-    COMMAND "${PROTOC_C}" "--proto_path=${CMAKE_SOURCE_DIR}" "--c_out=${out}" "${CMAKE_SOURCE_DIR}/${proto}"
+    COMMAND "${PROTOC_C}" "--proto_path=${CMAKE_SOURCE_DIR}" "--proto_path=/usr/include" "--c_out=${out}" "${CMAKE_SOURCE_DIR}/${proto}"
     COMMAND "${PROTOC}" "--proto_path=${CMAKE_SOURCE_DIR}" "--proto_path=/usr/include"
             --include_imports "--descriptor_set_out=${out}/${stem}.desc" "${CMAKE_SOURCE_DIR}/${proto}"
     DEPENDS "${CMAKE_SOURCE_DIR}/${proto}"
