@@ -151,10 +151,12 @@ int network_attach(struct network *net, const struct network_pod *pod, const str
         r = make_record(net, pod, &record, err);
     if (r == 0)
         r = ctx_check(ctx, err);
+    network_adding_begin(net);
     if (r == 0)
         r = cni_record_save(net->cache_dir, &record, err);
     if (r == 0)
         r = add(net, &record, ctx, result, err);
+    network_adding_end(net);
     network_turn_give(net, turn);
     cni_record_done(&record);
     return r < 0 ? error_wrap(err, "set up the network of pod %s", pod->id) : 0;

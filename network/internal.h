@@ -40,14 +40,17 @@ struct network {
     int64_t plugin_timeout_ns;
     bool exclusive;
     int stop_fd; // eventfd: readable when the worker is to end
+    int gc_fd;   // eventfd: readable when a GC that runs is to end
 
     pthread_mutex_t lock;   // guards what follows; never held while a plugin runs
-    pthread_cond_t changed; // of pending or stopping
+    pthread_cond_t changed; // of pending, stopping, adding or collecting
     struct map *turns;      // pod id -> struct turn
     struct map *pending;    // pod id -> struct pending
     char *pod_cidr;         // NULL: none told
     bool stopping;
     bool gc_due;
+    bool collecting; // a GC is under way
+    unsigned adding; // ADDs under way: a GC in the middle of one would free what it has just made
     pthread_t worker;
     bool worker_started;
 };
@@ -63,6 +66,10 @@ void network_worker_stop(struct network *net);
 // Adds one, due now or, after a failure (why not NULL), with back-off.
 void network_pending_add(struct network *net, const char *pod_id, const struct error *why);
 void network_pending_drop(struct network *net, const char *pod_id);
+// Around what a GC must not see half done: from before the record of an ADD is written until ADD is over. A
+// GC that runs is ended (it comes again), so that no plugin's GC keeps a pod waiting.
+void network_adding_begin(struct network *net);
+void network_adding_end(struct network *net);
 
 // attach.c: DEL of the pod whose turn the caller holds. On success the record is gone.
 int network_tear_down(struct network *net, const char *pod_id, const struct ctx *ctx, struct error *err);

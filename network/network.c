@@ -38,7 +38,8 @@ static int start(struct network *net, const struct network_options *o, struct er
     if (r < 0)
         return error_errno(err, -r, "network");
     net->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (net->stop_fd < 0)
+    net->gc_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (net->stop_fd < 0 || net->gc_fd < 0)
         return error_errno(err, errno, "network");
     r = file_mkdir_p(o->cache_dir, 0700, err);
     if (r == 0 && o->netns_dir)
@@ -57,7 +58,7 @@ int network_open(const struct network_options *options, struct network **out, st
     struct network *net = calloc(1, sizeof(*net));
     if (!net)
         return error_errno(err, ENOMEM, "network");
-    net->stop_fd = -1;
+    net->stop_fd = net->gc_fd = -1;
     (void)pthread_mutex_init(&net->lock, NULL);
     (void)pthread_cond_init(&net->changed, NULL);
     int r = start(net, options, err);
@@ -71,7 +72,8 @@ int network_open(const struct network_options *options, struct network **out, st
 
 void network_shutdown(struct network *net)
 {
-    (void)eventfd_write(net->stop_fd, 1);
+    (void)eventfd_write(net->stop_fd, 1); // first: run_gc() looks at it
+    (void)eventfd_write(net->gc_fd, 1);
 }
 
 void network_close(struct network *net)
@@ -88,6 +90,7 @@ void network_close(struct network *net)
     free(net->cache_dir);
     free(net->pod_cidr);
     fd_closep(&net->stop_fd);
+    fd_closep(&net->gc_fd);
     (void)pthread_cond_destroy(&net->changed);
     (void)pthread_mutex_destroy(&net->lock);
     free(net);

@@ -54,16 +54,22 @@ static void pin_fresh_netns(char *path)
     assert_non_null(done);
 }
 
-static void open_network(struct fixture *f)
+static void open_network_as(struct fixture *f, bool exclusive)
 {
     struct error err = ERROR_INIT;
     const struct network_options options = {.conf_dir = f->bed.conf_dir,
                                             .bin_dirs = f->bed.bin_dirs,
                                             .cache_dir = f->bed.cache_dir,
                                             .netns_dir = f->bed.netns_dir,
-                                            .plugin_timeout_ns = 2 * NS_PER_SEC};
+                                            .plugin_timeout_ns = 2 * NS_PER_SEC,
+                                            .exclusive = exclusive};
     if (network_open(&options, &f->net, &err) < 0)
         fail_msg("%s", err.message);
+}
+
+static void open_network(struct fixture *f)
+{
+    open_network_as(f, false);
 }
 
 static int setup(void **state)
@@ -405,6 +411,54 @@ static void test_one_after_the_other(void **state)
     expect_calls(f, "ADD one;ADD two;DEL two;DEL one;");
 }
 
+// The number of times that plugin "one" was told to collect garbage.
+static int count_gcs(struct fixture *f)
+{
+    _cleanup_free_ char *calls = cni_testbed_read(&f->bed, "calls");
+    int n = 0;
+    for (const char *at = calls; (at = strstr(at, "GC one ")) != NULL; at++)
+        n++;
+    return n;
+}
+
+static void wait_for_gcs(struct fixture *f, int n)
+{
+    for (int64_t end = clock_mono_ns() + 8 * NS_PER_SEC; count_gcs(f) < n;) {
+        if (clock_mono_ns() > end)
+            fail_msg("%d GCs instead of %d", count_gcs(f), n);
+        (void)poll(NULL, 0, 5);
+    }
+}
+
+// A GC lists what is valid before it runs: what a pod gets meanwhile would be freed under its feet.
+static void test_add_ends_a_gc(void **state)
+{
+    struct fixture *f = *state;
+    struct error err = ERROR_INIT;
+    network_close(f->net);
+    cni_testbed_write(&f->bed, "conf/a.conflist",
+                      "{\"cniVersion\": \"1.1.0\", \"name\": \"net\", \"plugins\": [{\"type\": \"one\"}]}");
+    cni_testbed_plugin(&f->bed, "one",
+                       "[ $CNI_COMMAND = GC ] && [ ! -e $root/quick ] && { sleep 60; exit 0; }\n"
+                       "[ $CNI_COMMAND = ADD ] && echo '{\"cniVersion\": \"1.1.0\", \"ips\":"
+                       " [{\"address\": \"10.9.8.7/24\"}]}'\nexit 0\n");
+    open_network_as(f, true);
+    assert_int_equal(network_sweep(f->net, NULL, 0, &err), 0);
+    wait_for_gcs(f, 1);
+    cni_testbed_write(&f->bed, "quick", "");
+    int64_t start = clock_mono_ns();
+    attach(f);
+    assert_true(clock_mono_ns() - start < NS_PER_SEC); // the GC was ended for it
+    wait_for_gcs(f, 2);                                // and is made up for
+    bool valid = false;                                // by then the pod's attachment is
+    for (int i = 0; i < 400 && !valid; i++) {
+        _cleanup_free_ char *in = cni_testbed_read(&f->bed, "stdin.one.GC");
+        valid = strstr(in, ID) != NULL;
+        (void)poll(NULL, 0, 5);
+    }
+    assert_true(valid);
+}
+
 static void test_pod_cidr(void **state)
 {
     struct fixture *f = *state;
@@ -470,6 +524,7 @@ int main(void)
         TEST(test_bad_record),
         TEST(test_shutdown_is_quick),
         TEST(test_one_after_the_other),
+        TEST(test_add_ends_a_gc),
         TEST(test_pod_cidr),
         cmocka_unit_test(test_bandwidth),
     };

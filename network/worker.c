@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -64,9 +65,9 @@ static bool wait_for_work(struct network *net, char **id, bool *gc)
         const char *first = first_due(net, &due);
         if (first && due <= clock_mono_ns()) {
             found = (*id = strdup(first)) != NULL;
-        } else if (net->gc_due && !first) { // after the tear-downs: those DELs know more
+        } else if (net->gc_due && !first && net->adding == 0) { // after the tear-downs: those DELs know more
             net->gc_due = false;
-            found = *gc = true;
+            net->collecting = found = *gc = true;
         }
         if (found)
             break;
@@ -102,23 +103,58 @@ static void retry_one(struct network *net, const char *id)
         log_info("network torn down", "pod", id);
 }
 
-// CNI GC: whatever has no record any more.
-static void collect_garbage(struct network *net)
+void network_adding_begin(struct network *net)
+{
+    (void)pthread_mutex_lock(&net->lock);
+    net->adding++;
+    if (net->collecting)
+        (void)eventfd_write(net->gc_fd, 1);
+    while (net->collecting)
+        (void)pthread_cond_wait(&net->changed, &net->lock);
+    (void)pthread_mutex_unlock(&net->lock);
+}
+
+void network_adding_end(struct network *net)
+{
+    (void)pthread_mutex_lock(&net->lock);
+    if (--net->adding == 0 && net->gc_due)
+        (void)pthread_cond_broadcast(&net->changed);
+    (void)pthread_mutex_unlock(&net->lock);
+}
+
+// CNI GC: whatever has no record any more. True: an ADD cut it short, so it is due again.
+static bool collect_garbage(struct network *net)
 {
     _cleanup_(cni_conflist_unrefp) struct cni_conflist *list = cni_config_get(net->config);
     _cleanup_strv_ char **ids = NULL;
     struct error err = ERROR_INIT;
     if (!list || cni_record_list(net->cache_dir, &ids, &err) < 0)
-        return;
+        return false;
     size_t n = strv_len(ids);
     _cleanup_free_ struct cni_valid_attachment *valid = calloc(n + 1, sizeof(*valid));
     for (size_t i = 0; valid && i < n; i++)
         valid[i] = (struct cni_valid_attachment){.container_id = ids[i], .ifname = NETWORK_IFNAME};
-    struct ctx ctx = {.deadline_mono_ns = INT64_MAX, .cancel_fd = net->stop_fd};
+    struct ctx ctx = {.deadline_mono_ns = INT64_MAX, .cancel_fd = net->gc_fd};
     ctx = ctx_with_timeout(&ctx, net->plugin_timeout_ns);
-    if (valid && cni_gc(list, (const char *const *)net->bin_dirs, valid, n, &ctx, &err) < 0 &&
-        err.status != STATUS_CANCELLED)
+    if (!valid || cni_gc(list, (const char *const *)net->bin_dirs, valid, n, &ctx, &err) == 0)
+        return false;
+    if (err.status != STATUS_CANCELLED)
         log_warn("CNI GC failed", "network", list->name, "error", err.message);
+    return err.status == STATUS_CANCELLED;
+}
+
+static void run_gc(struct network *net)
+{
+    const struct ctx stop = {.deadline_mono_ns = INT64_MAX, .cancel_fd = net->stop_fd};
+    bool again = ctx_check(&stop, NULL) == 0 && collect_garbage(net);
+    uint64_t n;
+    (void)pthread_mutex_lock(&net->lock);
+    net->collecting = false;
+    net->gc_due = net->gc_due || again;
+    // Whatever called it off has been heard; the end is seen by the check above.
+    (void)!read(net->gc_fd, &n, sizeof(n));
+    (void)pthread_cond_broadcast(&net->changed);
+    (void)pthread_mutex_unlock(&net->lock);
 }
 
 static void *run(void *arg)
@@ -128,7 +164,7 @@ static void *run(void *arg)
     bool gc = false;
     while (wait_for_work(net, &id, &gc)) {
         if (gc)
-            collect_garbage(net);
+            run_gc(net);
         if (id)
             retry_one(net, id);
         gc = false;
@@ -152,7 +188,7 @@ void network_worker_stop(struct network *net)
 {
     if (!net->worker_started)
         return;
-    (void)eventfd_write(net->stop_fd, 1);
+    network_shutdown(net);
     (void)pthread_mutex_lock(&net->lock);
     net->stopping = true;
     (void)pthread_cond_broadcast(&net->changed);
