@@ -149,7 +149,7 @@ int pod_ops_run(struct daemon *d, const Cri__PodSandboxConfig *config, const cha
         if (r < 0) {
             const Cri__PodSandboxMetadata *m = config->metadata;
             error_wrap(err, "run pod sandbox %s/%s", m->namespace_, m->name);
-            pod_ops_undo(d, pod, true, err);
+            pod_ops_undo(d, pod, err);
             pod_unref(pod);
             return r;
         }
@@ -186,13 +186,13 @@ static void undo_drop(void *data)
     free(job);
 }
 
-void pod_ops_undo(struct daemon *d, struct pod *pod, bool network, const struct error *why)
+void pod_ops_undo(struct daemon *d, struct pod *pod, const struct error *why)
 {
     struct error err = ERROR_INIT;
     struct ctx work = runtime_work_ctx(d->runtime);
     struct undo_job now = {d, pod};
     // Idempotent, also where the failure came before an ADD; what fails is journaled and tried again there.
-    if (network && !pod->host_network && network_detach(d->network, pod->id, &work, &err) < 0)
+    if (!pod->host_network && network_detach(d->network, pod->id, &work, &err) < 0)
         log_warn("a failed pod's network is torn down later", "pod", pod->id, "error", err.message);
     if (undo_run(&now, 0) < 0) {
         struct undo_job *later = malloc(sizeof(*later));
@@ -202,6 +202,24 @@ void pod_ops_undo(struct daemon *d, struct pod *pod, bool network, const struct 
         }
     }
     runtime_pod_abandon(d->runtime, pod, why);
+}
+
+static int undo_recovered(void *data, unsigned attempt)
+{
+    struct undo_job *job = data;
+    (void)attempt;
+    pod_ops_undo(job->d, job->pod, NULL);
+    return 0;
+}
+
+void pod_ops_undo_later(struct daemon *d, struct pod *pod)
+{
+    struct undo_job *job = malloc(sizeof(*job));
+    if (!job) // the next start tries again
+        return;
+    runtime_pod_reclaim(d->runtime, pod);
+    *job = (struct undo_job){d, pod_ref(pod)};
+    (void)worker_add(runtime_worker(d->runtime), undo_recovered, undo_drop, job, 0);
 }
 
 // ---- Stop ----

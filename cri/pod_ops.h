@@ -2,8 +2,6 @@
 #ifndef CRI_POD_OPS_H
 #define CRI_POD_OPS_H
 
-#include <stdbool.h>
-
 #include "api/cri/api.pb-c.h"
 #include "base/ctx.h"
 #include "base/error.h"
@@ -21,8 +19,11 @@ int pod_ops_run(struct daemon *d, const Cri__PodSandboxConfig *config, const cha
 int pod_ops_stop(struct daemon *d, struct pod *pod, const struct ctx *ctx, struct error *err);
 // RemovePodSandbox: stops it, removes its containers, drops the record.
 int pod_ops_remove(struct daemon *d, struct pod *pod, const struct ctx *ctx, struct error *err);
-// Takes down a pod that was never READY (but for its network, if network_sweep() will do that), and tells
-// those that joined why. Can't fail: what can't be undone now is left to background work.
-void pod_ops_undo(struct daemon *d, struct pod *pod, bool network, const struct error *why);
+// Takes down a pod that was never READY, and tells those that joined why (NULL: they try anew). Can't fail:
+// what can't be undone now is left to background work.
+void pod_ops_undo(struct daemon *d, struct pod *pod, const struct error *why);
+// The same in the background, for what an earlier run of the daemon left half made: a network plugin that
+// hangs must not keep the daemon from serving.
+void pod_ops_undo_later(struct daemon *d, struct pod *pod);
 
 #endif

@@ -49,16 +49,13 @@ static void sweep_rootfs(struct daemon *d)
 // StopPodSandbox is the client's to repeat.
 static void settle_pods(struct daemon *d, struct pod *const *pods, size_t n)
 {
-    const struct error why = {.status = STATUS_ABORTED,
-                              .errnum = ECANCELED,
-                              .message = "crispd was restarted while the pod sandbox was being made"};
     for (size_t i = 0; i < n; i++) {
         struct pod_view view;
         runtime_pod_view(d->runtime, pods[i], &view);
         if (view.state != POD_MAKING)
             continue;
         log_warn("undoing a pod sandbox that was half made", "pod", pods[i]->id);
-        pod_ops_undo(d, pods[i], false, &why); // a plugin that hangs must not keep us from serving
+        pod_ops_undo_later(d, pods[i]);
     }
 }
 
@@ -67,7 +64,8 @@ static void sweep_networks(struct daemon *d)
     struct pod **pods;
     struct error err = ERROR_INIT;
     size_t n;
-    int r = runtime_pod_list(d->runtime, false, &pods, &n, &err);
+    // Those that are being undone too: their network is torn down with the rest.
+    int r = runtime_pod_list(d->runtime, true, &pods, &n, &err);
     if (r == 0) {
         const char **ids = calloc(n + 1, sizeof(*ids));
         for (size_t i = 0; ids && i < n; i++)
@@ -106,14 +104,14 @@ void recovery_run(struct daemon *d)
     struct pod **pods;
     size_t n;
     struct error err = ERROR_INIT;
+    sweep_rootfs(d);
+    runtime_sweep(d->runtime);
+    sweep_networks(d); // also ends the plugins that a killed daemon left running, before any DEL of ours
     if (runtime_pod_list(d->runtime, true, &pods, &n, &err) < 0) {
-        log_error("nothing was recovered", "error", err.message);
+        log_error("half made pod sandboxes were not undone", "error", err.message);
         return;
     }
     settle_pods(d, pods, n);
     runtime_pods_free(pods, n);
-    sweep_rootfs(d);
-    runtime_sweep(d->runtime);
-    sweep_networks(d);
     sweep_netns(d);
 }

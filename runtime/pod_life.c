@@ -113,7 +113,7 @@ int runtime_pod_claim(struct runtime *rt, const Cri__PodSandboxConfig *config, c
 void runtime_pod_abandon(struct runtime *rt, struct pod *pod, const struct error *why)
 {
     struct error err = ERROR_INIT;
-    struct error *failure = malloc(sizeof(*failure));
+    struct error *failure = why ? malloc(sizeof(*failure)) : NULL;
     if (failure)
         *failure = *why;
     // A record that stays behind is found at the next start, as the intent that it is.
@@ -131,6 +131,13 @@ void runtime_pod_abandon(struct runtime *rt, struct pod *pod, const struct error
     pod_unref(pod);
 }
 
+void runtime_pod_reclaim(struct runtime *rt, struct pod *pod)
+{
+    store_lock(rt);
+    pod->private->claimed = true;
+    store_unlock(rt);
+}
+
 // ---- Making ----
 
 int runtime_pod_launch(struct runtime *rt, struct pod *pod, int *netns_fd, struct error *err)
@@ -143,9 +150,9 @@ int runtime_pod_launch(struct runtime *rt, struct pod *pod, int *netns_fd, struc
     store_unlock(rt);
     int r = rundir_make(rt, pod, err);
     if (r == 0)
-        r = supervisor_spawn(rt, pod, err); // it gets going while we make cgroups and files
-    if (r == 0)
         r = cgroup_pod_create(rt->cgroups, p->cgroup, &p->cgroup_levels, err);
+    if (r == 0)
+        r = supervisor_spawn(rt, pod, err); // it gets going while we make cgroups and files
     if (r == 0)
         r = cgroup_create(rt->cgroups, p->supervisor_leaf, NULL, NULL, err);
     if (r == 0)

@@ -156,8 +156,8 @@ int rundir_write_state(const char *dir, const struct rundir_state *state, struct
 {
     char path[PATH_MAX], text[STATE_FILE_MAX];
     snprintf(path, sizeof(path), "%s/state", dir);
-    int len = snprintf(text, sizeof(text), "%d %" PRIu64 " %s\n%s\n", state->pid, state->start_ticks,
-                       state->boot_id, state->cgroup);
+    int len = snprintf(text, sizeof(text), "%d %" PRIu64 " %s %u\n%s\n", state->pid, state->start_ticks,
+                       state->boot_id, state->cgroup_levels, state->cgroup);
     return file_write_atomic(path, text, (size_t)len, 0600, false, err);
 }
 
@@ -176,7 +176,8 @@ int rundir_read_state(const char *dir, struct rundir_state *state, struct error 
         if (n < sizeof(state->cgroup))
             memcpy(state->cgroup, cgroup, n);
     }
-    if (sscanf(text, "%d %" SCNu64 " %36s", &state->pid, &state->start_ticks, state->boot_id) != 3 ||
+    if (sscanf(text, "%d %" SCNu64 " %36s %u", &state->pid, &state->start_ticks, state->boot_id,
+               &state->cgroup_levels) != 4 ||
         state->pid <= 1)
         return error_set(err, STATUS_DATA_LOSS, EILSEQ, "%s makes no sense", path);
     return 0;

@@ -26,10 +26,25 @@ struct found {
     enum { FOUND_ASKED, FOUND_SILENT, FOUND_ENDED } how;
 };
 
+// The record of a half made pod was written before its cgroup was.
+static void find_cgroup(struct pod *pod)
+{
+    struct pod_private *p = pod->private;
+    struct rundir_state state;
+    const Cri__LinuxPodSandboxConfig *config = pod->config->linux;
+    if (p->state != POD_MAKING)
+        return;
+    if (rundir_read_state(pod->dir, &state, NULL) == 0)
+        p->cgroup_levels = state.cgroup_levels;
+    else if (!config || str_empty(config->cgroup_parent))
+        p->cgroup_levels = 1;
+}
+
 static void find_supervisor(struct runtime *rt, struct pod *pod, struct found *f)
 {
     struct error err = ERROR_INIT;
     f->pod = pod;
+    find_cgroup(pod);
     int r = supervisor_connect(rt, pod, &err);
     if (r == -ESRCH) {
         f->how = FOUND_ENDED;

@@ -112,8 +112,12 @@ int runtime_pod_launch(struct runtime *rt, struct pod *pod, int *netns_fd, struc
 int runtime_pod_ready(struct runtime *rt, struct pod *pod, char *const *ips, int64_t plugin_ns,
                       struct error *err);
 // Not made: everything of runtime/'s has to be gone (runtime_pod_stop()); drops the record and gives why
-// (the failure of the creation) to those that joined.
+// (the failure of the creation) to those that joined. why NULL: they try anew.
 void runtime_pod_abandon(struct runtime *rt, struct pod *pod, const struct error *why);
+
+// A pod that was half made when the daemon ended: the caller undoes it and ends with runtime_pod_abandon();
+// who wants that pod meanwhile waits.
+void runtime_pod_reclaim(struct runtime *rt, struct pod *pod);
 
 // Waits for the pod's gate: stop and remove of one pod run one after the other. Within ctx.
 int runtime_pod_enter(struct runtime *rt, struct pod *pod, const struct ctx *ctx, struct error *err);

@@ -141,6 +141,7 @@ struct rundir_state { // of the crisp-pod that was started there
     int pid;
     uint64_t start_ticks;
     char boot_id[37];
+    unsigned cgroup_levels;       // of the pod's place, made by us
     char cgroup[CGROUP_PATH_MAX]; // the pod's place
 };
 int rundir_write_state(const char *dir, const struct rundir_state *state, struct error *err);

@@ -167,6 +167,7 @@ int supervisor_spawn(struct runtime *rt, struct pod *pod, struct error *err)
     struct rundir_state state = {.pid = pid};
     memcpy(state.boot_id, rt->boot_id, sizeof(state.boot_id));
     snprintf(state.cgroup, sizeof(state.cgroup), "%s", pod->private->cgroup);
+    state.cgroup_levels = pod->private->cgroup_levels;
     int r = clock_process_start(pid, &state.start_ticks);
     if (r < 0)
         error_errno(err, -r, "look at crisp-pod, which has just been started");

@@ -103,8 +103,7 @@ void supervisor_sweep_stray(struct runtime *rt, const char *id)
             (void)cgroup_remove(rt->cgroups, leaf, NULL);
         }
         strv_free(children);
-        if (str_has_suffix(state.cgroup, id))
-            (void)cgroup_pod_remove(rt->cgroups, state.cgroup, 1, NULL);
+        (void)cgroup_pod_remove(rt->cgroups, state.cgroup, state.cgroup_levels, NULL);
     }
     if (rundir_remove(dir, &err) < 0)
         log_warn("a stray run directory could not be removed", "dir", dir, "error", err.message);
