@@ -187,6 +187,24 @@ static void add_rule(struct compiler *c, size_t index, int nr)
     slot->last_rule = (int)index;
 }
 
+static bool permits(uint32_t action)
+{
+    return action == SECCOMP_RET_ALLOW || action == SECCOMP_RET_LOG;
+}
+
+// A rule of a call that has a number of its own on x32. A rule can be in one chain of conditions only, and
+// that is x86_64's: here a conditional one counts as none if it permits, and as unconditional if it forbids.
+static void add_x32_rule(struct compiler *c, size_t index, int nr)
+{
+    const struct seccomp_rule *rule = &c->profile->rules[index];
+    if (rule->n_args == 0) {
+        add_rule(c, index, nr);
+    } else if (!permits(rule->action) && !c->slots[nr].decided) {
+        c->slots[nr].action = rule->action;
+        c->slots[nr].decided = true;
+    }
+}
+
 // Fills the slots for one architecture; with x86_64 also those of x32, which shares its numbers.
 static void fill_slots(struct compiler *c, enum seccomp_arch arch)
 {
@@ -194,10 +212,10 @@ static void fill_slots(struct compiler *c, enum seccomp_arch arch)
     bool with_x32 = arch == SECCOMP_X86_64 && p->arches[SECCOMP_X32];
     // A profile that forbids by default can't have meant to forbid what came after it: ENOSYS lets a C
     // library use an older way. One that allows by default stays open.
-    bool permissive = p->default_action == SECCOMP_RET_ALLOW || p->default_action == SECCOMP_RET_LOG;
-    c->beyond = (struct slot){.action = permissive ? p->default_action : SECCOMP_RET_ERRNO | ENOSYS,
-                              .first_rule = NO_RULE,
-                              .last_rule = NO_RULE};
+    c->beyond =
+        (struct slot){.action = permits(p->default_action) ? p->default_action : SECCOMP_RET_ERRNO | ENOSYS,
+                      .first_rule = NO_RULE,
+                      .last_rule = NO_RULE};
     for (int nr = 0; nr < SECCOMP_NR_MAX; nr++) {
         bool known = seccomp_number_known(arch, nr) || (with_x32 && seccomp_number_known(SECCOMP_X32, nr));
         c->slots[nr] = c->beyond;
@@ -209,9 +227,8 @@ static void fill_slots(struct compiler *c, enum seccomp_arch arch)
         if (nr >= 0 && nr < SECCOMP_NR_MAX)
             add_rule(c, i, nr);
         int x32 = with_x32 ? seccomp_number(SECCOMP_X32, p->rules[i].name) : -1;
-        // A rule can be in one chain only; x32's other numbers get unconditional ones.
-        if (x32 >= 0 && x32 < SECCOMP_NR_MAX && x32 != nr && p->rules[i].n_args == 0)
-            add_rule(c, i, x32);
+        if (x32 >= 0 && x32 < SECCOMP_NR_MAX && x32 != nr)
+            add_x32_rule(c, i, x32);
     }
 }
 

@@ -28,6 +28,23 @@ static int bad_top(struct parser *p, const char *key, const char *what)
     return error_set(p->err, STATUS_INVALID_ARGUMENT, EINVAL, "%.200s: %s: %s", p->file, key, what);
 }
 
+// Is the member, where it is there and not null, of that type? A list that isn't one would count as empty,
+// and so open what it was meant to close.
+struct member {
+    const char *key;
+    json_type type;
+};
+
+static const char *wrong_member(const json_t *object, const struct member *members, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const json_t *value = json_object_get(object, members[i].key);
+        if (value && !json_is_null(value) && json_typeof(value) != members[i].type)
+            return members[i].key;
+    }
+    return NULL;
+}
+
 // "SCMP_ACT_ERRNO" with its errno number. false: unknown, or not supported.
 static bool parse_action(const char *name, const json_t *errno_ret, uint32_t *out)
 {
@@ -165,17 +182,17 @@ static bool kernel_at_least(const char *version)
     return major > want_major || (major == want_major && minor >= want_minor);
 }
 
-static bool has_cap(const struct parser *p, const json_t *list)
+// How many of the listed capabilities the container has.
+static size_t count_caps(const struct parser *p, const json_t *list)
 {
-    size_t i;
+    size_t i, n = 0;
     const json_t *value;
     json_array_foreach(list, i, value)
     {
         int cap = caps_parse(json_string_value(value));
-        if (cap >= 0 && (p->caps & CAPS_BIT(cap)))
-            return true;
+        n += cap >= 0 && (p->caps & CAPS_BIT(cap));
     }
-    return false;
+    return n;
 }
 
 static bool has_arch(const json_t *list)
@@ -190,6 +207,7 @@ static bool has_arch(const json_t *list)
     return false;
 }
 
+// Docker's words: every capability of "includes" has to be there, none of "excludes" may be.
 static bool applies(const struct parser *p, const json_t *entry)
 {
     const json_t *in = json_object_get(entry, "includes"), *ex = json_object_get(entry, "excludes");
@@ -198,11 +216,11 @@ static bool applies(const struct parser *p, const json_t *entry)
     const json_t *arches = json_object_get(in, "arches"), *caps = json_object_get(in, "caps");
     if (json_array_size(arches) > 0 && !has_arch(arches))
         return false;
-    if (json_array_size(caps) > 0 && !has_cap(p, caps))
+    if (count_caps(p, caps) < json_array_size(caps))
         return false;
     if (in_kernel && !kernel_at_least(in_kernel))
         return false;
-    if (has_arch(json_object_get(ex, "arches")) || has_cap(p, json_object_get(ex, "caps")))
+    if (has_arch(json_object_get(ex, "arches")) || count_caps(p, json_object_get(ex, "caps")) > 0)
         return false;
     return !(ex_kernel && kernel_at_least(ex_kernel));
 }
@@ -247,7 +265,18 @@ static int add_entry(struct parser *p, struct seccomp_rule *rule, const char *na
 
 static int parse_entry(struct parser *p, const json_t *entry, size_t index)
 {
+    static const struct member members[] = {
+        {"names", JSON_ARRAY}, {"args", JSON_ARRAY}, {"includes", JSON_OBJECT}, {"excludes", JSON_OBJECT}};
+    static const struct member filters[] = {
+        {"arches", JSON_ARRAY}, {"caps", JSON_ARRAY}, {"minKernel", JSON_STRING}};
     struct seccomp_rule rule = {0};
+    const char *wrong = wrong_member(entry, members, ARRAY_SIZE(members));
+    if (!wrong)
+        wrong = wrong_member(json_object_get(entry, "includes"), filters, ARRAY_SIZE(filters));
+    if (!wrong)
+        wrong = wrong_member(json_object_get(entry, "excludes"), filters, ARRAY_SIZE(filters));
+    if (wrong)
+        return bad(p, "syscalls", index, "wrong type of", wrong);
     const json_t *names = json_object_get(entry, "names"), *args = json_object_get(entry, "args"), *value;
     const char *action = json_string_value(json_object_get(entry, "action"));
     const char *single = json_string_value(json_object_get(entry, "name"));
@@ -276,6 +305,13 @@ int seccomp_parse_json(const char *file, const char *text, size_t len, uint64_t 
     if (!root)
         return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "%.200s:%d: %s", file, where.line, where.text);
     *keep = root;
+    static const struct member members[] = {{"syscalls", JSON_ARRAY},
+                                            {"flags", JSON_ARRAY},
+                                            {"architectures", JSON_ARRAY},
+                                            {"archMap", JSON_ARRAY}};
+    const char *wrong = wrong_member(root, members, ARRAY_SIZE(members));
+    if (wrong)
+        return bad_top(&p, wrong, "must be a list");
     if (json_object_get(root, "listenerPath"))
         return bad_top(&p, "listenerPath", "notification listeners are not supported");
     const char *action = json_string_value(json_object_get(root, "defaultAction"));

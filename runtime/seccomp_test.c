@@ -349,6 +349,46 @@ static void json_is_compiled(void **state)
     assert_int_equal(call(&out, arch, SYS_mount, 0), ALLOW);
 }
 
+// "includes" asks for every capability, "excludes" for none.
+static void json_caps_all_or_none(void **state)
+{
+    struct fixture *f = *state;
+    struct seccomp_filter out;
+    static const char text[] = "{\"defaultAction\": \"SCMP_ACT_ERRNO\", \"syscalls\": ["
+                               " {\"names\": [\"mount\"], \"action\": \"SCMP_ACT_ALLOW\","
+                               "  \"includes\": {\"caps\": [\"CAP_SYS_ADMIN\", \"CAP_BPF\"]}},"
+                               " {\"names\": [\"pause\"], \"action\": \"SCMP_ACT_ALLOW\","
+                               "  \"excludes\": {\"caps\": [\"CAP_SYS_ADMIN\", \"CAP_BPF\"]}}]}";
+    static const struct {
+        uint64_t caps;
+        uint32_t mount, pause;
+    } cases[] = {{0, DENY, ALLOW},
+                 {CAPS_BIT(CAP_SYS_ADMIN), DENY, DENY},
+                 {CAPS_BIT(CAP_SYS_ADMIN) | CAPS_BIT(CAP_BPF), ALLOW, DENY}};
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        assert_int_equal(get_json(f, text, cases[i].caps, &out, NULL), 0);
+        assert_int_equal(call(&out, AUDIT_ARCH_X86_64, SYS_mount, 0), cases[i].mount);
+        assert_int_equal(call(&out, AUDIT_ARCH_X86_64, SYS_pause, 0), cases[i].pause);
+    }
+}
+
+// A call with another number on x32 (ioctl: 16, there 514) is not a way around a condition that forbids.
+static void json_conditions_on_x32(void **state)
+{
+    struct fixture *f = *state;
+    struct seccomp_filter out;
+    assert_int_equal(
+        get_json(f,
+                 "{\"defaultAction\": \"SCMP_ACT_ALLOW\", \"architectures\": [\"SCMP_ARCH_X32\"],"
+                 " \"syscalls\": [{\"names\": [\"ioctl\"], \"action\": \"SCMP_ACT_ERRNO\","
+                 " \"args\": [{\"index\": 0, \"value\": 7, \"op\": \"SCMP_CMP_EQ\"}]}]}",
+                 0, &out, NULL),
+        0);
+    assert_int_equal(call(&out, AUDIT_ARCH_X86_64, SYS_ioctl, 7), DENY);
+    assert_int_equal(call(&out, AUDIT_ARCH_X86_64, SYS_ioctl, 8), ALLOW);
+    assert_int_equal(call(&out, AUDIT_ARCH_X86_64, 514 | X32, 7), DENY);
+}
+
 // Each comparison, with values around the 32-bit halves' border.
 static void json_comparisons(void **state)
 {
@@ -397,6 +437,13 @@ static void json_errors_say_where(void **state)
         {"{\"defaultAction\": \"SCMP_ACT_ALLOW\", \"flags\": [\"X\"]}",
          ": flags[0]: unknown or unsupported flag \"X\""},
         {"{\"defaultAction\": \"SCMP_ACT_ALLOW\", \"listenerPath\": \"/x\"}", ": listenerPath: "},
+        {"{\"defaultAction\": \"SCMP_ACT_ALLOW\", \"syscalls\": {}}", ": syscalls: must be a list"},
+        {"{\"defaultAction\": \"SCMP_ACT_ERRNO\", \"syscalls\": [{\"names\": [\"read\"], \"action\": "
+         "\"SCMP_ACT_ALLOW\", \"args\": {\"index\": 0}}]}",
+         ": syscalls[0]: wrong type of \"args\""},
+        {"{\"defaultAction\": \"SCMP_ACT_ERRNO\", \"syscalls\": [{\"names\": [\"read\"], \"action\": "
+         "\"SCMP_ACT_ALLOW\", \"includes\": {\"caps\": \"CAP_SYS_ADMIN\"}}]}",
+         ": syscalls[0]: wrong type of \"caps\""},
     };
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         struct seccomp_filter out;
@@ -425,6 +472,7 @@ int main(void)
         cmocka_unit_test(default_names_exist),     cmocka_unit_test(unknown_is_enosys),
         cmocka_unit_test(program_is_the_table),    cmocka_unit_test(filters_are_cached),
         cmocka_unit_test(kernel_takes_it),         cmocka_unit_test(json_is_compiled),
+        cmocka_unit_test(json_caps_all_or_none),   cmocka_unit_test(json_conditions_on_x32),
         cmocka_unit_test(json_comparisons),        cmocka_unit_test(json_errors_say_where),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
