@@ -297,11 +297,14 @@ int cgroup_place(const struct cgroup_host *h, const char *path, struct arena *ar
     pod__cgroup_place__init(p);
     p->dirs = dirs;
     p->v2 = h->v2;
-    for (size_t i = 0; i < h->n; i++)
-        dirs[p->n_dirs++] = place_dir(h, &h->fds[i], path, arena);
+    bool whole = true;
+    for (size_t i = 0; i < h->n; i++) {
+        dirs[p->n_dirs] = place_dir(h, &h->fds[i], path, arena);
+        whole = whole && dirs[p->n_dirs++];
+    }
     p->freezer_dir = place_dir(h, h->v2 ? NULL : cgroup_root_of(h, CGROUP_FREEZER), path, arena);
     p->memory_dir = place_dir(h, h->v2 ? &h->fds[0] : cgroup_root_of(h, CGROUP_MEMORY), path, arena);
-    if (!p->freezer_dir || !p->memory_dir || !dirs[p->n_dirs - 1])
+    if (!p->freezer_dir || !p->memory_dir || !whole)
         return error_errno(err, ENOMEM, "describe the cgroup %s", path);
     *place = p;
     return 0;
@@ -324,8 +327,19 @@ int cgroup_read_resources(struct cgroup_host *h, const char *path, const Cri__Li
     return 0;
 }
 
+// A damaged record must never make "the place and all below it" the whole host.
+static int check_place(const char *path, struct error *err)
+{
+    return path_is_sane(path)
+               ? 0
+               : error_set(err, STATUS_INTERNAL, EINVAL, "\"%.300s\" is not the path of a cgroup", path);
+}
+
 int cgroup_kill(struct cgroup_host *h, const char *path, struct error *err)
 {
+    int r = check_place(path, err);
+    if (r < 0)
+        return r;
     return h->driver->kill(h, path, err);
 }
 
@@ -351,8 +365,10 @@ bool cgroup_populated(struct cgroup_host *h, const char *path)
 
 int cgroup_remove(struct cgroup_host *h, const char *path, struct error *err)
 {
-    int result = 0;
+    int result = check_place(path, err);
     size_t where = 0;
+    if (result < 0)
+        return result;
     for (size_t i = 0; i < h->n; i++) { // all of them, also when one is busy
         int r = cgroup_rmdir_tree(&h->fds[i], path);
         if (r < 0 && result == 0) {

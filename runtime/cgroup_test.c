@@ -165,7 +165,10 @@ static void kills_and_removes(struct fixture *f)
     assert_false(cgroup_populated(f->host, leaf));
     remove_pod(f, pod, leaf, made);
     assert_int_equal(cgroup_kill(f->host, leaf, &err), 0); // absent is fine
-    assert_true(parent_exists(f));                         // kept for the next pod
+    // Neither there nor anything else is what a path that isn't one means.
+    assert_int_equal(cgroup_kill(f->host, "/no-such-cgroup/../no-such-cgroup", &err), -EINVAL);
+    assert_int_equal(cgroup_remove(f->host, "no-such-cgroup", &err), -EINVAL);
+    assert_true(parent_exists(f)); // kept for the next pod
 }
 
 static void v1_kills_and_removes(void **state)

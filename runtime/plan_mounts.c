@@ -189,19 +189,19 @@ static int add_config_mounts(struct plan_builder *b)
 {
     const Cri__ContainerConfig *c = b->in->config;
     char **destinations = arena_alloc(b->arena, (c->n_mounts + 1) * sizeof(*destinations));
-    unsigned deepest = 0;
-    if (!destinations)
+    unsigned *depths = arena_alloc(b->arena, (c->n_mounts + 1) * sizeof(*depths)), deepest = 0;
+    if (!destinations || !depths)
         return plan_no_memory(b->err);
     for (size_t i = 0; i < c->n_mounts; i++) {
         destinations[i] = plan_clean_path(b->arena, c->mounts[i]->container_path);
         if (!destinations[i])
             return plan_no_memory(b->err);
-        unsigned depth = depth_of(destinations[i]);
-        deepest = depth > deepest ? depth : deepest;
+        depths[i] = depth_of(destinations[i]);
+        deepest = depths[i] > deepest ? depths[i] : deepest;
     }
     for (unsigned depth = 1; depth <= deepest; depth++) {
         for (size_t i = 0; i < c->n_mounts; i++) {
-            if (depth_of(destinations[i]) != depth)
+            if (depths[i] != depth)
                 continue;
             int r = add_config_mount(b, c->mounts[i], i, destinations[i]);
             if (r < 0)
