@@ -295,7 +295,15 @@ static void test_records(void **state)
     assert_true(cni_record_load(dir, "c1", &back, &err) < 0);
     assert_int_equal(err.status, STATUS_DATA_LOSS);
     assert_int_equal(cni_record_remove(dir, "c1", &err), 0);
-    assert_int_equal(cni_record_remove(dir, "c1", &err), 0);
+    // One that is too large to be read again is refused, and what is there stays.
+    assert_int_equal(cni_record_save(dir, &record, &err), 0);
+    _cleanup_free_ char *large = calloc(1, CNI_RECORD_MAX_BYTES + 1);
+    assert_non_null(large);
+    memset(large, 'x', CNI_RECORD_MAX_BYTES);
+    record.result = json_pack("{s:s}", "x", large);
+    assert_int_equal(cni_record_save(dir, &record, &err), -EFBIG);
+    assert_int_equal(cni_record_load(dir, "c1", &back, &err), 0);
+    cni_record_done(&back);
     cni_record_done(&record);
 }
 

@@ -62,7 +62,13 @@ int cni_record_save(const char *dir, const struct cni_record *record, struct err
     _cleanup_free_ char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
     if (!text)
         return error_errno(err, ENOMEM, "CNI record of %s", record->container_id);
-    return file_write_atomic(path, text, strlen(text), 0600, false, err);
+    size_t len = strlen(text);
+    if (len > CNI_RECORD_MAX_BYTES) // it could never be read again, and so never be deleted
+        return error_set(err, STATUS_RESOURCE_EXHAUSTED, EFBIG,
+                         "CNI record of %s: configuration, annotations and result have %zu bytes, more than "
+                         "the %zu that are kept",
+                         record->container_id, len, CNI_RECORD_MAX_BYTES);
+    return file_write_atomic(path, text, len, 0600, false, err);
 }
 
 static int parse_state(const char *name, enum cni_record_state *state)
