@@ -174,7 +174,9 @@ static const struct {
      "1: cgroup.driver: systemd is not available in this version yet; allowed: cgroupfs\n"},
     {"cgroup: {parent: crisp.slice}\n",
      "1: cgroup.parent: \"crisp.slice\" is not allowed; allowed: an absolute "
-     "cgroup path without \".\" or \"..\"\n"},
+     "cgroup path of at most 512 bytes, but not \"/\", without \".\" or \"..\"\n"},
+    {"cgroup: {parent: /}\n", "1: cgroup.parent: \"/\" is not allowed; allowed: an absolute "
+                              "cgroup path of at most 512 bytes, but not \"/\", without \".\" or \"..\"\n"},
     {"streaming: {address: 'localhost:80'}\n",
      "1: streaming.address: \"localhost:80\" is not allowed; allowed: a numeric IP address and a port, "
      "127.0.0.1:10010 or [::1]:0 (port 0: any free one)\n"},

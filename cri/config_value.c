@@ -2,6 +2,7 @@
 #include "cri/config_internal.h"
 
 #include <arpa/inet.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,8 @@
 #include "base/clock.h"
 #include "base/str.h"
 
-#define CONFIG_LIST_MAX 64
+#define CONFIG_LIST_MAX   64
+#define CGROUP_PARENT_MAX 512
 
 void *config_field(const struct config *c, const struct config_key *key)
 {
@@ -27,6 +29,8 @@ bool config_is_normal_path(const char *path)
         size_t len = strcspn(name, "/");
         bool last = name[len] == '\0';
         if (len == 0 && !(last && at == path)) // "//" or a slash at the end
+            return false;
+        if (len > NAME_MAX)
             return false;
         if ((len == 1 && name[0] == '.') || (len == 2 && name[0] == '.' && name[1] == '.'))
             return false;
@@ -46,7 +50,8 @@ bool config_is_socket_path(const char *value)
 
 bool config_is_cgroup_parent(const char *value)
 {
-    return config_is_normal_path(value);
+    // The root isn't a place for pods, and the pod's and the container's ids have to fit behind it.
+    return config_is_normal_path(value) && value[1] != '\0' && strlen(value) <= CGROUP_PARENT_MAX;
 }
 
 bool config_is_handler_name(const char *value)
