@@ -304,6 +304,8 @@ static void test_records(void **state)
     assert_int_equal(cni_record_save(dir, &record, &err), -EFBIG);
     assert_int_equal(cni_record_load(dir, "c1", &back, &err), 0);
     cni_record_done(&back);
+    assert_int_equal(cni_record_remove(dir, "c1", &err), 0);
+    assert_int_equal(cni_record_remove(dir, "c1", &err), 0);
     cni_record_done(&record);
 }
 
