@@ -37,6 +37,15 @@ void image_rootfs_done(struct image_rootfs *rootfs)
     *rootfs = (struct image_rootfs){0};
 }
 
+static bool is_among(char *const *v, const char *name)
+{
+    while (*v && !str_eq(*v, name))
+        v++;
+    return *v != NULL;
+}
+
+// A layer that an image has twice (empty ones, mostly) is mounted once, at its highest place: overlay refuses
+// a directory that it has already, and what the lower one has is hidden by its twin anyway.
 int image_rootfs_get(struct image_store *s, const struct image *image, const char *container_id,
                      struct image_rootfs *out, struct error *err)
 {
@@ -52,7 +61,8 @@ int image_rootfs_get(struct image_store *s, const struct image *image, const cha
     if (!out->layers_dir || !out->upper || !out->work || !out->lowers)
         r = -ENOMEM;
     for (char **l = image->layers; r == 0 && *l; l++)
-        r = strv_append(&out->lowers, *l);
+        if (!is_among(out->lowers, *l))
+            r = strv_append(&out->lowers, *l);
     if (r == 0 && !image->layers[0])
         r = strv_append(&out->lowers, EMPTY_LAYER);
     if (r < 0) {

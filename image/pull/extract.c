@@ -371,7 +371,10 @@ static int extract_entry(struct extract *x, struct archive_entry *e)
         return r;
     if (*x->path == '\0')
         return extract_root(x, e);
-    if (target)
+    leaf = strrchr(x->path, '/');
+    leaf = leaf ? leaf + 1 : x->path;
+    // AUFS kept its whiteouts as hard links of one file, and layers that were made on it still say so.
+    if (target && !str_has_prefix(leaf, WHITEOUT))
         return make_hardlink(x, target);
     r = tree_parent(&x->tree, x->path, true, &leaf, x->err);
     if (r < 0)

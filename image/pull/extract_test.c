@@ -201,7 +201,10 @@ static void test_whiteouts(void **state)
     add(".wh.b", '0', NULL);
     add(".wh.c", '0', NULL);
     add("c/", '5', NULL);
+    add("a/.wh.linked", '1', "a/.wh.gone"); // as AUFS has them
     expect_ok();
+    assert_true(S_ISCHR(stat_of("a/linked").st_mode));
+    assert_false(exists("a/.wh.linked"));
     struct stat st = stat_of("a/gone");
     assert_true(S_ISCHR(st.st_mode));
     assert_int_equal(st.st_rdev, 0);
@@ -246,7 +249,13 @@ static void test_exact_bytes(void **state)
     add("raw-\xff\xfe", '0', "5");
     add_pax("linkpath", "to-e\xcc\x81");
     add("link", '2', "x");
+    add_pax("linkpath", "pax-e\xcc\x81");
+    add("hard", '1', "x");
+    add_pax("linkpath", "pax-\xff\xfe");
+    add("hard2", '1', "x");
     expect_ok();
+    assert_int_equal(stat_of("hard").st_nlink, 2);
+    assert_int_equal(stat_of("hard2").st_nlink, 2);
     assert_true(exists("pax-e\xcc\x81"));
     assert_true(exists("pax-\xc3\xa9"));
     assert_true(exists("pax-\xff\xfe"));

@@ -88,9 +88,23 @@ class Ordinary(PullTest):
         self.store(f"pull {self.host}/twice:v")
         layers = self.store.status(image.id)["layers"]
         self.assertEqual(layers[0], layers[2])
+        self.assertEqual(self.mounted(f"rootfs {image.id} c1"), ["x", "y"])
+        self.store("unroot c1")
         self.store("sweep")
         self.store(f"remove {image.id}")
         self.expect_clean()
+
+    def mounted(self, command):
+        """What a container of this root filesystem sees in its root."""
+        rootfs = dict(x.split("=") for x in self.store(command).split(" "))
+        options = "lowerdir={},upperdir={},workdir={}".format(
+            rootfs["lowers"].replace(",", ":"), rootfs["upper"], rootfs["work"])
+        script = 'cd "$1" && mount -t overlay o -o "$2" "$3" && ls "$3"'
+        os.mkdir(f"{self.dir}/mnt")
+        seen = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", rootfs["layers_dir"], options,
+                               f"{self.dir}/mnt"], capture_output=True, text=True)
+        self.assertEqual(seen.returncode, 0, seen.stderr)
+        return seen.stdout.split()
 
     def test_no_layers_and_rootfs(self):
         image = oci.Image([])
