@@ -9,6 +9,7 @@
 #include "cni/json.h"
 #include "cni/name.h"
 #include "cni/orphan.h"
+#include "cni/plugin.h"
 #include "cni/result.h"
 #include "network/internal.h"
 #include "network/netns.h"
@@ -43,6 +44,18 @@ static int fill_result(const struct cni_record *record, struct network_result *r
     return error_errno(err, ENOMEM, "network of pod %s", record->container_id);
 }
 
+// A plugin that isn't there fails DEL as it fails ADD: the plugins before it would keep what they made, and
+// the worker would have one more tear-down that can't succeed for each try of the kubelet's.
+static int find_plugins(const struct network *net, const struct cni_conflist *list, struct error *err)
+{
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < list->n_plugins; i++) {
+        _cleanup_free_ char *path = NULL;
+        r = cni_plugin_find((const char *const *)net->bin_dirs, list->plugins[i].type, &path, err);
+    }
+    return r;
+}
+
 static int make_record(struct network *net, const struct network_pod *pod, struct cni_record *record,
                        struct error *err)
 {
@@ -52,6 +65,9 @@ static int make_record(struct network *net, const struct network_pod *pod, struc
         network_get_status(net, &status);
         return error_set(err, STATUS_UNAVAILABLE, ENONET, "pod %s: no network: %s", pod->id, status.message);
     }
+    int r = find_plugins(net, record->list, err);
+    if (r < 0)
+        return r;
     record->args = network_make_args(pod, err);
     if (!record->args)
         return -EINVAL;

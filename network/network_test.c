@@ -311,6 +311,20 @@ static void test_missing_plugin_on_del(void **state)
     assert_false(has_record(f));
 }
 
+// Nothing is begun that couldn't be undone.
+static void test_missing_plugin_on_add(void **state)
+{
+    struct fixture *f = *state;
+    const struct ctx ctx = CTX_NONE;
+    _cleanup_free_ char *plugin = str_printf("%s/two", f->bed.bin_dir);
+    assert_int_equal(unlink(plugin), 0);
+    expect_attach_error(f, &ctx, STATUS_FAILED_PRECONDITION, "CNI plugin two not found");
+    assert_false(has_record(f));
+    assert_false(cni_testbed_exists(&f->bed, "calls"));
+    _cleanup_free_ char *info = network_info_json(f->net);
+    assert_non_null(strstr(info, "\"pendingTearDowns\":[]"));
+}
+
 static void test_sweep(void **state)
 {
     struct fixture *f = *state;
@@ -519,6 +533,7 @@ int main(void)
         TEST(test_not_loaded),
         TEST(test_failed_del_is_retried),
         TEST(test_missing_plugin_on_del),
+        TEST(test_missing_plugin_on_add),
         TEST(test_sweep),
         TEST(test_sweep_after_crash_in_add),
         TEST(test_bad_record),
