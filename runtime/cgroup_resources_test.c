@@ -1,5 +1,7 @@
 #include "runtime/cgroup_fixture.h"
 
+#include <fcntl.h>
+
 static void expect(struct fixture *f, enum cgroup_controller c, const char *leaf, const char *file,
                    const char *want)
 {
@@ -158,6 +160,42 @@ static void v2_resources(void **state)
     remove_pod(f, pod, leaf, made);
 }
 
+// Files of a place that isn't one: a kernel without swap accounting has no memory.swap.max.
+static void v2_without_swap(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/crisp-cgroup-test-XXXXXX";
+    assert_non_null(mkdtemp(dir));
+    struct cgroup_host h = {.v2 = true, .n = 1, .driver = &cgroup_driver_v2};
+    h.fds[0].fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_true(h.fds[0].fd >= 0);
+    static const struct {
+        int64_t limit, swap;
+        size_t writes; // 0: an error
+        enum status status;
+        const char *text;
+    } cases[] = {{64, 64, 1, STATUS_OK, ""},
+                 {64, -1, 1, STATUS_OK, ""},
+                 {64, 65, 0, STATUS_FAILED_PRECONDITION, "this kernel doesn't account swap"},
+                 {64, 63, 0, STATUS_INVALID_ARGUMENT, "63 is below the memory limit"},
+                 {0, 64, 0, STATUS_INVALID_ARGUMENT, "only where memory has a limit"}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct error err = ERROR_INIT;
+        struct cgroup_writes ws = {.n = 0};
+        Cri__LinuxContainerResources r = CRI__LINUX_CONTAINER_RESOURCES__INIT;
+        r.memory_limit_in_bytes = cases[i].limit;
+        r.memory_swap_limit_in_bytes = cases[i].swap;
+        int rc = h.driver->compile(&h, "/x", &r, true, &ws, &err);
+        assert_int_equal(rc < 0, cases[i].writes == 0);
+        assert_int_equal(err.status, cases[i].status);
+        assert_non_null(strstr(err.message, cases[i].text));
+        if (rc == 0)
+            assert_int_equal(ws.n, cases[i].writes);
+    }
+    assert_int_equal(close(h.fds[0].fd), 0);
+    assert_int_equal(rmdir(dir), 0);
+}
+
 static void shares_become_weight(void **state)
 {
     (void)state;
@@ -175,6 +213,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(v1_resources, setup, teardown),
         cmocka_unit_test_setup_teardown(v2_resources, setup, teardown),
+        cmocka_unit_test(v2_without_swap),
         cmocka_unit_test(shares_become_weight),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -98,19 +98,29 @@ static int compile_memory(struct cgroup_host *h, const char *path, const Cri__Li
         n = cgroup_writes_add(ws, root, FIELD("memory_limit_in_bytes"), err, "memory.max", "max");
     if (n < 0 || swap == 0)
         return n;
+    // A kernel that doesn't account swap has no such file; then none is what a limit of none asks for.
+    bool accounted = cgroup_file_exists(root, path, "memory.swap.max");
+    if (swap < 0 && !accounted)
+        return 0;
     if (swap < 0)
         return cgroup_writes_add(ws, root, FIELD("memory_swap_limit_in_bytes"), err, "memory.swap.max",
                                  "max");
     // CRI's swap limit is memory and swap together, the kernel's is swap alone.
     if (limit == 0 && (fresh || cgroup_file_read_i64(root, path, "memory.max", &limit) < 0))
         limit = -1;
-    if (limit < 0 || swap < limit)
+    if (limit < 0)
+        return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL,
+                         FIELD("memory_swap_limit_in_bytes") ": memory and swap are limited together only "
+                                                             "where memory has a limit");
+    if (swap < limit)
         return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL,
                          FIELD("memory_swap_limit_in_bytes") " %lld is below the memory limit",
                          (long long)swap);
-    // A kernel without swap has no such file; then no swap is what it gives.
-    if (swap == limit && !cgroup_file_exists(root, path, "memory.swap.max"))
+    if (swap == limit && !accounted)
         return 0;
+    if (!accounted)
+        return error_set(err, STATUS_FAILED_PRECONDITION, ENOTSUP,
+                         FIELD("memory_swap_limit_in_bytes") ": this kernel doesn't account swap");
     return cgroup_writes_add(ws, root, FIELD("memory_swap_limit_in_bytes"), err, "memory.swap.max", "%lld",
                              (long long)(swap - limit));
 }
