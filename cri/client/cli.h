@@ -23,6 +23,12 @@ struct cli {
 int cli_call(struct cli *cli, const char *rpc, const ProtobufCMessage *request, ProtobufCMessage **response,
              struct error *err);
 
+// For commands without options of their own but --help: an exit code if that is all there is to do, else -1,
+// and optind is at the first argument.
+int cli_parse_help(int argc, char **argv, const char *usage_text);
+// The same for those that take no argument either.
+int cli_parse_nothing(int argc, char **argv, const char *usage_text);
+
 // Each gets the words after the global options, its own name first, and returns the exit code.
 int command_run(struct cli *cli, int argc, char **argv);
 int command_exec(struct cli *cli, int argc, char **argv);

@@ -43,15 +43,11 @@ static int exec_sync(struct cli *cli, const char *container, char **command, int
 
 int command_exec(struct cli *cli, int argc, char **argv)
 {
-    static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
     struct error err = ERROR_INIT;
-    int option;
+    int code = cli_parse_help(argc, argv, usage_text);
 
-    while ((option = getopt_long(argc, argv, "+h", options, NULL)) != -1) { // NOLINT(concurrency-mt-unsafe)
-        if (option == 'h')
-            (void)fputs(usage_text, stdout);
-        return option == 'h' ? 0 : CLI_EXIT_USAGE;
-    }
+    if (code >= 0)
+        return code;
     if (argc - optind < 2 || str_empty(argv[optind])) {
         output_error("exec needs a container and a command; try `crisp exec --help`");
         return CLI_EXIT_USAGE;

@@ -1,6 +1,4 @@
 // crisp images: what the node holds, a line for each name.
-#include <getopt.h>
-
 #include "api/cri/api.pb-c.h"
 #include "cri/client/cli.h"
 #include "cri/client/output.h"
@@ -26,18 +24,9 @@ static void add_image(struct table *t, const Cri__Image *image)
 
 int command_images(struct cli *cli, int argc, char **argv)
 {
-    static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
-    int option;
-
-    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) { // NOLINT(concurrency-mt-unsafe)
-        if (option == 'h')
-            (void)fputs(usage_text, stdout);
-        return option == 'h' ? 0 : CLI_EXIT_USAGE;
-    }
-    if (optind < argc) {
-        output_error("images takes no \"%s\"; try `crisp images --help`", argv[optind]);
-        return CLI_EXIT_USAGE;
-    }
+    int code = cli_parse_nothing(argc, argv, usage_text);
+    if (code >= 0)
+        return code;
 
     struct error err = ERROR_INIT;
     _cleanup_message_ Cri__ListImagesResponse *list = NULL;

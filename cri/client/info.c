@@ -1,5 +1,4 @@
 // crisp info: who answers, whether it is ready, what it can do, and what images take.
-#include <getopt.h>
 #include <stdarg.h>
 
 #include "api/cri/api.pb-c.h"
@@ -115,18 +114,9 @@ static int add_filesystems(struct cli *cli, struct table *t, struct error *err)
 
 int command_info(struct cli *cli, int argc, char **argv)
 {
-    static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
-    int option;
-
-    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) { // NOLINT(concurrency-mt-unsafe)
-        if (option == 'h')
-            (void)fputs(usage_text, stdout);
-        return option == 'h' ? 0 : CLI_EXIT_USAGE;
-    }
-    if (optind < argc) {
-        output_error("info takes no \"%s\"; try `crisp info --help`", argv[optind]);
-        return CLI_EXIT_USAGE;
-    }
+    int code = cli_parse_nothing(argc, argv, usage_text);
+    if (code >= 0)
+        return code;
 
     struct error err = ERROR_INIT;
     struct table t;
