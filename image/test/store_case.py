@@ -26,7 +26,11 @@ class Store:
         self.process = subprocess.Popen([TOOL, str(root), CRISP_PULL, *mirror], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.log = []
-        threading.Thread(target=lambda: self.log.extend(self.process.stderr), daemon=True).start()
+        threading.Thread(target=self._read_log, daemon=True).start()
+
+    def _read_log(self):
+        for line in self.process.stderr:
+            self.log.append(line)
 
     def __call__(self, command):
         self.process.stdin.write(command + "\n")
@@ -44,6 +48,15 @@ class Store:
 
     def tree(self, ref):
         return [self.root / "layers" / name for name in self.status(ref)["layers"]]
+
+    def logged(self, text, seconds=10):
+        """Whether the log has it, or gets it soon: it comes through another pipe than the answers."""
+        deadline = time.monotonic() + seconds
+        while not any(text in line for line in list(self.log)):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+        return True
 
     def close(self):
         self.process.stdin.close()

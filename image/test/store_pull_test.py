@@ -168,7 +168,7 @@ class Ordinary(PullTest):
         self.store.close()
         shutil.rmtree(self.store.root / "layers" / lost)
         self.reopen()
-        self.assertTrue(any("lacks a layer" in line for line in self.store.log))
+        self.assertTrue(self.store.logged("lacks a layer"))
         with self.assertRaises(StoreError):
             self.store(f"status {ref}")
         self.store(f"pull {ref}")
