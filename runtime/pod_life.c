@@ -256,6 +256,15 @@ int runtime_pod_kill(struct runtime *rt, struct pod *pod, struct error *err)
     return r < 0 ? error_wrap(err, "kill the containers of pod sandbox %s", pod->id) : 0;
 }
 
+// The pod's place in the cgroups. One that we made has nothing but ours in it, also what a crash left there
+// before it was recorded; kubelet's is left alone.
+static int remove_place(struct runtime *rt, const struct pod *pod, struct error *err)
+{
+    const struct pod_private *p = pod->private;
+    int r = p->cgroup_levels > 0 ? cgroup_remove(rt->cgroups, p->cgroup, err) : 0;
+    return r < 0 ? r : cgroup_pod_remove(rt->cgroups, p->cgroup, p->cgroup_levels, err);
+}
+
 // Everything that is left on the host: 0, or -errno when something is busy still.
 static int remove_remains(struct runtime *rt, struct pod *pod, struct error *err)
 {
@@ -271,7 +280,7 @@ static int remove_remains(struct runtime *rt, struct pod *pod, struct error *err
     }
     runtime_containers_free(all, n);
     int leaf = cgroup_remove(rt->cgroups, p->supervisor_leaf, err);
-    int place = r < 0 || leaf < 0 ? 0 : cgroup_pod_remove(rt->cgroups, p->cgroup, p->cgroup_levels, err);
+    int place = r < 0 || leaf < 0 ? 0 : remove_place(rt, pod, err);
     int dir = rundir_remove(pod->dir, err);
     return r < 0 ? r : leaf < 0 ? leaf : place < 0 ? place : dir;
 }
