@@ -14,6 +14,8 @@
 #include "base/str.h"
 #include "runtime/cgroup_internal.h"
 
+_Static_assert(CGROUP_HIERARCHIES_MAX <= 32, "make_level() counts them in bits");
+
 #define MAKE_TRIES 4 // against somebody who removes an empty parent at the same time
 
 int cgroup_host_open(const struct cgroup_options *o, struct cgroup_host **out, struct error *err)
@@ -151,21 +153,35 @@ static unsigned path_levels(const char *path)
     return n;
 }
 
-// Makes one level in every hierarchy. *existed: it was there in at least one of them.
+static void unmake_level(const struct cgroup_host *h, const char *path, uint32_t made)
+{
+    for (size_t i = 0; i < h->n; i++) {
+        if (made & (1u << i))
+            (void)unlinkat(h->fds[i].fd, path + 1, AT_REMOVEDIR);
+    }
+}
+
+// Makes one level in every hierarchy, or in none. *existed: it was there in at least one of them.
 static int make_level(struct cgroup_host *h, const char *path, bool *existed, bool *missing_parent,
                       struct error *err)
 {
+    uint32_t made = 0;
     *existed = *missing_parent = false;
     for (size_t i = 0; i < h->n; i++) {
-        if (mkdirat(h->fds[i].fd, path + 1, 0755) == 0)
+        if (mkdirat(h->fds[i].fd, path + 1, 0755) == 0) {
+            made |= 1u << i;
             continue;
-        if (errno == ENOENT) {
-            *missing_parent = true;
-            return 0;
         }
-        if (errno != EEXIST)
-            return error_errno(err, errno, "make the cgroup %s%s", h->hierarchies[i].mount_point, path);
-        *existed = true;
+        int errnum = errno;
+        if (errnum == EEXIST) {
+            *existed = true;
+            continue;
+        }
+        unmake_level(h, path, made);
+        *missing_parent = errnum == ENOENT;
+        return *missing_parent
+                   ? 0
+                   : error_errno(err, errnum, "make the cgroup %s%s", h->hierarchies[i].mount_point, path);
     }
     return 0;
 }

@@ -219,6 +219,27 @@ static void place_is_described(void **state)
     }
 }
 
+// Two hierarchies, of which the second takes no directories.
+static void failed_level_leaves_nothing(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/crisp-cgroup-test-XXXXXX";
+    uint32_t made = 7;
+    struct error err = ERROR_INIT;
+    assert_non_null(mkdtemp(dir));
+    struct cgroup_host h = {.n = 2, .driver = &cgroup_driver_v1};
+    h.hierarchies[1].mount_point = "/dev/null";
+    h.fds[0].fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    h.fds[1].fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    assert_true(h.fds[0].fd >= 0 && h.fds[1].fd >= 0);
+    assert_int_equal(cgroup_pod_create(&h, "/pod", &made, &err), -ENOTDIR);
+    assert_int_equal(made, 0);
+    assert_non_null(strstr(err.message, "make the cgroup /dev/null/pod"));
+    assert_int_equal(close(h.fds[0].fd), 0);
+    assert_int_equal(close(h.fds[1].fd), 0);
+    assert_int_equal(rmdir(dir), 0); // as it was
+}
+
 static void existing_parent_is_left(void **state)
 {
     struct fixture *f = *state;
@@ -352,6 +373,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(v1_kills_and_removes, setup, teardown),
         cmocka_unit_test_setup_teardown(fork_bomb_dies, setup, teardown),
         cmocka_unit_test_setup_teardown(place_is_described, setup, teardown),
+        cmocka_unit_test(failed_level_leaves_nothing),
         cmocka_unit_test_setup_teardown(existing_parent_is_left, setup, teardown),
         cmocka_unit_test_setup_teardown(v1_devices_are_filtered, setup, teardown),
         cmocka_unit_test(v2_works),
