@@ -28,11 +28,11 @@ static int write_at(int dir, const char *file, const char *text)
 // writers wait out an RCU grace period, milliseconds on an idle machine. All who call this have one thread.
 int cgroups_join(const char *dir, struct error *err)
 {
-    _cleanup_fd_ int fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    _cleanup_free_ char *tasks = str_printf("%s/tasks", dir), *procs = str_printf("%s/cgroup.procs", dir);
 
-    int rc = fd < 0 ? -errno : write_at(fd, "tasks", "0");
-    if (fd >= 0 && rc == -ENOENT)
-        rc = write_at(fd, "cgroup.procs", "0");
+    int rc = tasks && procs ? write_at(AT_FDCWD, tasks, "0") : -ENOMEM;
+    if (rc == -ENOENT)
+        rc = write_at(AT_FDCWD, procs, "0");
     return rc < 0 ? error_errno(err, rc, "join cgroup %s", dir) : 0;
 }
 

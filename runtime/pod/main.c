@@ -23,7 +23,7 @@
 
 #define CONTROL_FD      3
 #define SHUTDOWN_MAX_NS (10 * NS_PER_SEC)
-#define IDLE_NS         NS_PER_SEC
+#define IDLE_NS         (200 * NS_PER_MS)
 
 static size_t running(const struct pod *p)
 {

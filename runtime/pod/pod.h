@@ -54,7 +54,7 @@ struct pod {
     struct waiter shutdown; // who asked to end it, once all containers are dead
     bool shutting_down;
     struct timer shutdown_timer;
-    struct timer idle_timer; // gives unused memory back, a second after the last work
+    struct timer idle_timer; // gives unused memory back, soon after the last work
 };
 
 extern const char *const pod_features[];
