@@ -4,10 +4,13 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "api/cri/api.pb-c.h"
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "cri/rpc.h"
 
 static const struct rpc_method *find(const char *service, const char *name)
@@ -78,12 +81,45 @@ static void test_implemented(void **state)
     }
 }
 
+static bool has_word(const char *text, const char *word)
+{
+    size_t len = strlen(word);
+    for (const char *p = strstr(text, word); p; p = strstr(p + 1, word)) {
+        if (!isalnum((unsigned char)p[len]) && (p == text || !isalnum((unsigned char)p[-1])))
+            return true;
+    }
+    return false;
+}
+
+// README.md lists what works; all that is not in that list answers UNIMPLEMENTED.
+static void test_readme(void **state)
+{
+    (void)state;
+    _cleanup_free_ char *text = NULL;
+    assert_int_equal(file_read(CRISP_SOURCE_DIR "/README.md", 1 << 20, &text, NULL, NULL), 0);
+    char *end = strstr(text, "The others answer UNIMPLEMENTED");
+    assert_non_null(end);
+    *end = '\0';
+    size_t n = 0;
+    for (size_t i = 0; i < rpc_table_len; i++) {
+        bool listed = has_word(text, rpc_table[i].name);
+        if (listed != (rpc_table[i].fn != NULL))
+            fail_msg("README.md is wrong about %s", rpc_table[i].name);
+        n += listed;
+    }
+    char sum[64];
+    (void)snprintf(sum, sizeof(sum), "%zu of the %zu RPCs", n, rpc_table_len);
+    if (!strstr(text, sum))
+        fail_msg("README.md does not say \"%s\"", sum);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_method_has_its_row),
         cmocka_unit_test(test_streams),
         cmocka_unit_test(test_implemented),
+        cmocka_unit_test(test_readme),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
