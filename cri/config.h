@@ -1,8 +1,8 @@
 // crispd's configuration: what it is, and where it comes from.
 //
 // /etc/crisp/crisp.yaml first, then /etc/crisp/conf.d/*.yaml in the order of their names: a key in a later
-// file replaces the whole value of an earlier one. Every key is a row of config_keys[] (config_table.c), from
-// which parsing, --print-config and docs/configuration.md follow.
+// file replaces the whole value of an earlier one (registries: host by host). Every key is a row of
+// config_keys[] (config_table.c), from which parsing, --print-config and docs/configuration.md follow.
 #ifndef CRI_CONFIG_H
 #define CRI_CONFIG_H
 

@@ -177,22 +177,22 @@ static void host_pair(struct reader *r, const yaml_node_t *key, yaml_node_t *val
 }
 
 // Puts a host into the configuration in place of an earlier file's entry of the same name, or as a new one.
-static void put_host(struct config_loader *l, const struct registry_host *host)
+static void put_host(struct config_loader *l, const yaml_node_t *key, const struct registry_host *host)
 {
     struct arena *arena = l->config->arena;
     struct registry_config *old = l->config->registries;
     size_t n = old ? old->n_hosts : 0;
     struct registry_config *new = arena_alloc(arena, sizeof(*new));
     struct registry_host *hosts = arena_alloc(arena, (n + 1) * sizeof(*hosts));
-    if (!new || !hosts || n >= HOSTS_MAX) {
-        config_problem(l->problems, l->file, 1, "registries", "too many hosts; at most 256 are allowed");
-        return;
-    }
     size_t at = n;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; hosts && i < n; i++) {
         hosts[i] = old->hosts[i];
         if (str_eq(hosts[i].host, host->host))
             at = i;
+    }
+    if (!new || !hosts || at >= HOSTS_MAX) {
+        config_problem_at(l, key, "registries", "too many hosts; at most 256 are allowed");
+        return;
     }
     hosts[at] = *host;
     *new = (struct registry_config){.hosts = hosts, .n_hosts = at == n ? n + 1 : n};
@@ -214,7 +214,7 @@ static void registries_pair(struct reader *r, const yaml_node_t *key, yaml_node_
     read_map(&below, value, host_pair, &host);
     if (host.strict && host.n_mirrors == 0)
         reader_problem(&below, value, "strict", "nothing could be pulled: strict without mirrors");
-    put_host(r->l, &host);
+    put_host(r->l, key, &host);
 }
 
 void config_read_registries(struct config_loader *l, yaml_node_t *node)

@@ -239,6 +239,17 @@ static void test_registries(void **state)
     assert_string_equal(c->registries->hosts[1].host, "*");
 }
 
+static void test_too_many_registries(void **state)
+{
+    struct buf text;
+    buf_init(&text, 1u << 16);
+    assert_int_equal(buf_append_str(&text, "registries:\n"), 0);
+    for (int i = 0; i < 257; i++)
+        assert_int_equal(buf_printf(&text, "  h%d: {}\n", i), 0);
+    expect_problems(*state, text.data, "258: registries: too many hosts; at most 256 are allowed\n");
+    buf_done(&text);
+}
+
 static void test_directory_overrides(void **state)
 {
     struct fixture *f = *state;
@@ -385,6 +396,7 @@ int main(void)
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_bad_texts),
         cmocka_unit_test(test_registries),
+        cmocka_unit_test(test_too_many_registries),
         cmocka_unit_test(test_directory_overrides),
         cmocka_unit_test(test_missing_file),
         cmocka_unit_test(test_many_problems_are_bounded),
