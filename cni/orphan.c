@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -17,6 +18,7 @@
 #include "base/str.h"
 
 #define ENVIRON_MAX ((size_t)256 << 10)
+#define FINISH_NS   (3 * NS_PER_SEC) // of age: what began before the daemon ended has had most of it by now
 #define GONE_NS     (2 * NS_PER_SEC)
 
 static bool has_variable(const char *environ_text, size_t len, const char *variable)
@@ -36,21 +38,36 @@ static bool is_plugin_of(int pid, const char *variable)
     return file_read(path, ENVIRON_MAX, &text, &len, NULL) == 0 && has_variable(text, len, variable);
 }
 
-// By pidfd, and looked at again through it, so that a number that was reused meanwhile is not hit.
-static bool kill_plugin(int pid, const char *variable, const struct ctx *until)
+// What is left of FINISH_NS for a process that started at `ticks` since boot.
+static int64_t patience_ns(int pid)
 {
+    uint64_t ticks;
+    struct timespec now;
+    if (clock_process_start(pid, &ticks) < 0 || clock_gettime(CLOCK_BOOTTIME, &now) != 0)
+        return 0;
+    int64_t age_ns =
+        now.tv_sec * NS_PER_SEC + now.tv_nsec - (int64_t)ticks * (NS_PER_SEC / sysconf(_SC_CLK_TCK));
+    return age_ns < FINISH_NS ? FINISH_NS - age_ns : 0;
+}
+
+// By pidfd, and looked at again through it, so that a number that was reused meanwhile is not hit.
+static bool end_plugin(int pid, const char *variable)
+{
+    const struct ctx none = CTX_NONE;
     _cleanup_fd_ int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-    if (pidfd < 0 || !is_plugin_of(pid, variable) ||
+    if (pidfd < 0 || !is_plugin_of(pid, variable))
+        return false;
+    struct ctx until = ctx_with_timeout(&none, patience_ns(pid));
+    if (ctx_wait_fd(&until, pidfd, POLLIN, NULL) == 1 ||
         syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) < 0)
         return false;
-    (void)ctx_wait_fd(until, pidfd, POLLIN, NULL);
+    until = ctx_with_timeout(&none, GONE_NS);
+    (void)ctx_wait_fd(&until, pidfd, POLLIN, NULL);
     return true;
 }
 
-int cni_orphan_kill(const char *container_id)
+int cni_orphan_end(const char *container_id)
 {
-    const struct ctx none = CTX_NONE;
-    const struct ctx until = ctx_with_timeout(&none, GONE_NS);
     _cleanup_free_ char *variable = str_printf("CNI_CONTAINERID=%s", container_id);
     _cleanup_(dir_closep) DIR *proc = opendir("/proc");
     int killed = 0;
@@ -60,7 +77,7 @@ int cni_orphan_kill(const char *container_id)
         uint64_t pid;
         if (str_parse_u64(entry->d_name, 1, INT32_MAX, &pid) == 0 && (int)pid != getpid() &&
             is_plugin_of((int)pid, variable))
-            killed += kill_plugin((int)pid, variable, &until);
+            killed += end_plugin((int)pid, variable);
     }
     return killed;
 }

@@ -249,7 +249,7 @@ static int by_id(const void *a, const void *b)
 }
 
 // Does the record's pod need a DEL, now that it lives or not? An operation that a killed daemon had begun may
-// still have its plugin running: that one is ended first, or it would go on behind our DEL's back.
+// still have its plugin running: that one comes to its end first, or it would go on behind our DEL's back.
 static bool needs_tear_down(struct network *net, const char *id, bool lives)
 {
     struct cni_record record;
@@ -258,8 +258,8 @@ static bool needs_tear_down(struct network *net, const char *id, bool lives)
     cni_record_done(&record);
     if (!loaded)
         return !lives; // network_tear_down() sets it aside
-    if (state != CNI_RECORD_ATTACHED && cni_orphan_kill(id))
-        log_info("ended a CNI plugin that a former daemon had started", "pod", id);
+    if (state != CNI_RECORD_ATTACHED && cni_orphan_end(id))
+        log_info("killed a CNI plugin that a former daemon had started", "pod", id);
     return !lives || state == CNI_RECORD_DELETING;
 }
 

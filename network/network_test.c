@@ -343,10 +343,10 @@ static void test_sweep(void **state)
     assert_non_null(strstr(calls, "DEL one netns= args=")); // the namespace is gone
 }
 
-// A daemon that was killed while ADD ran: the plugin may still be at work, as somebody else's child.
-static void test_sweep_after_crash_in_add(void **state)
+// A daemon that was killed while ADD ran: the plugin may still be at work, as somebody else's child. How it
+// ended.
+static int sweep_with_orphan(struct fixture *f, const char *seconds)
 {
-    struct fixture *f = *state;
     struct error err = ERROR_INIT;
     attach(f);
     network_close(f->net);
@@ -356,7 +356,7 @@ static void test_sweep_after_crash_in_add(void **state)
     memcpy(attached, "\"adding\"  ", 10);
     cni_testbed_write(&f->bed, "cache/" ID ".json", record);
     _cleanup_free_ char *command =
-        str_printf(": > %s/orphan; sleep 2; : > %s/late", f->bed.root, f->bed.root);
+        str_printf(": > %s/orphan; sleep %s; : > %s/late", f->bed.root, seconds, f->bed.root);
     const struct spawn_options orphan = {
         .path = "/bin/sh",
         .argv = (char *[]){"sh", "-c", command, NULL},
@@ -370,8 +370,23 @@ static void test_sweep_after_crash_in_add(void **state)
     wait_until_gone(f);
     siginfo_t info = {0};
     assert_int_equal(waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED), 0);
-    assert_int_equal(info.si_code, CLD_KILLED);
+    return info.si_code;
+}
+
+static void test_sweep_after_crash_in_add(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(sweep_with_orphan(f, "60"), CLD_KILLED);
     assert_false(cni_testbed_exists(&f->bed, "late"));
+}
+
+// Half a DEL can't be done again: a plugin that comes to its end is let come to it, and only then is there a
+// DEL.
+static void test_sweep_lets_plugins_finish(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(sweep_with_orphan(f, "0.3"), CLD_EXITED);
+    assert_true(cni_testbed_exists(&f->bed, "late"));
 }
 
 static void test_bad_record(void **state)
@@ -536,6 +551,7 @@ int main(void)
         TEST(test_missing_plugin_on_add),
         TEST(test_sweep),
         TEST(test_sweep_after_crash_in_add),
+        TEST(test_sweep_lets_plugins_finish),
         TEST(test_bad_record),
         TEST(test_shutdown_is_quick),
         TEST(test_one_after_the_other),
