@@ -49,6 +49,7 @@ struct container {
     struct timer signal_timer;
     int64_t keep_delay_ns;
     bool oom_killed;
+    unsigned long oom_kills_seen; // those that an exec's end was explained with
     int exit_code, exit_signal;
 };
 

@@ -32,7 +32,6 @@ struct exec {
     char *cgroup;                // to be removed; NULL: none
     bool launched, reaped, told; // told: the event was sent (or there is nothing to tell)
     int wait_status;
-    unsigned long oom_kills; // of the container, before
     struct timer kill_timer; // repeats the kill until the tree is dead
     int64_t kill_deadline_mono_ns;
     struct timer remove_timer; // retries the removal while background processes live
@@ -80,6 +79,8 @@ static void exec_settle(struct exec *e)
         loop_arm(&e->pod->loop, &e->remove_timer, e->remove_delay_ns);
         return;
     }
+    free(e->cgroup);
+    e->cgroup = NULL;
     exec_free(e);
 }
 
@@ -130,6 +131,19 @@ static void begin_kill(struct exec *e)
     kill_pass(e);
 }
 
+// Was this one of the OOM killer's? Only SIGKILL is its, and each of its kills counts for one end.
+static bool oom_killed(const struct exec *e)
+{
+    struct container *c = e->container;
+
+    if (!WIFSIGNALED(e->wait_status) || WTERMSIG(e->wait_status) != SIGKILL || !c->place)
+        return false;
+    unsigned long kills = cgroups_oom_kills(c->place);
+    bool more = kills > c->oom_kills_seen;
+    c->oom_kills_seen = kills;
+    return more;
+}
+
 static void tell_exit(struct exec *e)
 {
     Pod__Event event = POD__EVENT__INIT;
@@ -142,7 +156,7 @@ static void tell_exit(struct exec *e)
     exit.exec_id = e->id;
     exit.exit_code =
         WIFSIGNALED(e->wait_status) ? 128 + WTERMSIG(e->wait_status) : WEXITSTATUS(e->wait_status);
-    exit.oom_killed = WIFSIGNALED(e->wait_status) && cgroups_oom_kills(e->container->place) > e->oom_kills;
+    exit.oom_killed = oom_killed(e);
     event.exec_exit = &exit;
     if (e->waiter.conn)
         conn_event(e->pod, e->waiter.conn, &event);
@@ -215,7 +229,6 @@ static struct exec *exec_new(struct container *c, const Pod__ExecRequest *reques
     *e = (struct exec){.pod = p, .container = c, .waiter = w, .id = strdup(request->exec_id)};
     e->launch = (struct launch){.pod = p, .source = {.fd = -1}, .pidfd = -1, .tty = -1, .done = launched};
     e->remove_timer.fired = remove_fired;
-    e->oom_kills = c->place ? cgroups_oom_kills(c->place) : 0;
     e->next = p->execs;
     p->execs = e;
     p->n_execs++;
