@@ -27,6 +27,7 @@ int pb_sanitize(ProtobufCMessage *m, struct arena *arena);
 #define PB_FRAME_FDS_MAX 8
 
 // Blocking send of one whole frame (EINTR and short writes handled; MSG_NOSIGNAL). The fds stay the caller's.
+// -ETIMEDOUT when a blocking socket's SO_SNDTIMEO is over; half a frame may have gone then.
 int pb_frame_send(int sock, const ProtobufCMessage *m, const int *fds, size_t n_fds, struct error *err);
 
 // Receiving, for blocking and non-blocking sockets alike: feed, then take.

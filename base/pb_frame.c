@@ -1,6 +1,7 @@
 // Frames of protobuf messages over Unix stream sockets, with descriptors (SCM_RIGHTS) attached.
 #include "base/pb.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +28,20 @@ union fd_control {
     char bytes[CMSG_SPACE(sizeof(int) * PB_FRAME_FDS_MAX)];
 };
 
+// After an EAGAIN of a send that was promised to block: waits if the socket is non-blocking. A blocking one
+// says it when its SO_SNDTIMEO is over.
+static int wait_for_room(int sock)
+{
+    struct pollfd p = {.fd = sock, .events = POLLOUT};
+    int flags = fcntl(sock, F_GETFL);
+
+    if (flags < 0)
+        return -errno;
+    if (!(flags & O_NONBLOCK))
+        return -ETIMEDOUT;
+    return poll(&p, 1, -1) < 0 && errno != EINTR ? -errno : 0;
+}
+
 static int send_all(int sock, const uint8_t *data, size_t len, const int *fds, size_t n_fds)
 {
     size_t sent = 0;
@@ -48,10 +63,10 @@ static int send_all(int sock, const uint8_t *data, size_t len, const int *fds, s
         ssize_t n = sendmsg(sock, &msg, MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0 && errno == EAGAIN) { // a non-blocking socket: "blocking send" is the promise
-            struct pollfd p = {.fd = sock, .events = POLLOUT};
-            if (poll(&p, 1, -1) < 0 && errno != EINTR)
-                return -errno;
+        if (n < 0 && errno == EAGAIN) {
+            int rc = wait_for_room(sock);
+            if (rc < 0)
+                return rc;
             continue;
         }
         if (n < 0)

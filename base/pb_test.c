@@ -207,6 +207,29 @@ static void test_big_frame(void **state)
     close(s[1]);
 }
 
+// A peer that doesn't read holds a sender up no longer than the socket's time-out.
+static void test_send_timeout(void **state)
+{
+    struct error err = ERROR_INIT;
+    Cri__ExecSyncResponse big = CRI__EXEC_SYNC_RESPONSE__INIT;
+    const struct timeval limit = {.tv_usec = 50000};
+    int s[2];
+
+    (void)state;
+    make_pair(s);
+    assert_int_equal(setsockopt(s[0], SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)), 0);
+    big.stdout.len = PB_FRAME_MAX / 2; // more than a socket's buffers
+    big.stdout.data = calloc(1, big.stdout.len);
+    assert_non_null(big.stdout.data);
+    (void)alarm(20); // instead of a test that never ends
+    assert_int_equal(pb_frame_send(s[0], &big.base, NULL, 0, &err), -ETIMEDOUT);
+    (void)alarm(0);
+    assert_int_equal(err.status, STATUS_DEADLINE_EXCEEDED);
+    free(big.stdout.data);
+    close(s[0]);
+    close(s[1]);
+}
+
 static void test_bad_frames(void **state)
 {
     struct error err = ERROR_INIT;
@@ -279,7 +302,7 @@ int main(void)
         cmocka_unit_test(test_dup_and_equal), cmocka_unit_test(test_unknown),
         cmocka_unit_test(test_sanitize),      cmocka_unit_test(test_frames_with_fds),
         cmocka_unit_test(test_big_frame),     cmocka_unit_test(test_bad_frames),
-        cmocka_unit_test(test_untaken_fds),
+        cmocka_unit_test(test_untaken_fds),   cmocka_unit_test(test_send_timeout),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
