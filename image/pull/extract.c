@@ -56,6 +56,9 @@ static int archive_failed(struct extract *x)
 
     if (x->err->errnum)
         return -x->err->errnum;
+    if (archive_errno(x->archive) == ENOMEM)
+        return error_set(x->err, STATUS_RESOURCE_EXHAUSTED, ENOMEM,
+                         "the layer takes too much memory to unpack: %s", text ? text : "libarchive");
     return error_set(x->err, STATUS_DATA_LOSS, EBADMSG, "the layer's tar is damaged: %s",
                      text ? text : "unknown");
 }

@@ -323,8 +323,11 @@ static int read_events(struct layer *l, struct error *err)
         if (n == -EAGAIN)
             return 0;
         if (n <= 0 && n != -EINTR)
-            return error_set(err, STATUS_INTERNAL, EPIPE, "the unpacker of layer %s died; see the system log",
-                             l->desc->digest);
+            return error_set(
+                err, STATUS_INTERNAL, EPIPE,
+                "the unpacker of layer %s died; it does when a layer needs more memory than it may "
+                "have, or by a fault of its own: see the system log",
+                l->desc->digest);
     }
 }
 

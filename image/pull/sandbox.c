@@ -5,7 +5,9 @@
 #include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -15,6 +17,18 @@
 #include "base/cleanup.h"
 
 #define OPEN_FILES_MAX 256 // tree_remove() holds one for each level
+// Bytes of memory of its own: zstd's window (128 MiB), what libarchive makes of sparse maps, and the times of
+// a layer's directories are all as large as the layer wants them to be.
+#define DATA_MAX ((rlim_t)1 << 30)
+
+// Those map terabytes for themselves.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED true
+#elif defined(__has_feature)
+#define SANITIZED (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
+#else
+#define SANITIZED false
+#endif
 
 static const int kept_caps[] = {
     CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID, CAP_MKNOD, CAP_SETFCAP,
@@ -22,23 +36,38 @@ static const int kept_caps[] = {
 
 // Reading the blob, making files, memory, and nothing else: no sockets, no exec, no fork, no mount.
 static const int allowed_calls[] = {
-    SCMP_SYS(read),         SCMP_SYS(write),          SCMP_SYS(readv),         SCMP_SYS(writev),
-    SCMP_SYS(pwrite64),     SCMP_SYS(pread64),        SCMP_SYS(lseek),         SCMP_SYS(close),
-    SCMP_SYS(openat),       SCMP_SYS(openat2),        SCMP_SYS(mkdirat),       SCMP_SYS(mknodat),
-    SCMP_SYS(linkat),       SCMP_SYS(symlinkat),      SCMP_SYS(unlinkat),      SCMP_SYS(fchownat),
-    SCMP_SYS(fchown),       SCMP_SYS(fchmod),         SCMP_SYS(fchmodat),      SCMP_SYS(fsetxattr),
-    SCMP_SYS(utimensat),    SCMP_SYS(ftruncate),      SCMP_SYS(fstat),         SCMP_SYS(newfstatat),
-    SCMP_SYS(statx),        SCMP_SYS(getdents64),     SCMP_SYS(fcntl),         SCMP_SYS(mmap),
-    SCMP_SYS(munmap),       SCMP_SYS(mremap),         SCMP_SYS(mprotect),      SCMP_SYS(madvise),
-    SCMP_SYS(brk),          SCMP_SYS(futex),          SCMP_SYS(exit),          SCMP_SYS(exit_group),
-    SCMP_SYS(rt_sigreturn), SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigaction),  SCMP_SYS(sendmsg),
-    SCMP_SYS(sendto),       SCMP_SYS(getrandom),      SCMP_SYS(clock_gettime), SCMP_SYS(gettimeofday),
-    SCMP_SYS(time),         SCMP_SYS(getpid),         SCMP_SYS(gettid),        SCMP_SYS(sched_yield),
-    SCMP_SYS(tgkill),       SCMP_SYS(poll),           SCMP_SYS(ppoll),         SCMP_SYS(restart_syscall),
+    SCMP_SYS(read),         SCMP_SYS(write),
+    SCMP_SYS(readv),        SCMP_SYS(writev),
+    SCMP_SYS(pwrite64),     SCMP_SYS(pread64),
+    SCMP_SYS(lseek),        SCMP_SYS(close),
+    SCMP_SYS(openat),       SCMP_SYS(openat2),
+    SCMP_SYS(mkdirat),      SCMP_SYS(mknodat),
+    SCMP_SYS(linkat),       SCMP_SYS(symlinkat),
+    SCMP_SYS(unlinkat),     SCMP_SYS(fchownat),
+    SCMP_SYS(fchown),       SCMP_SYS(fchmod),
+    SCMP_SYS(fchmodat),     SCMP_SYS(fsetxattr),
+    SCMP_SYS(utimensat),    SCMP_SYS(ftruncate),
+    SCMP_SYS(fstat),        SCMP_SYS(newfstatat),
+    SCMP_SYS(statx),        SCMP_SYS(getdents64),
+    SCMP_SYS(mmap),         SCMP_SYS(munmap),
+    SCMP_SYS(mremap),       SCMP_SYS(mprotect),
+    SCMP_SYS(madvise),      SCMP_SYS(brk),
+    SCMP_SYS(futex),        SCMP_SYS(exit),
+    SCMP_SYS(exit_group),   SCMP_SYS(rt_sigreturn),
+    SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigprocmask),
+    SCMP_SYS(sendmsg),      SCMP_SYS(sendto),
+    SCMP_SYS(getrandom),    SCMP_SYS(clock_gettime),
+    SCMP_SYS(gettimeofday), SCMP_SYS(time),
+    SCMP_SYS(getpid),       SCMP_SYS(gettid),
+    SCMP_SYS(sched_yield),  SCMP_SYS(poll),
+    SCMP_SYS(ppoll),        SCMP_SYS(restart_syscall),
 #ifdef __NR_fchmodat2
     SCMP_SYS(fchmodat2),
 #endif
 };
+
+// Not F_SETOWN and F_SETSIG, which send a signal to any process of the same user, and that is root.
+static const int allowed_fcntls[] = {F_GETFD, F_SETFD, F_GETFL, F_DUPFD_CLOEXEC};
 
 static int limit_resources(uint64_t max_file_bytes, struct error *err)
 {
@@ -49,6 +78,7 @@ static int limit_resources(uint64_t max_file_bytes, struct error *err)
         {RLIMIT_CORE, 0},
         {RLIMIT_NOFILE, OPEN_FILES_MAX},
         {RLIMIT_FSIZE, max_file_bytes},
+        {RLIMIT_DATA, SANITIZED ? RLIM_INFINITY : DATA_MAX},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(limits); i++) {
@@ -95,11 +125,33 @@ static int load_filter(struct error *err)
         if (r == -EDOM) // not a call of this architecture
             r = 0;
     }
+    for (size_t i = 0; r == 0 && i < ARRAY_SIZE(allowed_fcntls); i++)
+        r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1,
+                             SCMP_A1(SCMP_CMP_EQ, (scmp_datum_t)allowed_fcntls[i]));
+    // abort() signals itself; nobody else may be signalled.
+    if (r == 0)
+        r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
+                             SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
     if (r == 0)
         r = seccomp_load(filter);
     if (filter)
         seccomp_release(filter);
     return r < 0 ? error_errno(err, -r, "load the unpacker's seccomp filter") : 0;
+}
+
+// dir by a mount of its own that nobody else sees (Linux 5.12): device nodes can be made in it, as layers
+// have them, but not opened, and nothing in it can be run.
+static int open_root(const char *dir, struct error *err)
+{
+    struct mount_attr attr = {.attr_set = MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC};
+    _cleanup_fd_ int root =
+        open_tree(AT_FDCWD, dir, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW);
+
+    if (root < 0 || mount_setattr(root, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0)
+        return error_errno(err, errno, "mount %s for the unpacker", dir);
+    if (fchdir(root) < 0 || chroot(".") < 0 || chdir("/") < 0)
+        return error_errno(err, errno, "shut the unpacker into %s", dir);
+    return steal_fd(&root);
 }
 
 int sandbox_enter(const char *dir, uint64_t max_file_bytes, struct error *err)
@@ -111,11 +163,9 @@ int sandbox_enter(const char *dir, uint64_t max_file_bytes, struct error *err)
         return error_errno(err, errno, "prepare the unpacker");
     if (unshare(CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) < 0)
         return error_errno(err, errno, "give the unpacker namespaces of its own");
-    if (chdir(dir) < 0 || chroot(".") < 0 || chdir("/") < 0)
-        return error_errno(err, errno, "shut the unpacker into %s", dir);
-    root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    root = open_root(dir, err);
     if (root < 0)
-        return error_errno(err, errno, "open %s", dir);
+        return root;
     umask(0);
     (void)signal(SIGXFSZ, SIG_IGN); // EFBIG instead
     r = limit_resources(max_file_bytes, err);

@@ -1,4 +1,5 @@
 """What layers become on disk: contents, whiteouts, formats, and attempts to get out. See store_case.py."""
+import gzip
 import hashlib
 import io
 import os
@@ -6,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import tarfile
+import unittest
 from pathlib import Path
 
 import store_case
@@ -299,6 +301,16 @@ class Hostile(PullTest):
         for name in ("trusted.overlay.opaque", "trusted.overlay.redirect", "user.overlay.opaque", "trusted.x"):
             layer = oci.Layer().add("f", b"x", pax_headers={f"SCHILY.xattr.{name}": "y"})
             self.refused("not allowed", layer)
+
+    @unittest.skipIf(b"__asan_init" in Path(store_case.CRISP_PULL).read_bytes(), "AddressSanitizer needs terabytes")
+    def test_memory_bomb(self):
+        """A sparse map of 30 million entries, which a parser keeps in memory; compressed it is little."""
+        layer = oci.Layer().add("f", b"30000000\n" + b"0\n0\n" * 30000000, pax_headers={
+            "GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "100"})
+        bomb = RawLayer(layer.raw)
+        bomb.blob = gzip.compress(layer.raw, 1)
+        self.registry.push("evil", "v", oci.Image([bomb]))
+        self.fails("INTERNAL", "needs more memory than it may have", f"pull {self.host}/evil:v")
 
     def test_root_replaced(self):
         self.refused("root", oci.Layer().add(".", b""))
