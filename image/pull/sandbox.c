@@ -127,11 +127,11 @@ static int load_filter(struct error *err)
     }
     for (size_t i = 0; r == 0 && i < ARRAY_SIZE(allowed_fcntls); i++)
         r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1,
-                             SCMP_A1(SCMP_CMP_EQ, (scmp_datum_t)allowed_fcntls[i]));
+                             SCMP_A1(SCMP_CMP_EQ, (scmp_datum_t)allowed_fcntls[i], 0));
     // abort() signals itself; nobody else may be signalled.
     if (r == 0)
         r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
-                             SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
+                             SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid(), 0));
     if (r == 0)
         r = seccomp_load(filter);
     if (filter)
