@@ -240,7 +240,7 @@ static int add_entry(struct parser *p, struct seccomp_rule *rule, const char *na
     const json_t *value;
     json_array_foreach(args, i, value)
     {
-        struct seccomp_arg arg;
+        struct seccomp_arg arg = {0};
         int r = parse_arg(p, index, value, &arg);
         if (r < 0)
             return r;
