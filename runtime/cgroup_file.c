@@ -137,7 +137,9 @@ static long pids_of_dir(int dir_fd, cgroup_pid_fn fn, void *arg)
     }
 }
 
-// Calls visit for dir_fd and all directories below, deepest first. name: of dir_fd in parent_fd.
+// Calls visit for dir_fd and all directories below, deepest first. name: of dir_fd in parent_fd. A directory
+// that fails doesn't keep the others from their visit: a container may nest its own as deep as it likes, and
+// must not be safe from a kill thereby. The first failure is returned.
 typedef long (*visit_fn)(int parent_fd, const char *name, int dir_fd, void *arg);
 
 static long walk(int parent_fd, const char *name, int depth, visit_fn visit, void *arg)
@@ -152,17 +154,17 @@ static long walk(int parent_fd, const char *name, int depth, visit_fn visit, voi
         (void)close(fd);
         return -ENOMEM;
     }
-    long total = 0;
+    long total = 0, failed = 0;
     for (struct dirent *e; (e = readdir(dir)) != NULL;) { // NOLINT(concurrency-mt-unsafe): own stream
         if (e->d_type != DT_DIR || str_eq(e->d_name, ".") || str_eq(e->d_name, ".."))
             continue;
         long n = walk(fd, e->d_name, depth + 1, visit, arg);
-        if (n < 0 && n != -ENOENT)
-            return n;
+        if (n < 0 && n != -ENOENT && failed == 0)
+            failed = n;
         total += n > 0 ? n : 0;
     }
     long n = visit(parent_fd, name, fd, arg);
-    return n < 0 ? n : total + n;
+    return failed < 0 ? failed : n < 0 ? n : total + n;
 }
 
 struct pid_visit {

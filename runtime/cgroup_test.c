@@ -176,6 +176,32 @@ static void v1_kills_and_removes(void **state)
     kills_and_removes(*state);
 }
 
+// A container that nests cgroups deeper than a walk goes is killed all the same.
+static void deep_nest_is_no_shelter(void **state)
+{
+    struct fixture *f = *state;
+    const struct cgroup_hierarchy_fd *freezer = cgroup_root_of(f->host, CGROUP_FREEZER);
+    char pod[CGROUP_PATH_MAX], leaf[CGROUP_PATH_MAX], path[CGROUP_PATH_MAX];
+    uint32_t made;
+    int status = 0;
+    if (!freezer)
+        skip();
+    make_pod(f, pod, leaf, &made);
+    assert_int_equal(cgroup_create(f->host, leaf, NULL, NULL, NULL), 0);
+    pid_t pid = start_in(f, leaf);
+    memcpy(path, leaf, sizeof(path));
+    for (int depth = 0; depth <= CGROUP_DEPTH_MAX; depth++) {
+        memcpy(path + strlen(path), "/n", 3);
+        assert_int_equal(mkdirat(freezer->fd, path + 1, 0755), 0);
+    }
+    assert_int_equal(cgroup_kill(f->host, leaf, NULL), -ELOOP);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    for (; strlen(path) > strlen(leaf); path[strlen(path) - 2] = '\0')
+        assert_int_equal(unlinkat(freezer->fd, path + 1, AT_REMOVEDIR), 0);
+    remove_pod(f, pod, leaf, made);
+}
+
 static void fork_bomb_dies(void **state)
 {
     struct fixture *f = *state;
@@ -371,6 +397,7 @@ int main(void)
         cmocka_unit_test(hierarchies_are_found),
         cmocka_unit_test_setup_teardown(places_are_checked, setup, teardown),
         cmocka_unit_test_setup_teardown(v1_kills_and_removes, setup, teardown),
+        cmocka_unit_test_setup_teardown(deep_nest_is_no_shelter, setup, teardown),
         cmocka_unit_test_setup_teardown(fork_bomb_dies, setup, teardown),
         cmocka_unit_test_setup_teardown(place_is_described, setup, teardown),
         cmocka_unit_test(failed_level_leaves_nothing),
