@@ -152,7 +152,8 @@ static void set_options(struct http_request *request)
     curl_easy_setopt(easy, CURLOPT_URL, request->url);
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, tls ? "https" : "http,https");
-    curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 1L);
+    // A form has a refresh token in it, and a 307 would have it posted anew wherever the answer points.
+    curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, request->form ? 0L : 1L);
     curl_easy_setopt(easy, CURLOPT_MAXREDIRS, REDIRECTS_MAX);
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "crisp/" CRISP_VERSION);
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, request->headers);

@@ -21,7 +21,7 @@ struct http_request {
     const char *url;
     const char *accept;        // may be NULL
     const char *authorization; // the header's value, a secret; never follows a redirect to another host
-    const char *form;          // POST this body; NULL: GET
+    const char *form;          // POST this body, a secret, and follow no redirect; NULL: GET
     const char *ca_file;       // "" or NULL: the system's store
     bool skip_verify;
     uint64_t offset; // ask for bytes from here on

@@ -20,9 +20,11 @@ class Registry:
         self.manifests = {}  # (repository, tag or digest) -> (media type, bytes)
         self.faults = {}
         self.requests = []  # (path, Authorization, Range)
+        self.forms = []  # what was posted
         self.basic = None  # (user, password)
         self.tokens = None  # set of valid tokens: Bearer is asked for
         self.redirect_to = None  # base URL for blobs
+        self.redirect_tokens_to = None  # URL for token requests
         self.status = None  # answer everything with it
         registry = self
 
@@ -33,6 +35,11 @@ class Registry:
                 pass
 
             def do_GET(self):
+                registry.answer(self)
+
+            def do_POST(self):
+                self.form = self.rfile.read(int(self.headers["Content-Length"])).decode()
+                registry.forms.append(self.form)
                 registry.answer(self)
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -94,6 +101,10 @@ class Registry:
 
     def answer_token(self, handler):
         user = handler.headers.get("Authorization", "")
+        if self.redirect_tokens_to:
+            return self.send(handler, 307, b"", {"Location": self.redirect_tokens_to})
+        if self.identity_token and f"refresh_token={self.identity_token}" not in getattr(handler, "form", ""):
+            return self.send(handler, 401, b"{}")
         if self.token_user and user != "Basic " + base64.b64encode(":".join(self.token_user).encode()).decode():
             return self.send(handler, 401, b"{}")
         token = f"token{len(self.requests)}"
@@ -101,6 +112,7 @@ class Registry:
         return self.send(handler, 200, json.dumps({"token": token}).encode())
 
     token_user = None
+    identity_token = None
 
     def answer_blob(self, handler, digest):
         data = self.blobs[digest]

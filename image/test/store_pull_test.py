@@ -307,6 +307,23 @@ class Registries(PullTest):
         self.fails("UNAUTHENTICATED", "token server", f"pull {self.host}/app:v")
         self.assertEqual(self.store(f"pull {self.host}/app:v user pass"), image.id)
 
+    def test_identity_token(self):
+        self.registry.push("private", "v", simple_image())
+        self.registry.tokens = set()
+        self.registry.identity_token = "refresh-me"
+        self.fails("UNAUTHENTICATED", "credentials are not accepted", f"pull {self.host}/private:v = wrong")
+        self.store(f"pull {self.host}/private:v = refresh-me")
+        self.assertIn("grant_type=refresh_token", self.registry.forms[-1])
+
+    def test_redirected_token_request_is_not_followed(self):
+        thief = fake_registry.Registry()
+        self.addCleanup(thief.close)
+        self.registry.push("private", "v", simple_image())
+        self.registry.tokens = set()
+        self.registry.redirect_tokens_to = thief.url + "/token"
+        self.fails("UNAVAILABLE", "HTTP status 307", f"pull {self.host}/private:v = refresh-me")
+        self.assertEqual(thief.forms, [])
+
     def test_redirect_keeps_credentials_home(self):
         image = simple_image(1)
         self.registry.push("app", "v", image)

@@ -41,8 +41,10 @@ static int do_pull(struct tool *t, char **w, struct error *err)
     uint64_t ms;
     int r;
 
-    // pull REF [USER PASSWORD | - MILLISECONDS]
-    if (w[2] && !str_eq(w[2], "-")) {
+    // pull REF [USER PASSWORD | - MILLISECONDS | = IDENTITY_TOKEN]
+    if (w[2] && str_eq(w[2], "=")) {
+        auth.identity_token = w[3];
+    } else if (w[2] && !str_eq(w[2], "-")) {
         auth.username = w[2];
         auth.password = w[3];
     } else if (w[2] && str_parse_u64(w[3], 0, 1000000, &ms) == 0) {
