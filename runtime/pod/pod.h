@@ -84,8 +84,8 @@ void conn_event(struct pod *p, uint64_t conn, Pod__Event *event); // conn 0: eve
 void setup_start(struct pod *p, struct waiter w, const Pod__SetupRequest *request);
 bool setup_reap(struct pod *p, pid_t pid, int status); // was it one of setup's processes?
 // The first process of a shared pid namespace (runs in the child, never returns).
-// alive: a pipe whose end of file means that crisp-pod is gone.
-_Noreturn void reaper_run(int alive, char *const *cgroup_dirs, size_t n_cgroup_dirs);
+// alive: a pipe whose end of file means that crisp-pod is gone. ns: the pod's namespaces, as in struct pod.
+_Noreturn void reaper_run(int alive, const int *ns, char *const *cgroup_dirs, size_t n_cgroup_dirs);
 
 // Containers (container.c, container_exit.c), execs (exec.c).
 void container_prepare(struct pod *p, struct waiter w, const Pod__PrepareRequest *request);

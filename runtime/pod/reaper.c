@@ -1,6 +1,8 @@
 // The first process of a pid namespace that all of a pod's containers share: it reaps orphans, and its end is
 // theirs. The containers see it as process 1, so it gives up all that could be taken from it: its root is
-// empty, and it has no capabilities (/proc/1/root would be the host's otherwise).
+// empty, it has no capabilities (/proc/1/root would be the host's otherwise), and it lives in the pod's
+// namespaces: whoever may trace it (CAP_SYS_PTRACE) would else speak with the host's loopback and abstract
+// sockets.
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -15,6 +17,18 @@
 #include "runtime/pod/sys.h"
 
 #include <linux/capability.h>
+
+static int join_pod(const int *ns)
+{
+    for (int i = 0; i < POD_NS_PID; i++) {
+        if (ns[i] < 0)
+            continue;
+        if (setns(ns[i], 0) < 0) // 0: whatever kind it is
+            return -errno;
+        (void)close(ns[i]);
+    }
+    return 0;
+}
 
 static int empty_root(void)
 {
@@ -41,17 +55,18 @@ static int drop_all(void)
     return 0;
 }
 
-_Noreturn void reaper_run(int alive, char *const *cgroup_dirs, size_t n_cgroup_dirs)
+_Noreturn void reaper_run(int alive, const int *ns, char *const *cgroup_dirs, size_t n_cgroup_dirs)
 {
+    const int keep[] = {alive, ns[POD_NS_NET], ns[POD_NS_IPC], ns[POD_NS_UTS]};
     struct child c = {.sock = -1, .proc_self = -1};
     struct error err;
     sigset_t set;
 
-    if (child_begin(&c, &alive, 1, &err) < 0)
+    if (child_begin(&c, keep, ARRAY_SIZE(keep), &err) < 0)
         _exit(1);
     for (size_t i = 0; i < n_cgroup_dirs; i++)
         (void)cgroups_join(cgroup_dirs[i], &err); // crisp-pod logs the same failure of its own
-    if (empty_root() < 0 || drop_all() < 0)
+    if (join_pod(ns) < 0 || empty_root() < 0 || drop_all() < 0)
         _exit(1);
     (void)close(c.proc_self);
     (void)prctl(PR_SET_NAME, "crisp-pod-init");

@@ -127,8 +127,7 @@ static int start_reaper(struct setup *s, struct error *err)
         return error_errno(err, errno, "create the pod's first process");
     pid_t pid = sys_clone3(&args);
     if (pid == 0)
-        reaper_run(pair[0], s->request->cgroup_dirs,
-                   s->request->n_cgroup_dirs); // end of file there: crisp-pod is gone
+        reaper_run(pair[0], p->ns, s->request->cgroup_dirs, s->request->n_cgroup_dirs);
     int errnum = errno;
     (void)close(pair[0]);
     if (pid < 0) {
