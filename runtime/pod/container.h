@@ -66,6 +66,10 @@ void container_begin_end(struct container *c);
 int container_open_stdio(struct container *c, int stdio[3], struct error *err);
 int container_watch_output(struct container *c, struct error *err);
 bool container_output_open(const struct container *c);
+// Reads what is there at the last moment. The time for the end may have gone by while crisp-pod could not
+// read (a slow disk under the log, a busy machine). Bounded: somebody outside the container may write on for
+// ever.
+void container_drain_output(struct container *c);
 void container_close_output(struct container *c); // what is held of a last line is written
 
 // exec.c: kills all execs of a container that has ended, and removes their cgroups.

@@ -42,6 +42,7 @@ static void finish(struct container *c)
     Pod__ExitRecord r = POD__EXIT_RECORD__INIT;
 
     loop_disarm(&p->loop, &c->end_timer);
+    container_drain_output(c);
     container_close_output(c);
     fd_closep(&c->stdin_fd);
     exec_end_container(c);

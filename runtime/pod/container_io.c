@@ -13,6 +13,8 @@
 #define READ_MAX  65536
 #define READ_KEEP 4096
 
+#define DRAIN_READS 32 // twice what a pipe can hold without privileges
+
 static char *scratch; // not in .bss: it would tear the few pages of that apart
 
 static void output_close(struct output *o)
@@ -26,24 +28,32 @@ static void output_close(struct output *o)
     crilog_end(&o->container->log, o->stream);
 }
 
+// Reads once. Positive: there was something; 0: it has ended; -EAGAIN: there is nothing now.
+static int output_read(struct output *o)
+{
+    ssize_t n;
+
+    do
+        n = read(o->source.fd, scratch, READ_MAX);
+    while (n < 0 && errno == EINTR);
+    if (n < 0 && errno == EAGAIN)
+        return -EAGAIN;
+    if (n <= 0)
+        return 0; // end of file, or EIO: every slave of the pty is closed
+    crilog_write(&o->container->log, o->stream, scratch, (size_t)n);
+    if (n > READ_KEEP)
+        (void)madvise(scratch + READ_KEEP, READ_MAX - READ_KEEP, MADV_DONTNEED);
+    return 1;
+}
+
 static void output_ready(struct source *s, uint32_t events)
 {
     struct output *o = container_of(s, struct output, source);
-    ssize_t n;
 
     (void)events;
-    do
-        n = read(s->fd, scratch, READ_MAX);
-    while (n < 0 && errno == EINTR);
-    if (n < 0 && errno == EAGAIN)
+    if (output_read(o) != 0)
         return;
-    if (n > 0) {
-        crilog_write(&o->container->log, o->stream, scratch, (size_t)n);
-        if (n > READ_KEEP)
-            (void)madvise(scratch + READ_KEEP, READ_MAX - READ_KEEP, MADV_DONTNEED);
-        return;
-    }
-    output_close(o); // end of file, or EIO: every slave of the pty is closed
+    output_close(o);
     if (o->container->phase == CONTAINER_ENDING)
         container_begin_end(o->container);
 }
@@ -103,6 +113,15 @@ int container_watch_output(struct container *c, struct error *err)
 bool container_output_open(const struct container *c)
 {
     return c->outputs[CRILOG_STDOUT].source.fd >= 0 || c->outputs[CRILOG_STDERR].source.fd >= 0;
+}
+
+void container_drain_output(struct container *c)
+{
+    for (int i = 0; i < CRILOG_STREAMS; i++) {
+        struct output *o = &c->outputs[i];
+        for (int reads = 0; o->source.fd >= 0 && reads < DRAIN_READS && output_read(o) > 0;)
+            reads++;
+    }
 }
 
 void container_close_output(struct container *c)
