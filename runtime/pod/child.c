@@ -3,6 +3,7 @@
 #include "runtime/pod/child.h"
 
 #include <fcntl.h>
+#include <linux/keyctl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -47,6 +48,15 @@ static int close_others(const int *keep, size_t n)
     return close_range(from, ~0U, 0) < 0 ? -errno : 0;
 }
 
+// A session keyring of its own: it would else possess, and so read, the keys in the one that crispd was
+// started with. Where keyctl(2) is forbidden, or not there, there is nothing to be read either.
+static int leave_keyring(struct error *err)
+{
+    if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0 && errno != ENOSYS && errno != EPERM)
+        return error_errno(err, errno, "make a session keyring (/proc/sys/kernel/keys/root_maxkeys?)");
+    return 0;
+}
+
 int child_begin(struct child *c, const int *keep, size_t n, struct error *err)
 {
     sigset_t none;
@@ -58,7 +68,10 @@ int child_begin(struct child *c, const int *keep, size_t n, struct error *err)
     (void)sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
     (void)setsid();
-    int rc = close_others(keep, n);
+    int rc = leave_keyring(err);
+    if (rc < 0)
+        return rc;
+    rc = close_others(keep, n);
     if (rc < 0)
         return error_errno(err, rc, "close descriptors");
     _cleanup_fd_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);

@@ -43,8 +43,8 @@ struct child_exec {
 _Noreturn void child_exec(const struct child_exec *exec, int sock, char *step);
 
 // child.c: the beginning and the end of every child.
-// Dies with crisp-pod, default signals, own session; closes every descriptor but the n in keep (-1 is
-// skipped) and 0 to 2, which become /dev/null.
+// Dies with crisp-pod, default signals, own session and session keyring; closes every descriptor but the n in
+// keep (-1 is skipped) and 0 to 2, which become /dev/null.
 int child_begin(struct child *c, const int *keep, size_t n, struct error *err);
 void child_step(struct child *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
 _Noreturn void child_fail(struct child *c, const struct error *err);

@@ -12,6 +12,7 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/str.h"
 #include "runtime/pod/child_root.h"
 #include "runtime/pod/launch.h"
 #include "runtime/pod/sys.h"
@@ -63,6 +64,15 @@ static int make_device(int root, const Pod__Device *d, struct error *err)
     return 0;
 }
 
+// A directory of the host at /dev is not ours to put links into.
+static bool dev_is_bound(const Pod__LaunchPlan *plan)
+{
+    for (size_t i = 0; i < plan->n_mounts; i++)
+        if (str_eq(plan->mounts[i]->type, "bind") && str_eq(plan->mounts[i]->destination, "/dev"))
+            return true;
+    return false;
+}
+
 int devices_make(struct child *c, int root, const Pod__LaunchPlan *plan, struct error *err)
 {
     (void)c;
@@ -71,7 +81,7 @@ int devices_make(struct child *c, int root, const Pod__LaunchPlan *plan, struct 
         if (rc < 0)
             return rc;
     }
-    return make_links(root, err);
+    return dev_is_bound(plan) ? 0 : make_links(root, err);
 }
 
 // Opens a node that was first looked at: opening whatever an image put in its place might do anything.

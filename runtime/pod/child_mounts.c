@@ -255,6 +255,20 @@ int mounts_move(int tree, int target, const char *what, struct error *err)
     return 0;
 }
 
+// Where proc and sysfs go must be no link: it could lead to a place that a later volume covers or another
+// container changes, and the masks would be put elsewhere (CVE-2019-19921, CVE-2023-27561).
+static int check_no_link(int root, const Pod__Mount *m, struct error *err)
+{
+    struct stat st;
+
+    if (!str_eq(m->type, "proc") && !str_eq(m->type, "sysfs"))
+        return 0;
+    _cleanup_fd_ int fd = file_open_in_root(root, m->destination, O_PATH | O_NOFOLLOW, 0, NULL);
+    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISLNK(st.st_mode))
+        return 0; // what is wrong with it otherwise is told when it is mounted on
+    return error_set(err, STATUS_INVALID_ARGUMENT, ENOTDIR, "%s is a link in the image", m->destination);
+}
+
 static int attach_one(int root, const Pod__Mount *m, int source, struct error *err)
 {
     _cleanup_fd_ int made = -1;
@@ -269,6 +283,9 @@ static int attach_one(int root, const Pod__Mount *m, int source, struct error *e
         if (fstat(source, &st) < 0)
             return error_errno(err, errno, "mount source %s", m->source);
     } else if (type) {
+        int rc = check_no_link(root, m, err);
+        if (rc < 0)
+            return rc;
         tree = made = mounts_new_fs(type, m->data, m->flags, err);
         if (made < 0)
             return made;

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <linux/filter.h>
+#include <linux/keyctl.h>
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <sched.h>
@@ -178,9 +179,9 @@ static void test_mounts(void **state)
     assert_int_equal(file_mkdir_p(host_path(k, "vol/sub"), 0755, &err), 0);
     write_file(host_path(k, "vol/file"), "content\n");
     write_file(host_path(k, "one"), "single\n");
-    Pod__LaunchPlan *plan = kit_plan_sh(
-        k, "cat /data/file /deep/new/one; echo x > /data/written; echo x > /ro/file; echo x > /root-file;"
-           "grep ' /ro ' /proc/self/mountinfo | grep -o 'ro,nosuid'; pwd");
+    Pod__LaunchPlan *plan = kit_plan_sh(k, "exec 2>&1; cat /data/file /deep/new/one; echo x > /data/written; "
+                                           "echo x > /ro/file; echo x > /root-file;"
+                                           "grep ' /ro ' /proc/self/mountinfo | grep -o 'ro,nosuid'; pwd");
     kit_add_mount(k, plan, "bind", host_path(k, "vol"), "/data", "", 0);
     kit_add_mount(k, plan, "bind", host_path(k, "vol"), "/ro", "", MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID);
     kit_add_mount(k, plan, "bind", host_path(k, "one"), "/deep/new/one", "", 0);
@@ -192,7 +193,7 @@ static void test_mounts(void **state)
     assert_non_null(strstr(log, "ro,nosuid\n/work/dir\n"));
     assert_int_equal(access(host_path(k, "vol/written"), F_OK), 0);
 
-    plan = kit_plan_sh(k, "echo x > /file; touch /dev/ok && echo dev");
+    plan = kit_plan_sh(k, "exec 2>&1; echo x > /file; touch /dev/ok && echo dev");
     plan->root->readonly = true;
     assert_string_equal(run_plan(k, "c2", plan), "sh: can't create /file: Read-only file system\ndev\n");
 
@@ -321,6 +322,60 @@ static void test_hostile_root(void **state)
     expect_failure(k, kit_plan_sh(k, "true"), STATUS_INTERNAL, "/etc/group in the container");
 }
 
+// An image whose /proc is a link: the masks could land elsewhere.
+static void test_linked_proc(void **state)
+{
+    struct kit *k = *state;
+
+    if (!make_pod(k))
+        skip();
+    assert_int_equal(rmdir(in_layer(k, "/proc")), 0);
+    assert_int_equal(symlink("/tmp", in_layer(k, "/proc")), 0);
+    expect_failure(k, kit_plan_sh(k, "true"), STATUS_INVALID_ARGUMENT, "mount /proc: /proc is a link");
+}
+
+static void test_bound_dev(void **state)
+{
+    struct kit *k = *state;
+    struct error err;
+
+    if (!make_pod(k))
+        skip();
+    assert_int_equal(file_mkdir_p(host_path(k, "dev"), 0755, &err), 0);
+    Pod__LaunchPlan *plan = kit_plan_sh(k, "true");
+    plan->n_devices = 0;
+    plan->n_mounts = 1; // proc
+    kit_add_mount(k, plan, "bind", host_path(k, "dev"), "/dev", "", 0);
+    (void)run_plan(k, "c1", plan);
+    assert_int_equal(rmdir(host_path(k, "dev")), 0); // nothing was put into it
+}
+
+#define TEST_KEY "crisp-test-key"
+
+// A key that only those can see who have this program's session keyring, which crisp-pod inherits.
+static void make_key(void)
+{
+    if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0)
+        return;
+    long key = syscall(SYS_add_key, "user", TEST_KEY, "x", 1, KEY_SPEC_SESSION_KEYRING);
+    if (key >= 0)
+        (void)syscall(SYS_keyctl, KEYCTL_SETPERM, key, 0x3f000000);
+}
+
+static void test_keyring(void **state)
+{
+    struct kit *k = *state;
+    char *keys = NULL;
+
+    if (!make_pod(k))
+        skip();
+    bool visible = file_read("/proc/keys", 1 << 20, &keys, NULL, NULL) == 0 && strstr(keys, TEST_KEY);
+    free(keys);
+    if (!visible)
+        skip();
+    assert_string_equal(run_plan(k, "c1", kit_plan_sh(k, "grep " TEST_KEY " /proc/keys; echo end")), "end\n");
+}
+
 static void test_cwd_through_proc(void **state)
 {
     struct kit *k = *state;
@@ -444,7 +499,9 @@ int main(void)
         POD_TEST(test_mounts),       POD_TEST(test_propagation),      POD_TEST(test_masks),
         POD_TEST(test_hostile_root), POD_TEST(test_cwd_through_proc), POD_TEST(test_seccomp),
         POD_TEST(test_capabilities), POD_TEST(test_limits),           POD_TEST(test_deadline),
+        POD_TEST(test_linked_proc),  POD_TEST(test_bound_dev),        POD_TEST(test_keyring),
     };
 
+    make_key();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
