@@ -64,6 +64,7 @@ static const int allowed_calls[] = {
     SCMP_SYS(getpid),       SCMP_SYS(gettid),
     SCMP_SYS(sched_yield),  SCMP_SYS(poll),
     SCMP_SYS(ppoll),        SCMP_SYS(restart_syscall),
+    SCMP_SYS(sigaltstack),
 #ifdef __NR_fchmodat2
     SCMP_SYS(fchmodat2),
 #endif
