@@ -1,7 +1,6 @@
 // Containers' root filesystems: the folders of their overlays, and what they take.
 #include <dirent.h>
 #include <fcntl.h>
-#include <fts.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -16,6 +15,8 @@
 
 #define EMPTY_LAYER  "empty" // the only lower of an image without layers
 #define USAGE_MAX_NS (10 * NS_PER_SEC)
+// Levels of directories that usage is counted in; each is a descriptor and 32 KiB meanwhile.
+#define USAGE_DEPTH_MAX 256
 
 // Ids become names of folders.
 static int check_id(const char *id, struct error *err)
@@ -192,26 +193,48 @@ int image_rootfs_sweep(struct image_store *s, const char *const *live_ids, size_
     return r;
 }
 
+static void measure_entry(struct image_store *s, int dir_fd, const char *name, int depth);
+
+// One entry at a time: a container may have made millions in one directory, or nested them without end.
+static void measure_dir(struct image_store *s, int parent_fd, const char *name, int depth)
+{
+    _cleanup_(dir_closep) DIR *dir = NULL;
+    _cleanup_fd_ int fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    struct dirent *d;
+
+    dir = fd >= 0 ? fdopendir(fd) : NULL;
+    if (!dir)
+        return;
+    (void)steal_fd(&fd);
+    while ((d = readdir(dir)))
+        if (!str_eq(d->d_name, ".") && !str_eq(d->d_name, ".."))
+            measure_entry(s, dirfd(dir), d->d_name, depth);
+}
+
+static void measure_entry(struct image_store *s, int dir_fd, const char *name, int depth)
+{
+    struct stat st;
+
+    if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return;
+    s->container_bytes += (uint64_t)st.st_blocks * 512;
+    s->container_inodes++;
+    if (S_ISDIR(st.st_mode) && depth < USAGE_DEPTH_MAX)
+        measure_dir(s, dir_fd, name, depth + 1);
+}
+
 // Blocks and inodes of all writable layers. What vanishes meanwhile is not counted.
 static void measure_containers(struct image_store *s)
 {
-    char *paths[] = {s->containers_dir, NULL};
-    FTS *fts = fts_open(paths, FTS_PHYSICAL | FTS_NOCHDIR | FTS_XDEV, NULL);
-    FTSENT *e;
+    _cleanup_(dir_closep) DIR *dir = opendir(s->containers_dir);
+    struct dirent *d;
 
     s->container_bytes = s->container_inodes = 0;
-    while (fts && (e = fts_read(fts))) {
-        if (e->fts_level == 2 && str_eq(e->fts_name, "work")) {
-            fts_set(fts, e, FTS_SKIP);
-            continue;
-        }
-        if (e->fts_level < 2 || e->fts_info == FTS_DP || !e->fts_statp || e->fts_info == FTS_NS)
-            continue;
-        s->container_bytes += (uint64_t)e->fts_statp->st_blocks * 512;
-        s->container_inodes++;
+    while (dir && (d = readdir(dir))) {
+        _cleanup_free_ char *upper = d->d_name[0] == '.' ? NULL : str_printf("%s/upper", d->d_name);
+        if (upper)
+            measure_entry(s, dirfd(dir), upper, 0);
     }
-    if (fts)
-        fts_close(fts);
     s->usage_mono_ns = clock_mono_ns();
 }
 

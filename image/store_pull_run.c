@@ -20,7 +20,8 @@
 #include "base/str.h"
 #include "image/store_pull.h"
 
-#define REQUEST_MAX (1024 * 1024)
+#define REQUEST_MAX    (1024 * 1024)
+#define END_TIMEOUT_MS 2000
 
 struct pull_run {
     struct pull_op *op;
@@ -381,12 +382,13 @@ static int commit(struct pull_run *run, struct error *err)
 
 static void end_program(struct pull_run *run)
 {
+    struct pollfd exited = {.fd = run->pidfd, .events = POLLIN};
     siginfo_t info;
 
     if (run->pid <= 0)
         return;
-    // With its children: they share its session's process group.
-    if (!run->done)
+    // With its children: they share its session's process group. One that is done ends by itself, or else.
+    if (!run->done || poll(&exited, 1, END_TIMEOUT_MS) <= 0)
         (void)kill(-run->pid, SIGKILL);
     while (waitid((idtype_t)P_PIDFD, (id_t)run->pidfd, &info, WEXITED) < 0 && errno == EINTR)
         ;

@@ -118,8 +118,21 @@ class Ordinary(PullTest):
         self.assertEqual(self.store("usage").split(" ")[1].split("/")[1], "2")
         self.store("unroot c1")
         self.store("unroot c1")
+        self.expect_usage_of_hostile_containers(image)
         self.assertFalse(os.path.exists(rootfs["upper"]))
         self.expect_clean()
+
+    def expect_usage_of_hostile_containers(self, image):
+        """Directories nested deeper than any path can be long, and a symlink to outside."""
+        rootfs = dict(x.split("=") for x in self.store(f"rootfs {image.id} c2").split(" "))
+        script = 'cd "$1"; ln -s / s; for i in $(seq 1000); do mkdir dddddddd; cd -P dddddddd; done'
+        subprocess.run(["sh", "-c", script, "sh", rootfs["upper"]], check=True)
+        store = self.reopen(sweep=False)  # usage is measured anew
+        inodes = int(store("usage").split(" ")[1].split("/")[1])
+        self.assertGreater(inodes, 200)
+        self.assertLess(inodes, 300)
+        store("sweep c2")
+        store("unroot c2")
 
     def test_holds(self):
         image = simple_image(2)
