@@ -456,7 +456,7 @@ static void test_stop_pod_race(void **state)
     assert_true(world_create(w, pod, config, &late, &err) < 0);
     assert_int_equal(err.status, STATUS_FAILED_PRECONDITION);
     cri__container_config__free_unpacked(config, NULL);
-    assert_int_equal(access(pod->dir, F_OK), -1);
+    world_wait_gone(pod->dir);
     container_unref(c);
     world_remove_pod(w, pod);
     pod_unref(pod);
@@ -481,7 +481,7 @@ static void test_stray(void **state)
     world_restart(w);
     assert_int_equal(access(dir, F_OK), 0);
     runtime_sweep(w->rt);
-    assert_int_equal(access(dir, F_OK), -1);
+    world_wait_gone(dir);
     assert_dead(v.pid);
     free(dir);
 }

@@ -256,12 +256,12 @@ int runtime_pod_kill(struct runtime *rt, struct pod *pod, struct error *err)
     return r < 0 ? error_wrap(err, "kill the containers of pod sandbox %s", pod->id) : 0;
 }
 
-// The pod's place in the cgroups. One that we made has nothing but ours in it, also what a crash left there
-// before it was recorded; kubelet's is left alone.
+// The pod's place in the cgroups. One that bears its id has nothing but its own in it, also what a crash left
+// there before it was recorded; any other is kubelet's, or shared with other pods.
 static int remove_place(struct runtime *rt, const struct pod *pod, struct error *err)
 {
     const struct pod_private *p = pod->private;
-    int r = p->cgroup_levels > 0 ? cgroup_remove(rt->cgroups, p->cgroup, err) : 0;
+    int r = str_has_suffix(p->cgroup, pod->id) ? cgroup_remove(rt->cgroups, p->cgroup, err) : 0;
     return r < 0 ? r : cgroup_pod_remove(rt->cgroups, p->cgroup, p->cgroup_levels, err);
 }
 
@@ -279,10 +279,12 @@ static int remove_remains(struct runtime *rt, struct pod *pod, struct error *err
         r = r < 0 ? r : one;
     }
     runtime_containers_free(all, n);
-    int leaf = cgroup_remove(rt->cgroups, p->supervisor_leaf, err);
-    int place = r < 0 || leaf < 0 ? 0 : remove_place(rt, pod, err);
-    int dir = rundir_remove(pod->dir, err);
-    return r < 0 ? r : leaf < 0 ? leaf : place < 0 ? place : dir;
+    if (r == 0)
+        r = cgroup_remove(rt->cgroups, p->supervisor_leaf, err);
+    if (r == 0)
+        r = remove_place(rt, pod, err);
+    // Last: if the daemon ends before the cgroups are gone, the run directory tells the next one of them.
+    return r < 0 ? r : rundir_remove(pod->dir, err);
 }
 
 static int remains_job(void *data, unsigned attempt)

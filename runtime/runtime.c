@@ -1,9 +1,6 @@
-// Opening and closing: reading the records, finding the crisp-pods again, sweeping what nobody owns.
+// Opening and closing: reading the records, finding the crisp-pods again.
 #include "runtime/store.h"
 
-#include <dirent.h>
-#include <limits.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -241,57 +238,4 @@ int runtime_check(struct runtime *rt, struct error *err)
     if (access(rt->crisp_pod_path, X_OK) < 0)
         return error_errno(err, errno, "the program %s cannot be executed", rt->crisp_pod_path);
     return 0;
-}
-
-// ---- Sweeping ----
-
-static void sweep_run_dirs(struct runtime *rt)
-{
-    _cleanup_(dir_closep) DIR *dir = opendir(rt->pods_dir);
-    struct dirent *entry;
-    while (dir && (entry = readdir(dir))) {
-        if (!str_is_hex(entry->d_name, RUNTIME_ID_LEN))
-            continue;
-        store_lock(rt);
-        bool known = map_get(rt->pods, entry->d_name) != NULL;
-        store_unlock(rt);
-        if (!known) {
-            log_warn("sweeping a pod that no record knows", "pod", entry->d_name);
-            supervisor_sweep_stray(rt, entry->d_name);
-        }
-    }
-}
-
-// A crash between making a container's cgroup and recording the container leaves one.
-static void sweep_cgroups(struct runtime *rt, const struct pod *pod)
-{
-    char **names;
-    if (cgroup_children(rt->cgroups, pod->private->cgroup, &names, NULL) < 0)
-        return;
-    for (char **name = names; *name; name++) {
-        char leaf[CGROUP_PATH_MAX];
-        store_lock(rt);
-        // Pods may share a parent, and each has its supervisor's leaf there, named by its own id.
-        bool known = map_get(rt->pods, *name) || map_get(rt->containers, *name);
-        store_unlock(rt);
-        if (known || !str_is_hex(*name, RUNTIME_ID_LEN) ||
-            cgroup_leaf_path(pod->private->cgroup, *name, leaf, NULL) < 0)
-            continue;
-        log_warn("sweeping a cgroup that no record knows", "pod", pod->id, "cgroup", leaf);
-        (void)cgroup_kill(rt->cgroups, leaf, NULL);
-        (void)cgroup_remove(rt->cgroups, leaf, NULL);
-    }
-    strv_free(names);
-}
-
-void runtime_sweep(struct runtime *rt)
-{
-    struct pod **pods;
-    size_t n;
-    sweep_run_dirs(rt);
-    if (runtime_pod_list(rt, true, &pods, &n, NULL) < 0)
-        return;
-    for (size_t i = 0; i < n; i++)
-        sweep_cgroups(rt, pods[i]);
-    runtime_pods_free(pods, n);
 }

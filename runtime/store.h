@@ -188,9 +188,8 @@ void supervisor_reconnect_later(struct runtime *rt, struct pod *pod, int64_t del
 int supervisor_shutdown(struct runtime *rt, struct pod *pod, struct error *err);
 // Kills the process that a run directory's state names, if it is that one still, and waits a little.
 void supervisor_kill_stray(struct runtime *rt, const char *dir);
-// The same for a pod that no record knows, politely first, so that its containers are killed too; then its
-// cgroups and run directory are removed.
-void supervisor_sweep_stray(struct runtime *rt, const char *id);
+// The same for a pod that no record knows, politely first, so that its containers are killed too.
+void supervisor_end_stray(struct runtime *rt, const char *dir);
 
 // exits.c: how containers come to their ends.
 void exits_apply(struct runtime *rt, struct container *c, const Pod__ExitRecord *exit);

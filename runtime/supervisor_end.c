@@ -1,15 +1,12 @@
 // Ending crisp-pods: those of pods that are stopped, and those that no record knows.
 #include "runtime/store.h"
 
-#include <limits.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdio.h>
 #include <sys/pidfd.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
-#include "base/str.h"
 
 static int wait_gone(struct runtime *rt, struct pod *pod, int64_t timeout_ns)
 {
@@ -80,31 +77,13 @@ static void shut_down_stray(const char *dir, int pidfd)
         (void)poll(&ended, 1, 3000);
 }
 
-void supervisor_sweep_stray(struct runtime *rt, const char *id)
+void supervisor_end_stray(struct runtime *rt, const char *dir)
 {
-    struct rundir_state state = {0};
-    struct error err = ERROR_INIT;
-    char dir[PATH_MAX];
-    snprintf(dir, sizeof(dir), "%s/%s", rt->pods_dir, id);
-    if (rundir_read_state(dir, &state, &err) == 0 && supervisor_is_alive(rt, &state)) {
-        _cleanup_fd_ int pidfd = pidfd_open(state.pid, 0);
-        if (pidfd >= 0 && supervisor_is_alive(rt, &state))
-            shut_down_stray(dir, pidfd);
-        supervisor_kill_stray(rt, dir);
-    }
-    char **children = NULL;
-    if (state.cgroup[0] && cgroup_children(rt->cgroups, state.cgroup, &children, NULL) == 0) {
-        for (char **name = children; *name; name++) {
-            char leaf[CGROUP_PATH_MAX];
-            // Only what we made there: a pod's place may be kubelet's.
-            if (!str_is_hex(*name, RUNTIME_ID_LEN) || cgroup_leaf_path(state.cgroup, *name, leaf, NULL) < 0)
-                continue;
-            (void)cgroup_kill(rt->cgroups, leaf, NULL);
-            (void)cgroup_remove(rt->cgroups, leaf, NULL);
-        }
-        strv_free(children);
-        (void)cgroup_pod_remove(rt->cgroups, state.cgroup, state.cgroup_levels, NULL);
-    }
-    if (rundir_remove(dir, &err) < 0)
-        log_warn("a stray run directory could not be removed", "dir", dir, "error", err.message);
+    struct rundir_state state;
+    if (rundir_read_state(dir, &state, NULL) < 0 || !supervisor_is_alive(rt, &state))
+        return;
+    _cleanup_fd_ int pidfd = pidfd_open(state.pid, 0);
+    if (pidfd >= 0 && supervisor_is_alive(rt, &state))
+        shut_down_stray(dir, pidfd);
+    supervisor_kill_stray(rt, dir);
 }

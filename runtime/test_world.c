@@ -211,6 +211,13 @@ void world_remove_container(struct world *w, struct container *c)
         fail_msg("%s", err.message);
 }
 
+void world_wait_gone(const char *path)
+{
+    for (int i = 0; i < 500 && access(path, F_OK) == 0; i++)
+        (void)poll(NULL, 0, 10);
+    assert_int_equal(access(path, F_OK), -1);
+}
+
 void world_remove_pod(struct world *w, struct pod *pod)
 {
     struct error err = ERROR_INIT;
@@ -232,6 +239,7 @@ void world_remove_pod(struct world *w, struct pod *pod)
     if (runtime_pod_forget(w->rt, pod, &err) < 0)
         fail_msg("%s", err.message);
     runtime_pod_leave(w->rt, pod);
+    world_wait_gone(pod->dir);
 }
 
 void world_wait_exit(struct world *w, struct container *c, struct container_view *v)

@@ -29,6 +29,7 @@ Cri__ContainerConfig *world_container_config(const char *name, const char *scrip
 struct pod *world_pod(struct world *w, const char *name);
 struct container *world_container(struct world *w, struct pod *pod, const char *name, const char *script);
 void world_remove_container(struct world *w, struct container *c);
+void world_wait_gone(const char *path); // 5 s: what is busy at first is removed in the background
 void world_remove_pod(struct world *w, struct pod *pod);
 int world_create(struct world *w, struct pod *pod, const Cri__ContainerConfig *config, struct container **out,
                  struct error *err);
