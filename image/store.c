@@ -201,13 +201,15 @@ static int not_here(const char *ref, struct error *err)
     return error_set(err, STATUS_NOT_FOUND, ENOENT, "image \"%s\" is not here; pull it first", ref);
 }
 
-static bool is_visible(const struct image_record *record)
+// A damaged image is not served, but it takes space: it can be removed by its names and id.
+static bool is_findable(const struct image_record *record, bool damaged_too)
 {
-    return record && record->snapshot;
+    return record && (record->snapshot || (damaged_too && record->damaged && !record->removed));
 }
 
 // `lock` is held.
-static int find_record(struct image_store *s, const char *ref, struct image_record **out, struct error *err)
+static int find_record(struct image_store *s, const char *ref, bool damaged_too, struct image_record **out,
+                       struct error *err)
 {
     const char *hex = str_has_prefix(ref, "sha256:") ? ref + 7 : ref;
     size_t len = strlen(hex);
@@ -220,7 +222,7 @@ static int find_record(struct image_store *s, const char *ref, struct image_reco
     if (len == 64 && str_is_hex(hex, len)) {
         memcpy(id + 7, hex, 65);
         *out = map_get(s->records, id);
-        return is_visible(*out) ? 0 : not_here(ref, err);
+        return is_findable(*out, damaged_too) ? 0 : not_here(ref, err);
     }
     if (hex == ref) {
         r = reference_parse(ref, &parsed, err);
@@ -230,7 +232,7 @@ static int find_record(struct image_store *s, const char *ref, struct image_reco
             if (!normal)
                 return error_errno(err, ENOMEM, "find image");
             *out = map_get(s->names, normal);
-            if (is_visible(*out))
+            if (is_findable(*out, damaged_too))
                 return 0;
         }
     } else {
@@ -256,7 +258,7 @@ int image_store_resolve(struct image_store *s, const char *ref, struct image **o
     if (str_empty(ref))
         return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "the image reference is empty");
     pthread_mutex_lock(&s->lock);
-    r = find_record(s, ref, &record, err);
+    r = find_record(s, ref, false, &record, err);
     if (r == 0)
         *out = image_ref(record->snapshot);
     pthread_mutex_unlock(&s->lock);
@@ -293,7 +295,7 @@ int image_store_remove(struct image_store *s, const char *ref, struct error *err
         return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "the image reference is empty");
     pthread_mutex_lock(&s->write);
     pthread_mutex_lock(&s->lock);
-    r = find_record(s, ref, &record, &why);
+    r = find_record(s, ref, true, &record, &why);
     pthread_mutex_unlock(&s->lock);
     if (r == -ENOENT)
         r = 0;

@@ -190,6 +190,20 @@ class Ordinary(PullTest):
         self.store(f"remove {ref}")
         self.expect_clean()
 
+    def test_damaged_image_is_removed(self):
+        image = simple_image(2)
+        self.registry.push("damaged", "v", image)
+        self.store(f"pull {self.host}/damaged:v")
+        top, below = self.store.tree(image.id)
+        self.store.close()
+        shutil.rmtree(top)
+        self.reopen()
+        with self.assertRaises(StoreError):
+            self.store(f"status {image.id}")
+        self.assertTrue(below.exists())
+        self.store(f"remove {self.host}/damaged:v")
+        self.expect_clean()
+
     def test_pinned(self):
         image = simple_image(1)
         self.registry.push("pinned.example/a", "b", image)
