@@ -255,13 +255,14 @@ int mounts_move(int tree, int target, const char *what, struct error *err)
     return 0;
 }
 
-// Where proc and sysfs go must be no link: it could lead to a place that a later volume covers or another
-// container changes, and the masks would be put elsewhere (CVE-2019-19921, CVE-2023-27561).
+// Where /proc, /sys and /dev go must be no link: it could lead to a place that a later volume covers or
+// another container changes, and the masks and devices would be put elsewhere (CVE-2019-19921,
+// CVE-2023-27561).
 static int check_no_link(int root, const Pod__Mount *m, struct error *err)
 {
     struct stat st;
 
-    if (!str_eq(m->type, "proc") && !str_eq(m->type, "sysfs"))
+    if (!str_eq(m->type, "proc") && !str_eq(m->type, "sysfs") && !str_eq(m->destination, "/dev"))
         return 0;
     _cleanup_fd_ int fd = file_open_in_root(root, m->destination, O_PATH | O_NOFOLLOW, 0, NULL);
     if (fd < 0 || fstat(fd, &st) < 0 || !S_ISLNK(st.st_mode))

@@ -323,15 +323,21 @@ static void test_hostile_root(void **state)
 }
 
 // An image whose /proc is a link: the masks could land elsewhere.
-static void test_linked_proc(void **state)
+static void test_linked_system_dirs(void **state)
 {
+    static const char *const dirs[] = {"/proc", "/sys", "/dev"};
     struct kit *k = *state;
 
     if (!make_pod(k))
         skip();
-    assert_int_equal(rmdir(in_layer(k, "/proc")), 0);
-    assert_int_equal(symlink("/tmp", in_layer(k, "/proc")), 0);
-    expect_failure(k, kit_plan_sh(k, "true"), STATUS_INVALID_ARGUMENT, "mount /proc: /proc is a link");
+    for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
+        assert_int_equal(rmdir(in_layer(k, dirs[i])), 0);
+        assert_int_equal(symlink("/tmp", in_layer(k, dirs[i])), 0);
+        expect_failure(k, kit_plan_sh(k, "true"), STATUS_INVALID_ARGUMENT,
+                       arena_printf(k->arena, "mount %s: %s is a link", dirs[i], dirs[i]));
+        assert_int_equal(unlink(in_layer(k, dirs[i])), 0);
+        assert_int_equal(mkdir(in_layer(k, dirs[i]), 0755), 0);
+    }
 }
 
 static void test_bound_dev(void **state)
@@ -420,6 +426,14 @@ static void test_seccomp(void **state)
     plan->process->seccomp.data = (uint8_t *)filter;
     plan->process->seccomp.len = 7;
     expect_failure(k, plan, STATUS_INVALID_ARGUMENT, "seccomp");
+
+    // A profile without sendmsg(): what goes wrong behind the filter is told all the same.
+    static const char *const nosuch[] = {"nosuch", NULL};
+    filter[1].k = SYS_sendmsg;
+    plan = kit_plan(k, nosuch);
+    plan->process->seccomp.data = (uint8_t *)filter;
+    plan->process->seccomp.len = sizeof(filter);
+    expect_failure(k, plan, STATUS_INVALID_ARGUMENT, "exec \"nosuch\"");
 }
 
 static void test_capabilities(void **state)
@@ -495,11 +509,21 @@ static void test_deadline(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        POD_TEST(test_failures),     POD_TEST(test_unknown_fields),   POD_TEST(test_users),
-        POD_TEST(test_mounts),       POD_TEST(test_propagation),      POD_TEST(test_masks),
-        POD_TEST(test_hostile_root), POD_TEST(test_cwd_through_proc), POD_TEST(test_seccomp),
-        POD_TEST(test_capabilities), POD_TEST(test_limits),           POD_TEST(test_deadline),
-        POD_TEST(test_linked_proc),  POD_TEST(test_bound_dev),        POD_TEST(test_keyring),
+        POD_TEST(test_failures),
+        POD_TEST(test_unknown_fields),
+        POD_TEST(test_users),
+        POD_TEST(test_mounts),
+        POD_TEST(test_propagation),
+        POD_TEST(test_masks),
+        POD_TEST(test_hostile_root),
+        POD_TEST(test_cwd_through_proc),
+        POD_TEST(test_seccomp),
+        POD_TEST(test_capabilities),
+        POD_TEST(test_limits),
+        POD_TEST(test_deadline),
+        POD_TEST(test_linked_system_dirs),
+        POD_TEST(test_bound_dev),
+        POD_TEST(test_keyring),
     };
 
     make_key();
