@@ -17,7 +17,13 @@ from daemon import Crispd  # noqa: E402
 from registry import Registry  # noqa: E402
 
 
+def terminated(*_):
+    """Somebody ends the suite: daemons and what they made are to go all the same."""
+    raise KeyboardInterrupt
+
+
 def pytest_configure(config):
+    signal.signal(signal.SIGTERM, terminated)
     config.addinivalue_line("markers", "core: also run under sanitizers and in a shared mount tree")
 
 
