@@ -231,6 +231,23 @@ void conn_event(struct pod *p, uint64_t conn, Pod__Event *event)
     }
 }
 
+static void wipe_strings(char **strings, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        explicit_bzero(strings[i], strlen(strings[i]));
+}
+
+// What holds a container's secrets must not be there for a later child to inherit, which may be another's.
+static void wipe_secrets(const Pod__Request *request)
+{
+    if (request->op_case == POD__REQUEST__OP_START && request->start->plan.data) {
+        explicit_bzero(request->start->plan.data, request->start->plan.len);
+    } else if (request->op_case == POD__REQUEST__OP_EXEC && request->exec->process) {
+        wipe_strings(request->exec->process->env, request->exec->process->n_env);
+        wipe_strings(request->exec->process->args, request->exec->process->n_args);
+    }
+}
+
 // One whole request, if there is one: 1, 0 for "more bytes are needed", negative to drop the connection.
 static int take_request(struct conn *c)
 {
@@ -249,8 +266,7 @@ static int take_request(struct conn *c)
     pod_dispatch(c->pod, w, request, fds, n_fds);
     for (size_t i = 0; i < n_fds; i++)
         fd_closep(&fds[i]);
-    if (request->op_case == POD__REQUEST__OP_START && request->start->plan.data)
-        explicit_bzero(request->start->plan.data, request->start->plan.len); // it holds a container's secrets
+    wipe_secrets(request);
     return 1;
 }
 
