@@ -14,6 +14,10 @@
 #include "base/log.h"
 #include "base/spawn.h"
 
+#ifndef MFD_EXEC
+#define MFD_EXEC 0x0010U
+#endif
+
 #define PROGRAM_BYTES_MAX (256u << 20) // sanitizer builds are large
 
 // ---- The program ----
@@ -28,7 +32,9 @@ int supervisor_load_program(const char *path, int *memfd, struct error *err)
         return error_set(err, STATUS_FAILED_PRECONDITION, ENOEXEC, "%s is not a program", path);
     // A copy that nobody can write to, shared by all pods: a container that gets hold of /proc/PID/exe of the
     // process that entered it can do nothing with that (CVE-2019-5736).
-    _cleanup_fd_ int copy = memfd_create("crisp-pod", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    _cleanup_fd_ int copy = memfd_create("crisp-pod", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC);
+    if (copy < 0 && errno == EINVAL) // before Linux 6.3, whose vm.memfd_noexec needs it said
+        copy = memfd_create("crisp-pod", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (copy < 0)
         return error_errno(err, errno, "copy %s to memory", path);
     for (off_t left = st.st_size; left > 0;) {
