@@ -54,6 +54,7 @@ class Crispd:
     count = 0
 
     def __init__(self, registry_url=None, cni="debian", base=None, settings=None):
+        program("crispd")  # nothing is made for a build that isn't there
         Crispd.count += 1
         self.number = Crispd.count
         self.base = base or tempfile.mkdtemp(prefix=f"crisp-test-{self.number}-", dir=os.environ.get("CRISP_TMP", "/tmp"))
