@@ -53,8 +53,9 @@ class Layer:
     def symlink(self, name, target):
         return self.add(name, kind=tarfile.SYMTYPE, link=target, mode=0o777)
 
-    def hardlink(self, name, target):
-        return self.add(name, kind=tarfile.LNKTYPE, link=target)
+    def hardlink(self, name, target, mode=0o644):
+        """mode: the target's, as tar writes it; some runtimes set what a link's entry says."""
+        return self.add(name, kind=tarfile.LNKTYPE, link=target, mode=mode)
 
     @property
     def raw(self):

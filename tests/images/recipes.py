@@ -78,8 +78,8 @@ def busybox_layer():
     layer.add("bin/busybox", read(busybox), 0o755)
     for applet in subprocess.run([busybox, "--list"], check=True, capture_output=True, text=True).stdout.split():
         if applet != "busybox":
-            layer.hardlink("bin/" + applet, "bin/busybox")
-    layer.hardlink("usr/bin/env", "bin/busybox")
+            layer.hardlink("bin/" + applet, "bin/busybox", 0o755)
+    layer.hardlink("usr/bin/env", "bin/busybox", 0o755)
     for path, data in libraries(busybox):
         layer.add(path.lstrip("/"), data, 0o755)
     users, groups = accounts(PASSWD, GROUP)
