@@ -75,6 +75,7 @@ static void sweep_fired(struct timer *t)
         if (c->dead)
             conn_free(c);
     }
+    pod_end_if_unused(p);
 }
 
 // Everything that hangs on the connection ends. Not freed at once: this may be deep within a loop over all of

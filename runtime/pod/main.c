@@ -54,6 +54,14 @@ void pod_container_gone(struct pod *p)
         end_now(p);
 }
 
+// A crispd that was killed before it could tell of us or set the pod up leaves a process that no record and
+// no cgroup leads to. Nothing depends on it yet: it goes by itself.
+void pod_end_if_unused(struct pod *p)
+{
+    if (!p->conns && !p->ready && !p->setup)
+        end_now(p);
+}
+
 // Something can't be killed (a process stuck in the kernel): say so and stay, as its supervisor.
 static void shutdown_fired(struct timer *t)
 {

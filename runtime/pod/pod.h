@@ -103,6 +103,7 @@ void exec_drop_conn(struct pod *p, uint64_t conn); // kills what nobody waits fo
 // The end (main.c).
 void pod_shutdown(struct pod *p, struct waiter w, const Pod__ShutdownRequest *request);
 void pod_active(struct pod *p);         // something was done: tidy up a while after
+void pod_end_if_unused(struct pod *p);  // nobody is connected, and there are no namespaces: it ends
 void pod_container_gone(struct pod *p); // a container has exited: maybe the last one that shutdown waits for
 
 #endif

@@ -113,6 +113,7 @@ static void setup_failed(struct setup *s, struct error *err)
         fd_closep(&p->ns[i]);
     conn_reply_error(p, s->waiter, err, "namespaces");
     setup_free(s);
+    pod_end_if_unused(p);
 }
 
 // The first process of the pod's shared pid namespace; it ends with crisp-pod.

@@ -471,6 +471,37 @@ static void test_oom(void **state)
     assert_int_equal(e->exit_code, 137);
 }
 
+// There is nobody to shut down for the teardown.
+static void nobody_is_left(struct kit *k)
+{
+    if (k->sock >= 0)
+        (void)close(k->sock);
+    pb_frame_reader_done(&k->reader);
+    k->pid = 0;
+    testing_scratch_remove(k->scratch);
+    for (size_t i = 0; i < k->n_reply_fds; i++)
+        (void)close(k->reply_fds[i]);
+    kit_remove_cgroups(k);
+    arena_free(k->arena);
+}
+
+// A crispd that is killed between starting crisp-pod and recording it: nobody will ever ask for that one.
+static void test_unused_ends(void **state)
+{
+    struct kit *k = *state;
+    pid_t gone = 0;
+    int status = -1;
+
+    NEED_KIT(k);
+    (void)close(k->sock);
+    k->sock = -1;
+    for (int i = 0; i < 500 && (gone = waitpid(k->pid, &status, WNOHANG)) == 0; i++)
+        (void)poll(NULL, 0, 10);
+    assert_int_equal(gone, k->pid);
+    assert_int_equal(status, 0);
+    nobody_is_left(k);
+}
+
 static void test_killed_supervisor(void **state)
 {
     struct kit *k = *state;
@@ -487,15 +518,7 @@ static void test_killed_supervisor(void **state)
     for (int i = 0; i < 200 && waitpid(pid, &status, WNOHANG) == 0; i++)
         (void)poll(NULL, 0, 10);
     assert_int_equal(status, SIGKILL); // its containers end with it, whoever else is there or not
-    // There is nobody to shut down for the teardown.
-    (void)close(k->sock);
-    pb_frame_reader_done(&k->reader);
-    k->pid = 0;
-    testing_scratch_remove(k->scratch);
-    for (size_t i = 0; i < k->n_reply_fds; i++)
-        (void)close(k->reply_fds[i]);
-    kit_remove_cgroups(k);
-    arena_free(k->arena);
+    nobody_is_left(k);
 }
 
 #define POD_TEST(f) cmocka_unit_test_setup_teardown(f, kit_setup, kit_teardown)
@@ -520,6 +543,7 @@ int main(void)
         POD_TEST(test_host_pid_leaves_nothing),
         POD_TEST(test_tty),
         POD_TEST(test_oom),
+        POD_TEST(test_unused_ends),
         POD_TEST(test_killed_supervisor),
     };
 

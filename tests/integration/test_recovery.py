@@ -94,6 +94,17 @@ def test_killed_during_run_pod(cri, crispd, delay):
     assert cri.output(pod, ["echo", "ok"]) == "ok\n"
 
 
+def test_killed_while_a_supervisor_starts(cri, crispd):
+    """A crisp-pod that no record and no cgroup leads to yet: the leak check looks for it."""
+    for step in range(16):
+        call = cri.future("RunPodSandbox", config=cri.pod_config())
+        time.sleep(0.0005 + step * 0.0004)
+        crash(crispd)
+        assert call.exception() or call.result()
+    cri.clean()
+    wait_for(lambda: not crispd.strays(), 10, "no crisp-pod is left")
+
+
 @pytest.mark.parametrize("delay", [0.0, 0.003, 0.01, 0.03])
 def test_killed_during_pull(cri, crispd, delay):
     name = E2E + "nginx:1.14-2"

@@ -196,12 +196,25 @@ class Crispd:
                 pass
         return sorted(mine)
 
+    def strays(self):
+        """Processes that were started for this daemon's directories and are not the daemon itself."""
+        found = []
+        for name in os.listdir("/proc"):
+            try:
+                with open(f"/proc/{name}/cmdline", "rb") as f:
+                    words = f.read().split(b"\0")
+            except OSError:
+                continue
+            if words[0].startswith(b"crisp-pod") and any(self.base.encode() in word for word in words):
+                found.append(int(name))
+        return found
+
     def destroy(self, keep=False):
         """Ends everything that is left, whatever state it is in, and removes the directories."""
         try:
             self.terminate()
         finally:
-            for pid in cgroups.processes(self.cgroup):
+            for pid in cgroups.processes(self.cgroup) | set(self.strays()):
                 try:
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:

@@ -32,9 +32,9 @@ def firewall():
 
 
 def processes(crispd):
-    """Everything in the daemon's cgroups, and children that reparented elsewhere but carry its paths."""
+    """Everything in the daemon's cgroups, and what is outside of them but works for this daemon."""
     found = set()
-    for pid in cgroups.processes(crispd.cgroup):
+    for pid in cgroups.processes(crispd.cgroup) | set(crispd.strays()):
         try:
             with open(f"/proc/{pid}/comm", encoding="utf-8") as f:
                 found.add(f"process {pid} {f.read().strip()}")
