@@ -185,12 +185,12 @@ static void test_mounts(void **state)
     kit_add_mount(k, plan, "bind", host_path(k, "vol"), "/data", "", 0);
     kit_add_mount(k, plan, "bind", host_path(k, "vol"), "/ro", "", MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID);
     kit_add_mount(k, plan, "bind", host_path(k, "one"), "/deep/new/one", "", 0);
-    plan->process->cwd = (char *)(uintptr_t) "/work/dir";
+    plan->process->cwd = (char *)(uintptr_t) "/srv/dir";
     plan->process->cwd_from_image = true;
     const char *log = run_plan(k, "c1", plan);
     assert_true(str_has_prefix(log, "content\nsingle\n"));
     assert_non_null(strstr(log, "Read-only file system\n"));
-    assert_non_null(strstr(log, "ro,nosuid\n/work/dir\n"));
+    assert_non_null(strstr(log, "ro,nosuid\n/srv/dir\n"));
     assert_int_equal(access(host_path(k, "vol/written"), F_OK), 0);
 
     plan = kit_plan_sh(k, "exec 2>&1; echo x > /file; touch /dev/ok && echo dev");
