@@ -20,7 +20,7 @@ struct cgroup_host;
 
 struct cgroup_options {
     const char *parent;    // where pods without a cgroup_parent live, e.g. "/crisp"
-    const char *owner;     // marks leaves as this daemon's (its root directory); NULL: "crisp"
+    const char *owner;     // marks leaves as this daemon's (its run directory); NULL: "crisp"
     const char *mountinfo; // NULL: /proc/self/mountinfo (tests give another)
 };
 
