@@ -37,6 +37,7 @@ struct config {
     bool cni_exclusive;
     char *streaming_address; // numeric IP and port
     char *runtime_handler;
+    bool device_ownership;
     int64_t image_pull_concurrency;
     char **image_pinned;                // NULL-terminated
     struct registry_config *registries; // image/registry_config.h

@@ -115,6 +115,13 @@ const struct config_key config_keys[] = {
      .valid = config_is_handler_name,
      .allowed = "1 to 63 lowercase letters, digits and inner dashes",
      .doc = "The name of the default handler (RuntimeClass handler), besides the empty one."},
+    {.path = "runtime.device_ownership_from_security_context",
+     .type = CONFIG_BOOL,
+     .offset = FIELD(device_ownership),
+     .default_value = "false",
+     .doc = "Device nodes that a container asks for belong to its runAsUser and runAsGroup, where it names "
+            "them, "
+            "and not to the owner that they have on the host."},
     {.path = "image.pull_concurrency",
      .type = CONFIG_INT,
      .offset = FIELD(image_pull_concurrency),

@@ -192,11 +192,12 @@ static void plan_input_fill(struct runtime *rt, const struct container *c,
     };
 }
 
-static int make_cgroup(struct runtime *rt, const struct container *c, struct arena *arena, struct error *err)
+static int make_cgroup(struct runtime *rt, const struct container *c, const struct plan_input *in,
+                       struct arena *arena, struct error *err)
 {
     const Cri__LinuxContainerConfig *l = c->config->linux;
     struct cgroup_devices devices;
-    int r = plan_device_rules(c->config, arena, &devices, err);
+    int r = plan_device_rules(in, arena, &devices, err);
     return r < 0 ? r : cgroup_create(rt->cgroups, c->cgroup, l ? l->resources : NULL, &devices, err);
 }
 
@@ -216,7 +217,7 @@ static int build(struct runtime *rt, struct container *c, const struct container
     plan_input_fill(rt, c, rootfs, files, &in);
     int r = plan_build(rt->policy, &in, arena, &plan, err);
     if (r == 0)
-        r = make_cgroup(rt, c, arena, err);
+        r = make_cgroup(rt, c, &in, arena, err);
     if (r < 0)
         return r;
     r = cgroup_place(rt->cgroups, c->cgroup, arena, &place, err);

@@ -60,9 +60,9 @@ int plan_build_exec(const Pod__Process *container, const Pod__ResolvedUser *user
 // of its own, though the enumeration's zero value would be POD.
 Pod__PidMode plan_pid_mode(const Cri__PodSandboxConfig *pod, const Cri__ContainerConfig *config);
 
-// The device policy of the container's cgroup, for cgroup_create(): what the config's devices may be used
-// for. out points into arena.
-int plan_device_rules(const Cri__ContainerConfig *config, struct arena *arena, struct cgroup_devices *out,
+// The device policy of the container's cgroup, for cgroup_create(): what the devices that were asked for may
+// be used for. out points into arena.
+int plan_device_rules(const struct plan_input *in, struct arena *arena, struct cgroup_devices *out,
                       struct error *err);
 
 // log_directory/log_path, absolute; "" when no log is wanted. NULL only when the arena is full.

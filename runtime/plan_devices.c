@@ -29,11 +29,11 @@ typedef int (*node_fn)(void *arg, const char *container, const struct stat *st);
 struct walk {
     node_fn fn;
     void *arg;
-    bool host_dev; // the whole /dev: skip what a container has of its own
+    bool host_dev; // the host's /dev itself: skip what a container has of its own, right in it
     size_t left;   // bounds the number of nodes
 };
 
-// In a privileged container these are its own, or no devices.
+// Right in /dev these are each container's own, or no devices. Further down they are names like any others.
 static bool is_own(const char *name)
 {
     static const char *const own[] = {"pts",    "shm",     "fd",   "mqueue", "console",
@@ -78,16 +78,24 @@ static int walk_dir(struct walk *w, int dir_fd, const char *container, int depth
     int r = 0;
     for (struct dirent *e;
          r == 0 && (e = readdir(dir)) != NULL;) { // NOLINT(concurrency-mt-unsafe): own stream
-        if (str_eq(e->d_name, ".") || str_eq(e->d_name, "..") || (w->host_dev && is_own(e->d_name)))
+        bool skipped = w->host_dev && depth == 0 && is_own(e->d_name);
+        if (skipped || str_eq(e->d_name, ".") || str_eq(e->d_name, ".."))
             continue;
         r = walk_entry(w, dirfd(dir), e->d_name, container, depth);
     }
     return r;
 }
 
+static bool is_host_dev(int fd)
+{
+    struct stat dev, st;
+    return stat("/dev", &dev) == 0 && fstat(fd, &st) == 0 && st.st_dev == dev.st_dev &&
+           st.st_ino == dev.st_ino;
+}
+
 static int each_node(const Cri__Device *d, size_t index, node_fn fn, void *arg, struct error *err)
 {
-    struct stat st;
+    struct stat st; // of what a link leads to, as peers have it
     if (stat(d->host_path, &st) < 0)
         return error_set(err, STATUS_INVALID_ARGUMENT, errno, "devices[%zu].host_path \"%.200s\": %s", index,
                          d->host_path, strerrordesc_np(errno));
@@ -102,7 +110,7 @@ static int each_node(const Cri__Device *d, size_t index, node_fn fn, void *arg, 
     int fd = open(d->host_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return error_errno(err, errno, "devices[%zu].host_path \"%.200s\"", index, d->host_path);
-    struct walk w = {.fn = fn, .arg = arg, .left = PLAN_DEVICES_MAX};
+    struct walk w = {.fn = fn, .arg = arg, .host_dev = is_host_dev(fd), .left = PLAN_DEVICES_MAX};
     int r = walk_dir(&w, fd, d->container_path, 0);
     if (r == -E2BIG)
         return error_set(err, STATUS_INVALID_ARGUMENT, E2BIG,
@@ -111,14 +119,15 @@ static int each_node(const Cri__Device *d, size_t index, node_fn fn, void *arg, 
     return r < 0 ? plan_no_memory(err) : 0;
 }
 
-static int add_node(void *arg, const char *container, const struct stat *st)
+// The plan's device at that path: one that is there already (a default one, which the config's replaces) or a
+// new one. *out is initialised but for its path.
+static int device_at(struct plan_builder *b, const char *container, Pod__Device **out)
 {
-    struct plan_builder *b = arg;
     char *path = plan_clean_path(b->arena, container);
     Pod__Device *d = NULL;
     for (size_t i = 0; path && i < b->plan->n_devices && !d; i++) {
         if (str_eq(b->plan->devices[i]->path, path))
-            d = b->plan->devices[i]; // the config's instead of a default one
+            d = b->plan->devices[i];
     }
     if (!d) {
         if (b->plan->n_devices == PLAN_DEVICES_MAX)
@@ -130,6 +139,16 @@ static int add_node(void *arg, const char *container, const struct stat *st)
     }
     pod__device__init(d);
     d->path = path;
+    *out = d;
+    return 0;
+}
+
+static int add_node(void *arg, const char *container, const struct stat *st)
+{
+    Pod__Device *d;
+    int r = device_at(arg, container, &d);
+    if (r < 0)
+        return r;
     d->type = st->st_mode & S_IFMT;
     d->major = major(st->st_rdev);
     d->minor = minor(st->st_rdev);
@@ -137,6 +156,20 @@ static int add_node(void *arg, const char *container, const struct stat *st)
     d->uid = st->st_uid;
     d->gid = st->st_gid;
     return 0;
+}
+
+// A device that the config names; its owner may be the container's user (configuration
+// runtime.device_ownership_from_security_context, as containerd has it).
+static int add_config_node(void *arg, const char *container, const struct stat *st)
+{
+    struct plan_builder *b = arg;
+    const Cri__LinuxContainerSecurityContext *sc = plan_security(b->in->config);
+    struct stat own = *st;
+    if (b->policy->device_ownership && sc->run_as_user)
+        own.st_uid = (uid_t)sc->run_as_user->value;
+    if (b->policy->device_ownership && sc->run_as_group)
+        own.st_gid = (gid_t)sc->run_as_group->value;
+    return add_node(b, container, &own);
 }
 
 int plan_add_devices(struct plan_builder *b)
@@ -161,7 +194,7 @@ int plan_add_devices(struct plan_builder *b)
             return error_errno(b->err, -r, "read the host's /dev for a privileged container");
     }
     for (size_t i = 0; i < c->n_devices; i++) {
-        int r = each_node(c->devices[i], i, add_node, b, b->err);
+        int r = each_node(c->devices[i], i, add_config_node, b, b->err);
         if (r < 0)
             return r;
     }
@@ -187,9 +220,10 @@ static int add_rule(void *arg, const char *container, const struct stat *st)
     return 0;
 }
 
-int plan_device_rules(const Cri__ContainerConfig *config, struct arena *arena, struct cgroup_devices *out,
+int plan_device_rules(const struct plan_input *in, struct arena *arena, struct cgroup_devices *out,
                       struct error *err)
 {
+    const Cri__ContainerConfig *config = in->config;
     struct rule_list l = {0};
     *out = (struct cgroup_devices){.allow_all = plan_security(config)->privileged};
     if (out->allow_all || config->n_devices == 0)

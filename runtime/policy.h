@@ -20,6 +20,7 @@ struct policy {
     uint64_t caps_held;            // bit n: capability n, of the daemon's own permitted and bounding set
     bool apparmor;                 // the kernel enforces AppArmor
     bool selinux;                  // the kernel has SELinux
+    bool device_ownership;         // devices belong to run_as_user and run_as_group; the opener's to set
     struct seccomp_cache *seccomp; // compiled filters by profile and capabilities
 };
 

@@ -138,6 +138,8 @@ static int open_parts(struct runtime *rt, const struct runtime_options *o, struc
     if (r == 0)
         r = policy_open(rt->cgroups, &rt->policy, err);
     if (r == 0)
+        rt->policy->device_ownership = o->device_ownership;
+    if (r == 0)
         r = monitor_new(&rt->monitor, err);
     return r;
 }

@@ -37,6 +37,7 @@ struct runtime_options {
     const char *crisp_pod_path; // the program; copied into a sealed memfd at open
     const char *cgroup_parent;  // for pods that name none: "/crisp"
     const char *cgroup_driver;  // "cgroupfs"
+    bool device_ownership;      // devices of containers belong to their run_as_user and run_as_group
 };
 
 // Reads the records, connects to the running crisp-pods (all at once, one deadline of some seconds) and
