@@ -155,7 +155,7 @@ static void remove_cgroup(struct runtime *rt, struct container *c)
 }
 
 struct pod_files { // paths for the plan
-    char hosts[PATH_MAX], hostname[PATH_MAX], resolv_conf[PATH_MAX], shm[PATH_MAX], root[PATH_MAX];
+    char hosts[PATH_MAX], hostname[PATH_MAX], resolv_conf[PATH_MAX], shm[PATH_MAX];
 };
 
 static void pod_file_paths(const struct pod *pod, struct pod_files *f)
@@ -163,7 +163,6 @@ static void pod_file_paths(const struct pod *pod, struct pod_files *f)
     snprintf(f->hosts, sizeof(f->hosts), "%s/hosts", pod->dir);
     snprintf(f->hostname, sizeof(f->hostname), "%s/hostname", pod->dir);
     snprintf(f->resolv_conf, sizeof(f->resolv_conf), "%s/resolv.conf", pod->dir);
-    snprintf(f->root, sizeof(f->root), "%s/root", pod->dir);
     if (policy_host_ipc(pod->config))
         snprintf(f->shm, sizeof(f->shm), "/dev/shm");
     else
@@ -182,8 +181,7 @@ static void plan_input_fill(struct runtime *rt, const struct container *c,
                    .lowers = (const char *const *)rootfs->lowers,
                    .n_lowers = rootfs->n_lowers,
                    .upper = rootfs->upper,
-                   .work = rootfs->work,
-                   .staging = files->root},
+                   .work = rootfs->work},
         .hostname = rundir_hostname(rt, c->pod),
         .hosts_path = files->hosts,
         .hostname_path = files->hostname,

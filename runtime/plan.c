@@ -104,7 +104,6 @@ static void add_root(struct plan_builder *b)
     root->layers_dir = (char *)fs->layers_dir;
     root->upper = (char *)(fs->upper ? fs->upper : "");
     root->work = (char *)(fs->work ? fs->work : "");
-    root->staging = (char *)fs->staging;
     root->readonly = plan_security(b->in->config)->readonly_rootfs;
     root->propagation = (char *)"rslave";
     b->plan->root = root;

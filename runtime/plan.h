@@ -22,7 +22,6 @@ struct plan_rootfs {
     const char *const *lowers; // relative to layers_dir, top first
     size_t n_lowers;
     const char *upper, *work; // absolute
-    const char *staging;      // an existing empty directory that crisp-pod mounts the root on
 };
 
 // Everything that a plan is made from. All pointers are the caller's, and need to live only as long as the

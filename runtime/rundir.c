@@ -3,7 +3,6 @@
 //   pods/ID/sock          crisp-pod listens here for a restarted crispd
 //   pods/ID/exits/        exit records, by container id
 //   pods/ID/state         pid, start time and boot id of crisp-pod
-//   pods/ID/root/         where containers mount their roots (in their own mount namespaces; stays empty)
 //   pods/ID/hosts, hostname, resolv.conf   bound into containers that bring none of their own
 //   pods/ID/shm/          a tmpfs: /dev/shm of the pod, unless it uses the host's
 #include "runtime/store.h"
@@ -36,7 +35,7 @@ const char *rundir_hostname(const struct runtime *rt, const struct pod *pod)
 int rundir_make(struct runtime *rt, const struct pod *pod, struct error *err)
 {
     (void)rt;
-    static const char *const dirs[] = {"", "/exits", "/root"};
+    static const char *const dirs[] = {"", "/exits"};
     char path[PATH_MAX];
     for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
         snprintf(path, sizeof(path), "%s%s", pod->dir, dirs[i]);

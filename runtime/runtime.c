@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "base/mount_template.h"
 
 #define RECONNECT_TIMEOUT_NS (5 * NS_PER_SEC) // for all crisp-pods together
 
@@ -134,6 +135,8 @@ static int open_parts(struct runtime *rt, const struct runtime_options *o, struc
     if (r == 0)
         r = supervisor_load_program(o->crisp_pod_path, &rt->crisp_pod_fd, err);
     if (r == 0)
+        r = mount_template_new(&rt->mount_template, err);
+    if (r == 0)
         r = cgroup_host_open(&cgroup_options, &rt->cgroups, err);
     if (r == 0)
         r = policy_open(rt->cgroups, &rt->policy, err);
@@ -150,7 +153,7 @@ int runtime_open(const struct runtime_options *options, struct runtime **out, st
     if (!rt)
         return error_errno(err, ENOMEM, "open the runtime");
     pthread_mutex_init(&rt->lock, NULL);
-    rt->crisp_pod_fd = rt->shutdown_fd = -1;
+    rt->crisp_pod_fd = rt->mount_template = rt->shutdown_fd = -1;
     if (options->cgroup_driver && strcmp(options->cgroup_driver, "cgroupfs") != 0) {
         runtime_close(rt);
         return error_set(err, STATUS_UNIMPLEMENTED, ENOTSUP,
@@ -207,6 +210,7 @@ void runtime_close(struct runtime *rt)
     map_free(rt->container_names);
     map_free(rt->execs);
     fd_closep(&rt->crisp_pod_fd);
+    fd_closep(&rt->mount_template);
     fd_closep(&rt->shutdown_fd);
     pthread_mutex_destroy(&rt->lock);
     free(rt->run_dir);

@@ -28,8 +28,9 @@ struct runtime {
     char *crisp_pod_path;
     char node_name[65]; // uname -n: the hostname of pods in the host's network
     char boot_id[37];
-    int crisp_pod_fd; // sealed memfd that all crisp-pods are executed from
-    int shutdown_fd;  // eventfd: readable once runtime_shutdown() was called
+    int crisp_pod_fd;   // sealed memfd that all crisp-pods are executed from
+    int mount_template; // mount_template.h
+    int shutdown_fd;    // eventfd: readable once runtime_shutdown() was called
     struct cgroup_host *cgroups;
     struct policy *policy;
     struct monitor *monitor;

@@ -238,7 +238,7 @@ int supervisor_setup_begin(struct runtime *rt, struct pod *pod, struct superviso
     s->conn = store_pod_conn(rt, pod);
     if (!s->conn)
         return error_set(err, STATUS_UNAVAILABLE, ECONNRESET, "crisp-pod ended at once (see the log)");
-    r = podconn_send(s->conn, &request, NULL, 0, &s->call, err);
+    r = podconn_send(s->conn, &request, &rt->mount_template, 1, &s->call, err);
     if (r < 0) {
         podconn_unref(s->conn);
         s->conn = NULL;

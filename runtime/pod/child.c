@@ -178,10 +178,11 @@ _Noreturn void child_start(const struct child_start *start, int sock, char *step
     struct child c = {.sock = sock, .step = step, .proc_self = -1, .stdio = {-1, -1, -1}, .tty = -1};
     struct error err = ERROR_INIT;
     const int keep[] = {sock, start->pod->ns[POD_NS_NET], start->pod->ns[POD_NS_IPC],
-                        start->pod->ns[POD_NS_UTS]};
+                        start->pod->ns[POD_NS_UTS], start->pod->mount_template};
     bool tty = false;
 
     memcpy(c.ns, start->pod->ns, sizeof(c.ns));
+    c.mount_template = start->pod->mount_template;
     child_step(&c, "begin");
     int rc = child_begin(&c, keep, ARRAY_SIZE(keep), &err);
     child_step(&c, "join cgroups");

@@ -18,6 +18,7 @@ struct child {
     char *step;    // shared page: what is being done
     int proc_self; // this process's directory of the host's /proc
     int ns[POD_NS_COUNT];
+    int mount_template;
     int stdio[3]; // -1: /dev/null
     int tty;      // the slave, once there is one
     struct account account;

@@ -9,13 +9,14 @@
 #include "runtime/pod/child_root.h"
 #include "runtime/pod/sys.h"
 
-// The host's /dev/null as a detached mount. Never the container's: an image or another container sharing a
-// volume could put a link there, and the mask would open what it should hide (CVE-2025-31133).
+// The host's /dev/null, which the mount namespace began with, as a detached mount. Never the container's: an
+// image or another container sharing a volume could put a link there, and the mask would open what it should
+// hide (CVE-2025-31133).
 static int null_tree(struct error *err)
 {
     struct mount_attr attr = {.propagation = MS_PRIVATE};
     struct stat st;
-    _cleanup_fd_ int tree = open_tree(AT_FDCWD, "/dev/null", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    _cleanup_fd_ int tree = open_tree(AT_FDCWD, "/null", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 
     if (tree < 0)
         return error_errno(err, errno, "open /dev/null of the host");

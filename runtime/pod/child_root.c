@@ -16,6 +16,11 @@
 
 #define OPTIONS_MAX 4095 // mount(2) takes one page
 
+// Of the host, as detached mounts; -1: none.
+struct host_dirs {
+    int layers, container;
+};
+
 static int join_namespaces(struct child *c, const Pod__LaunchPlan *plan, struct error *err)
 {
     const struct {
@@ -54,6 +59,7 @@ static int add_escaped(struct buf *b, const char *s)
     return rc;
 }
 
+// upper and work are below the same directory, which is mounted at /container.
 static int overlay_options(const Pod__Root *root, struct buf *b, struct error *err)
 {
     // index=off: a kernel may have it on by default, and then refuses upper directories that were copied or
@@ -67,13 +73,13 @@ static int overlay_options(const Pod__Root *root, struct buf *b, struct error *e
             rc = add_escaped(b, root->lowers[i]);
     }
     if (rc == 0 && *root->upper)
-        rc = buf_append_str(b, ",upperdir=");
+        rc = buf_append_str(b, ",upperdir=/container");
     if (rc == 0 && *root->upper)
-        rc = add_escaped(b, root->upper);
+        rc = add_escaped(b, strrchr(root->upper, '/'));
     if (rc == 0 && *root->upper)
-        rc = buf_append_str(b, ",workdir=");
+        rc = buf_append_str(b, ",workdir=/container");
     if (rc == 0 && *root->upper)
-        rc = add_escaped(b, root->work);
+        rc = add_escaped(b, strrchr(root->work, '/'));
     if (rc == -E2BIG)
         return error_set(err, STATUS_INVALID_ARGUMENT, E2BIG,
                          "the image's %zu layers don't fit into mount options of %d bytes", root->n_lowers,
@@ -81,31 +87,79 @@ static int overlay_options(const Pod__Root *root, struct buf *b, struct error *e
     return rc < 0 ? error_errno(err, rc, "mount the root") : 0;
 }
 
-// Relative lower directories, from layers_dir: mount(2)'s one page holds hundreds of them. Not fsconfig(2):
-// its strings end at 255 bytes, and "lowerdir+" does nothing before Linux 6.5.
-static int mount_root(struct child *c, const Pod__Root *root, int *fd, struct error *err)
+// A directory of the host as a detached mount.
+static int open_host_dir(const char *path, struct error *err)
+{
+    struct mount_attr attr = {.propagation = MS_PRIVATE};
+    _cleanup_fd_ int tree = open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_NO_AUTOMOUNT);
+
+    if (tree < 0 || mount_setattr(tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0)
+        return error_errno(err, errno, "open %s", path);
+    return steal_fd(&tree);
+}
+
+// While the host's mounts are in sight: the directory of all layers, and the container's own one.
+static int open_layers(struct child *c, const Pod__Root *root, struct host_dirs *dirs, struct error *err)
+{
+    char path[PATH_MAX];
+    const char *upper = strrchr(root->upper, '/'), *work = strrchr(root->work, '/');
+
+    child_step(c, "mount the root");
+    *dirs = (struct host_dirs){-1, -1};
+    if (root->n_lowers == 0)
+        return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "the root has no layers");
+    dirs->layers = open_host_dir(root->layers_dir, err);
+    if (dirs->layers < 0)
+        return error_wrap(err, "the layers' directory");
+    if (!*root->upper)
+        return 0;
+    if (!upper || !work || upper - root->upper != work - root->work ||
+        strncmp(root->upper, root->work, (size_t)(upper - root->upper)) != 0 ||
+        snprintf(path, sizeof(path), "%.*s", (int)(upper - root->upper), root->upper) >= PATH_MAX)
+        return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "%s and %s are not in one directory",
+                         root->upper, root->work);
+    dirs->container = open_host_dir(path, err);
+    return dirs->container < 0 ? error_wrap(err, "the container's directory") : 0;
+}
+
+static int attach_at(int *tree, const char *path, struct error *err)
+{
+    if (*tree >= 0 && move_mount(*tree, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+        return error_errno(err, errno, "attach a directory of the host");
+    fd_closep(tree);
+    return 0;
+}
+
+// Relative lower directories, from the layers' directory: mount(2)'s one page holds hundreds of them. Not
+// fsconfig(2): its strings end at 255 bytes, and "lowerdir+" does nothing before Linux 6.5. The directories
+// are attached first: overlay refuses layers on detached mounts (Linux 6.1).
+static int mount_root(struct child *c, const Pod__Root *root, struct host_dirs *dirs, int *fd,
+                      struct error *err)
 {
     struct buf options;
 
     child_step(c, "mount the root");
-    if (root->n_lowers == 0)
-        return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "the root has no layers");
-    if (chdir(root->layers_dir) < 0)
-        return error_errno(err, errno, "enter the layers' directory %s", root->layers_dir);
+    int rc = attach_at(&dirs->layers, "/layers", err);
+    if (rc == 0)
+        rc = attach_at(&dirs->container, "/container", err);
+    if (rc < 0)
+        return rc;
+    if (chdir("/layers") < 0)
+        return error_errno(err, errno, "enter the layers' directory");
     if (root->n_lowers == 1 && !*root->upper) { // overlay wants two
-        if (mount(root->lowers[0], root->staging, NULL, MS_BIND, NULL) < 0)
-            return error_errno(err, errno, "mount the root layer %s on %s", root->lowers[0], root->staging);
+        if (mount(root->lowers[0], "/root", NULL, MS_BIND, NULL) < 0)
+            return error_errno(err, errno, "mount the root layer %s", root->lowers[0]);
     } else {
         buf_init(&options, OPTIONS_MAX);
-        int rc = overlay_options(root, &options, err);
-        if (rc == 0 && mount("overlay", root->staging, "overlay", 0, options.data) < 0)
-            rc = error_errno(err, errno, "mount overlay on %s (%s)", root->staging, options.data);
+        rc = overlay_options(root, &options, err);
+        if (rc == 0 && mount("overlay", "/root", "overlay", 0, options.data) < 0)
+            rc = error_errno(err, errno, "mount overlay of %s/%s", root->layers_dir, options.data);
         buf_done(&options);
         if (rc < 0)
             return rc;
     }
-    *fd = open(root->staging, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    return *fd < 0 ? error_errno(err, errno, "open the root %s", root->staging) : 0;
+    *fd = open("/root", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return *fd < 0 ? error_errno(err, errno, "open the root") : 0;
 }
 
 static int finish_root(struct child *c, int root, const Pod__Root *plan, struct error *err)
@@ -136,16 +190,18 @@ static int pivot(struct child *c, int root, struct error *err)
         return error_errno(err, errno, "enter the root");
     if (sys_pivot_root(".", ".") < 0)
         return error_errno(err, errno, "pivot_root");
-    // The old root now lies over the new one; everything in it is a slave, so the host keeps its mounts.
+    // The old root now lies over the new one. What it holds of the host is private: the host keeps its
+    // mounts.
     if (fchdir(old) < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
-        return error_errno(err, errno, "leave the host's root");
+        return error_errno(err, errno, "leave the old root");
     return 0;
 }
 
-static int build_root(struct child *c, const Pod__LaunchPlan *plan, int *trees, struct error *err)
+static int build_root(struct child *c, const Pod__LaunchPlan *plan, struct host_dirs *dirs, int *trees,
+                      struct error *err)
 {
     _cleanup_fd_ int root = -1;
-    int rc = mount_root(c, plan->root, &root, err);
+    int rc = mount_root(c, plan->root, dirs, &root, err);
 
     if (rc == 0)
         rc = mounts_attach(c, root, plan, trees, err);
@@ -161,19 +217,30 @@ static int build_root(struct child *c, const Pod__LaunchPlan *plan, int *trees, 
     return rc == 0 ? pivot(c, root, err) : rc;
 }
 
+// A copy of the template: the cost of copying the host's would grow with its mounts.
+static int enter_mount_ns(struct child *c, const Pod__LaunchPlan *plan, struct error *err)
+{
+    child_step(c, "make a mount namespace");
+    if (setns(c->mount_template, CLONE_NEWNS) < 0)
+        return error_errno(err, errno, "enter the containers' mount namespace");
+    (void)close(c->mount_template);
+    if (unshare(CLONE_NEWNS | (plan->own_cgroup_ns ? CLONE_NEWCGROUP : 0)) < 0)
+        return error_errno(err, errno, "make a mount namespace");
+    return 0;
+}
+
 int child_enter_root(struct child *c, const Pod__LaunchPlan *plan, struct error *err)
 {
+    struct host_dirs dirs;
     int *trees = NULL;
 
     (void)umask(0);
     int rc = join_namespaces(c, plan, err);
     if (rc == 0)
         rc = mounts_open_sources(c, plan, &trees, err);
-    child_step(c, "make a mount namespace");
-    if (rc == 0 && unshare(CLONE_NEWNS | (plan->own_cgroup_ns ? CLONE_NEWCGROUP : 0)) < 0)
-        rc = error_errno(err, errno, "make a mount namespace");
-    // A slave: nothing done here reaches the host, and what the host unmounts does not live on here.
-    if (rc == 0 && mount("", "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
-        rc = error_errno(err, errno, "make the mount namespace a slave");
-    return rc == 0 ? build_root(c, plan, trees, err) : rc;
+    if (rc == 0)
+        rc = open_layers(c, plan->root, &dirs, err);
+    if (rc == 0)
+        rc = enter_mount_ns(c, plan, err);
+    return rc == 0 ? build_root(c, plan, &dirs, trees, err) : rc;
 }

@@ -62,7 +62,7 @@ void pod_dispatch(struct pod *p, struct waiter w, const Pod__Request *request, i
         hello(p, w);
         return;
     case POD__REQUEST__OP_SETUP:
-        setup_start(p, w, request->setup);
+        setup_start(p, w, request->setup, fds, n_fds);
         return;
     case POD__REQUEST__OP_PREPARE:
         container_prepare(p, w, request->prepare);

@@ -231,6 +231,7 @@ int main(int argc, char **argv)
     pod.idle_timer.fired = idle_fired;
     for (int i = 0; i < POD_NS_COUNT; i++)
         pod.ns[i] = -1;
+    pod.mount_template = -1;
     (void)setsid();
     (void)close_range(CONTROL_FD + 1, ~0U, 0); // nothing of crispd's lives on here
     if (chdir("/") < 0)                        // nor is its directory's file system held

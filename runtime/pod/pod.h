@@ -43,6 +43,7 @@ struct pod {
     uint64_t last_conn;
     struct timer conn_timer; // frees dropped ones
     int ns[POD_NS_COUNT];    // -1: the host's
+    int mount_template;      // the mount namespace that containers' own are copied from
     int own_pid_ns;          // to return to after a clone into another one
     uint64_t net_inode;
     bool ready;          // namespaces are there
@@ -81,7 +82,7 @@ void conn_reply_error(struct pod *p, struct waiter w, const struct error *e, con
 void conn_event(struct pod *p, uint64_t conn, Pod__Event *event); // conn 0: everybody
 
 // Namespaces (setup.c, reaper.c).
-void setup_start(struct pod *p, struct waiter w, const Pod__SetupRequest *request);
+void setup_start(struct pod *p, struct waiter w, const Pod__SetupRequest *request, int *fds, size_t n_fds);
 bool setup_reap(struct pod *p, pid_t pid, int status); // was it one of setup's processes?
 // The first process of a shared pid namespace (runs in the child, never returns).
 // alive: a pipe whose end of file means that crisp-pod is gone. ns: the pod's namespaces, as in struct pod.

@@ -230,7 +230,7 @@ static int setup_launch(struct pod *p, struct setup *s, struct error *err)
     return 0;
 }
 
-void setup_start(struct pod *p, struct waiter w, const Pod__SetupRequest *request)
+void setup_start(struct pod *p, struct waiter w, const Pod__SetupRequest *request, int *fds, size_t n_fds)
 {
     struct setup *s = &the_setup;
     struct error err;
@@ -244,6 +244,14 @@ void setup_start(struct pod *p, struct waiter w, const Pod__SetupRequest *reques
         conn_reply_error(p, w, &err, NULL);
         return;
     }
+    if (n_fds != 1) {
+        (void)error_set(&err, STATUS_INVALID_ARGUMENT, EINVAL,
+                        "pod %s: no mount namespace came with the setup", p->id);
+        conn_reply_error(p, w, &err, NULL);
+        return;
+    }
+    fd_closep(&p->mount_template);
+    p->mount_template = steal_fd(&fds[0]);
     *s =
         (struct setup){.pod = p,
                        .waiter = w,

@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/str.h"
+#include "base/mount_template.h"
 
 #define REPLY_MAX_MS 20000
 
@@ -87,11 +88,9 @@ int kit_setup(void **state)
     testing_scratch_make(k->scratch);
     (void)snprintf(k->dir, sizeof(k->dir), "%s/pod", k->scratch);
     (void)snprintf(k->layers, sizeof(k->layers), "%s/layers", k->scratch);
-    (void)snprintf(k->staging, sizeof(k->staging), "%s/staging", k->scratch);
     (void)snprintf(k->log, sizeof(k->log), "%s/logs", k->scratch);
     (void)snprintf(k->cgroup_name, sizeof(k->cgroup_name), "crisp-pod-test-%d", (int)getpid());
     assert_int_equal(file_mkdir_p(k->dir, 0755, &err), 0);
-    assert_int_equal(file_mkdir_p(k->staging, 0755, &err), 0);
     assert_int_equal(file_mkdir_p(k->layers, 0755, &err), 0);
     make_layer(k);
     k->arena = arena_new((size_t)64 << 20);
@@ -244,7 +243,11 @@ Pod__Reply *kit_make_pod(struct kit *k, bool shared_pid)
     setup.shared_pid = shared_pid;
     r.op_case = POD__REQUEST__OP_SETUP;
     r.setup = &setup;
-    return kit_call(k, &r, NULL, 0);
+    _cleanup_fd_ int template = -1;
+    struct error err;
+    if (mount_template_new(&template, &err) < 0)
+        fail_msg("%s", err.message);
+    return kit_call(k, &r, &template, 1);
 }
 
 static void *item(struct kit *k, const ProtobufCMessageDescriptor *d)
@@ -316,7 +319,6 @@ static Pod__Root *make_root(struct kit *k)
     root->lowers = strings(k, lowers, &root->n_lowers);
     root->upper = arena_strdup(k->arena, upper);
     root->work = arena_strdup(k->arena, work);
-    root->staging = arena_strdup(k->arena, k->staging);
     return root;
 }
 

@@ -13,7 +13,7 @@
 #define KIT_EVENTS_MAX 64
 
 struct kit {
-    char scratch[256], dir[300], layers[300], staging[300], log[300];
+    char scratch[256], dir[300], layers[300], log[300];
     pid_t pid;
     int sock;
     uint64_t last_id;
