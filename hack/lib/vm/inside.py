@@ -1,0 +1,89 @@
+"""Runs in the test machine: the job that hack/vm put on its second disk. Reports go to /crisp-vm/out."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+
+OUT = "/crisp-vm/out"
+STARTED = time.monotonic()
+
+
+def say(text):
+    print(f"[{time.monotonic() - STARTED:4.0f}s] {text}", flush=True)
+
+
+def run_limited(command, seconds, log, **more):
+    """Runs a command in a session of its own; its exit status, or None if it had to be killed."""
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                               start_new_session=True, **more)
+    try:
+        return process.wait(max(1, seconds))
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        return None
+
+
+def unit(tests, job):
+    """Runs the unit tests one after the other and writes a JUnit report; how many failed."""
+    suite, failed = ET.Element("testsuite", name="unit"), 0
+    with open(f"{OUT}/unit.log", "wb") as log:
+        for test in tests:
+            log.write(f"==== {test['name']}\n".encode())
+            log.flush()
+            begin, at = time.monotonic(), log.tell()
+            left = job["seconds"] - (begin - STARTED)
+            status = run_limited(test["command"], min(test["timeout"] * 2, left), log, cwd=test["directory"])
+            took = time.monotonic() - begin
+            case = ET.SubElement(suite, "testcase", name=test["name"], time=f"{took:.1f}")
+            if status != 0:
+                failed += 1
+                text = "takes too long" if status is None else f"ended with {status}"
+                ET.SubElement(case, "failure", message=text)
+                with open(f"{OUT}/unit.log", "rb") as f:
+                    f.seek(at)
+                    tail = [x for x in f.read().decode("utf-8", "replace").splitlines() if "[       OK" not in x]
+                say(f"FAILED {test['name']}: {text}")
+                print("\n".join("    " + x for x in tail[-25:] if "[ RUN" not in x), flush=True)
+            elif took > 5:
+                say(f"{test['name']}: {took:.0f} s")
+    ET.ElementTree(suite).write(f"{OUT}/vm.unit.xml", encoding="utf-8")
+    say(f"unit tests: {len(tests) - failed} passed, {failed} failed")
+    return failed
+
+
+def integration(arguments, job, env):
+    """Runs pytest; its exit status."""
+    command = [f"{job['top']}/tests/lib/isolate", "/usr/bin/python3", "-B", "-m", "pytest", "-p", "no:cacheprovider",
+               "-v", "-ra", "--tb=short", "--durations=25", "--rootdir", ".", "--junitxml", f"{OUT}/vm.integration.xml"]
+    status = run_limited(command + arguments, job["seconds"] - (time.monotonic() - STARTED), None, env=env,
+                         cwd=f"{job['top']}/tests/integration")
+    return 1 if status is None else status
+
+
+def main():
+    with open("/crisp-vm/in/job.json", encoding="utf-8") as f:
+        job = json.load(f)
+    with open("/proc/uptime", encoding="utf-8") as f:
+        say(f"Linux {os.uname().release}, up {f.read().split()[0]} s")
+    env = {**os.environ, "CRISP_BUILD": job["build"], "CRISP_LOGS": OUT, "CRISP_SUITE": "vm", "PYTHONUNBUFFERED": "1",
+           "CRISP_TEST_IMAGES": "/crisp-vm/in/images", "CRISP_TEST_STUBS": "/crisp-vm/in/stubs",
+           "CRISP_TIME_SCALE": str(job["scale"]), "PYTHONDONTWRITEBYTECODE": "1"}
+    os.environ.update(env)
+    if job["command"]:
+        return run_limited(job["command"], job["seconds"], None, cwd=job["top"], env=env) or 0
+    failed = unit(job["unit"], job) if job["unit"] else 0
+    if job["pytest"] is not None:
+        failed += integration(job["pytest"], job, env)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,232 @@
+"""hack/vm: runs tests in an emulated Debian 12 with its own kernel, pure cgroup v2 and real systemd.
+
+  hack/vm                    the part that CI runs: all unit tests but slow ones, integration tests marked `vm`
+  hack/vm --all              everything that makes sense there
+  hack/vm -k EXPR            integration tests by pytest's expression
+  hack/vm -R REGEX           unit tests by name; with -k: both
+  hack/vm --list             what would run, and nothing else
+  hack/vm -- COMMAND...      a command instead, in the source's folder; what it writes to $CRISP_LOGS is brought back
+  hack/vm --lsm selinux      the machine boots with SELinux (permissive) instead of AppArmor
+
+Tests of CRISP_BUILD (default: build/release) are run; results and logs come to CRISP_LOGS (default:
+build/test-logs) as vm.*. The machine's disk is made once and cached in CRISP_VM_CACHE (default:
+~/.cache/crisp/vm); remove that to get newer Debian packages. There is no network in the machine but its own.
+"""
+import argparse
+import fcntl
+import fnmatch
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TOP = os.path.abspath(os.path.join(HERE, "..", "..", ".."))
+sys.path.insert(0, HERE)
+import machine  # noqa: E402
+
+BUILD = os.path.abspath(os.environ.get("CRISP_BUILD", os.path.join(TOP, "build", "release")))
+LOGS = os.path.abspath(os.environ.get("CRISP_LOGS", os.path.join(TOP, "build", "test-logs")))
+CACHE = os.environ.get("CRISP_VM_CACHE") or os.path.join(
+    os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "crisp", "vm")
+SUBSET = os.path.join(HERE, "subset")
+
+
+def say(text):
+    print(f"hack/vm: {text}", flush=True)
+
+
+def cached_root(lsm):
+    """The directory with root.img and vmlinuz for the packages and scripts as they are now."""
+    key = hashlib.sha256(lsm.encode())
+    for name in ("packages", "make-root", "start", "crisp-vm.service"):
+        with open(os.path.join(HERE, name), "rb") as f:
+            key.update(f.read())
+    directory = os.path.join(CACHE, f"{lsm}-{key.hexdigest()[:16]}")
+    os.makedirs(directory, exist_ok=True)
+    with open(os.path.join(CACHE, "lock"), "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for name in os.listdir(CACHE):  # what earlier states of the scripts left, unless it is in use elsewhere
+            path = os.path.join(CACHE, name)
+            if name.startswith(lsm) and path != directory and time.time() - os.stat(path).st_mtime > 3 * 86400:
+                shutil.rmtree(path, ignore_errors=True)
+        if not os.path.exists(f"{directory}/root.img"):
+            say(f"making the machine's disk in {directory}: about a minute, this once")
+            with open(f"{directory}/make-root.log", "wb") as log:
+                if subprocess.run([f"{HERE}/make-root", directory, lsm], stdout=log, stderr=log, check=False).returncode:
+                    sys.exit(f"hack/vm: the disk can't be made: see {directory}/make-root.log")
+    os.utime(directory)
+    return directory
+
+
+def unit_tests():
+    """What ctest knows of the build: [{name, command, directory, environment, timeout}]."""
+    shown = subprocess.run(["ctest", "--test-dir", BUILD, "--show-only=json-v1"], check=True, capture_output=True)
+    tests = []
+    for test in json.loads(shown.stdout)["tests"]:
+        properties = {p["name"]: p["value"] for p in test.get("properties", [])}
+        command = test["command"]
+        if os.path.basename(command[0]).startswith("python3"):
+            command[0] = "/usr/bin/python3"
+        tests.append({"name": test["name"], "command": command, "timeout": properties.get("TIMEOUT", 300),
+                      "directory": properties["WORKING_DIRECTORY"]})
+    return tests
+
+
+def subset(kind):
+    """The patterns of the file `subset` for `unit` or `slow`."""
+    with open(SUBSET, encoding="utf-8") as f:
+        lines = [line.split("#")[0].split() for line in f]
+    return [words[1] for words in lines if words and words[0] == kind]
+
+
+def matches(name, patterns):
+    return any(fnmatch.fnmatch(name, p) for p in patterns)
+
+
+def choose(args):
+    """The job that the arguments ask for."""
+    job = {"unit": [], "pytest": None, "command": None}
+    if args.command:
+        job["command"] = args.command
+        return job
+    tests = [t for t in unit_tests() if not matches(t["name"], subset("never"))]
+    if args.regex or args.expression or args.marker:
+        job["unit"] = [t for t in tests if args.regex and re.search(args.regex, t["name"])]
+        if args.expression or args.marker:
+            job["pytest"] = (["-k", args.expression] if args.expression else []) + \
+                (["-m", args.marker] if args.marker else [])
+    elif args.all:
+        job.update(unit=tests, pytest=[])
+    elif args.lsm == "apparmor":
+        job.update(unit=[t for t in tests if not matches(t["name"], subset("slow"))], pytest=["-m", "vm"])
+    else:
+        job.update(pytest=["-m", args.lsm])
+    return job
+
+
+def copy_programs(to):
+    """The build's executables, without its objects."""
+    for directory, folders, names in os.walk(BUILD):
+        folders[:] = [f for f in folders if f not in ("CMakeFiles", "generated", "Testing")]
+        for name in names:
+            path = os.path.join(directory, name)
+            if os.path.isfile(path) and os.access(path, os.X_OK) and not name.endswith((".o", ".a")):
+                target = to + path
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                shutil.copy2(path, target)
+
+
+def fill(work, job):
+    """Makes the directory that becomes the second disk: sources, programs, images, and the job."""
+    disk = f"{work}/in"
+    os.makedirs(disk)
+    shutil.copytree(TOP, disk + TOP, symlinks=True, ignore=lambda d, names: [
+        n for n in names if n == ".git" or (d == TOP and n.startswith("build")) or n == "__pycache__"])
+    copy_programs(disk)
+    images = subprocess.run([f"{TOP}/tests/images/build"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    shutil.copytree(images, f"{disk}/images")
+    go = f"{TOP}/build/go"
+    subprocess.run([f"{TOP}/tests/go/build", "crictl", "cni"], check=False, stdout=subprocess.DEVNULL)
+    for name in ("cni", "bin/crictl"):
+        if os.path.isdir(f"{go}/{name}"):
+            shutil.copytree(f"{go}/{name}", f"{disk}{go}/{name}")
+        elif os.path.exists(f"{go}/{name}"):
+            os.makedirs(os.path.dirname(f"{disk}{go}/{name}"), exist_ok=True)
+            shutil.copy2(f"{go}/{name}", f"{disk}{go}/{name}")
+    subprocess.run(["/usr/bin/python3", "-B", f"{TOP}/tests/lib/stubs.py", f"{disk}/stubs"], check=True)
+    job.update(top=TOP, build=BUILD)
+    with open(f"{disk}/job.json", "w", encoding="utf-8") as f:
+        json.dump(job, f)
+    # The trees appear where they are here: programs and build files know their own paths.
+    roots = [TOP] if BUILD.startswith(TOP + "/") else [TOP, BUILD]
+    with open(f"{disk}/job", "w", encoding="utf-8") as f:
+        f.write("#!/bin/sh\nset -e\n")
+        for path in roots:
+            f.write(f"mkdir -p '{path}'\nmount --bind '/crisp-vm/in{path}' '{path}'\n")
+        f.write(f"exec /usr/bin/python3 -B '{TOP}/hack/lib/vm/inside.py'\n")
+    os.chmod(f"{disk}/job", 0o755)
+    return disk
+
+
+def collect(out):
+    """Brings what the machine wrote to the logs; the number of reports."""
+    os.makedirs(LOGS, exist_ok=True)
+    reports = []
+    for name in sorted(os.listdir(out)):
+        if name != "rc" and os.path.isfile(f"{out}/{name}"):
+            target = f"{LOGS}/{name if name.startswith('vm.') else 'vm.' + name}"
+            shutil.copy(f"{out}/{name}", target)
+            if name.endswith(".xml"):
+                reports.append(target)
+    return reports
+
+
+def arguments():
+    parser = argparse.ArgumentParser(prog="hack/vm", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--all", action="store_true", help="everything")
+    parser.add_argument("--list", action="store_true", help="only say what would run")
+    parser.add_argument("-k", dest="expression", help="integration tests that match pytest's EXPRESSION")
+    parser.add_argument("-m", dest="marker", help="integration tests with this marker")
+    parser.add_argument("-R", dest="regex", help="unit tests whose name matches")
+    parser.add_argument("--lsm", choices=("apparmor", "selinux"), default="apparmor")
+    parser.add_argument("--scale", type=int, default=20, help="how many times longer the tests' time-outs are")
+    parser.add_argument("--minutes", type=float, help="the longest run (default: 12, with --all 90)")
+    parser.add_argument("--memory", type=int, default=3072, help="the machine's memory, MiB")
+    parser.add_argument("--keep", action="store_true", help="keep the disks; says where")
+    parser.add_argument("command", nargs="*", metavar="-- COMMAND", help="run this instead of tests")
+    args = parser.parse_args()
+    args.minutes = args.minutes or (90 if args.all else 12)
+    return args
+
+
+def run(args, job):
+    """Boots the machine with the job; the exit status."""
+    for name in os.listdir(LOGS) if os.path.isdir(LOGS) else []:
+        if name.startswith("vm."):
+            os.unlink(f"{LOGS}/{name}")
+    root = cached_root(args.lsm)
+    work = tempfile.mkdtemp(prefix="crisp-vm-", dir=os.environ.get("CRISP_TMP", "/tmp"))
+    try:
+        disk = fill(work, job)
+        started = time.monotonic()
+        vm = machine.Machine(root, work, args.lsm, args.memory)
+        status, out = vm.run(disk, args.minutes * 60)
+        reports = collect(out)
+        shutil.copy(f"{work}/console.log", f"{LOGS}/vm.console.log")
+        say(f"{time.monotonic() - started:.0f} s; logs: {LOGS}/vm.*")
+        if status is None:
+            say(f"the machine ended without a result: see {LOGS}/vm.console.log")
+            return 1
+        if job["command"]:
+            return status
+        tally = subprocess.run([f"{TOP}/tests/lib/tally.py"] + reports, check=False).returncode
+        return tally or status
+    finally:
+        if args.keep:
+            say(f"kept: {work}")
+        else:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def main():
+    args = arguments()
+    job = choose(args)
+    job.update(scale=args.scale, seconds=args.minutes * 60 - 60)
+    if args.list:
+        for test in job["unit"]:
+            print("unit", test["name"])
+        if job["pytest"] is not None:
+            print("pytest", *job["pytest"])
+        return 0
+    return run(args, job)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
