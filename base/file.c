@@ -46,12 +46,8 @@ int file_read_exact(int fd, void *data, size_t len)
     return 0;
 }
 
-int file_read_at(int at, const char *path, size_t max, char **out, size_t *len, struct error *err)
+static int read_whole(int fd, const char *path, size_t max, char **out, size_t *len, struct error *err)
 {
-    _cleanup_fd_ int fd = openat(at, path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return error_errno(err, errno, "open %s", path);
-
     // One byte more than allowed tells "just fits" from "too big"; st_size is a lie in /proc and /sys.
     struct buf b;
     buf_init(&b, max < SIZE_MAX ? max + 1 : max);
@@ -78,9 +74,30 @@ int file_read_at(int at, const char *path, size_t max, char **out, size_t *len, 
     return 0;
 }
 
+int file_read_at(int at, const char *path, size_t max, char **out, size_t *len, struct error *err)
+{
+    _cleanup_fd_ int fd = openat(at, path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return error_errno(err, errno, "open %s", path);
+    return read_whole(fd, path, max, out, len, err);
+}
+
 int file_read(const char *path, size_t max, char **out, size_t *len, struct error *err)
 {
     return file_read_at(AT_FDCWD, path, max, out, len, err);
+}
+
+int file_read_regular(const char *path, size_t max, char **out, size_t *len, struct error *err)
+{
+    struct stat st;
+    _cleanup_fd_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0)
+        return error_errno(err, errno, "open %s", path);
+    if (fstat(fd, &st) < 0)
+        return error_errno(err, errno, "look at %s", path);
+    if (!S_ISREG(st.st_mode))
+        return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "%s is not a regular file", path);
+    return read_whole(fd, path, max, out, len, err);
 }
 
 int file_write_existing(const char *path, const char *text, struct error *err)

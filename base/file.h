@@ -14,6 +14,9 @@
 // bytes: -EFBIG. at: a directory fd or AT_FDCWD.
 int file_read_at(int at, const char *path, size_t max, char **out, size_t *len, struct error *err);
 int file_read(const char *path, size_t max, char **out, size_t *len, struct error *err);
+// The same of a path that somebody else chose: never blocks on a FIFO or device; anything but a regular file
+// is INVALID_ARGUMENT.
+int file_read_regular(const char *path, size_t max, char **out, size_t *len, struct error *err);
 // Plain open-write-close of an existing file, for /proc, /sys and cgroup files (no O_CREAT, one write).
 int file_write_existing(const char *path, const char *text, struct error *err);
 // tmp in the same folder, write, fsync (when sync), rename: readers see the old or the new file, whole.

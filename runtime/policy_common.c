@@ -1,6 +1,7 @@
 // Checks that pods and containers share.
 #include <limits.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/cleanup.h"
@@ -69,13 +70,15 @@ int policy_check_groups_policy(const char *field, Cri__SupplementalGroupsPolicy 
 int policy_check_seccomp(const char *field, const Cri__SecurityProfile *profile, const char *deprecated,
                          struct error *err)
 {
+    char ref[128]; // the field's or the deprecated one's name
     if (!profile) {
+        (void)snprintf(ref, sizeof(ref), "%s_profile_path", field);
         if (str_empty(deprecated) || str_eq(deprecated, "unconfined") ||
             str_eq(deprecated, "runtime/default") || str_eq(deprecated, "docker/default"))
             return 0;
         if (!str_has_prefix(deprecated, "localhost/"))
-            return policy_bad(err, "%s_profile_path: unknown profile \"%.200s\"", field, deprecated);
-        return policy_check_path(field, deprecated + strlen("localhost/"), err);
+            return policy_bad(err, "%s: unknown profile \"%.200s\"", ref, deprecated);
+        return policy_check_path(ref, deprecated + strlen("localhost/"), err);
     }
     switch (profile->profile_type) {
     case CRI__SECURITY_PROFILE__PROFILE_TYPE__RuntimeDefault:
@@ -85,7 +88,8 @@ int policy_check_seccomp(const char *field, const Cri__SecurityProfile *profile,
         return 0;
     case CRI__SECURITY_PROFILE__PROFILE_TYPE__Localhost:
         // Its content is judged when it is compiled.
-        return policy_check_path(field, profile->localhost_ref, err);
+        (void)snprintf(ref, sizeof(ref), "%s.localhost_ref", field);
+        return policy_check_path(ref, profile->localhost_ref, err);
     default:
         return policy_bad(err, "%s.profile_type: unknown type %d", field, (int)profile->profile_type);
     }

@@ -280,7 +280,7 @@ static void bad_pods_are_refused(void **state)
         {pod_groups, STATUS_INVALID_ARGUMENT,
          "linux.security_context.supplemental_groups: -1 is not between"},
         {pod_groups_policy, STATUS_INVALID_ARGUMENT, "linux.security_context.supplemental_groups_policy: "},
-        {pod_seccomp, STATUS_INVALID_ARGUMENT, "linux.security_context.seccomp: is empty"},
+        {pod_seccomp, STATUS_INVALID_ARGUMENT, "linux.security_context.seccomp.localhost_ref: is empty"},
         {pod_overhead, STATUS_INVALID_ARGUMENT, "linux.resources.cpu_shares: -1 is negative"},
     };
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {

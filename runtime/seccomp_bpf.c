@@ -13,14 +13,15 @@
 #define OFFSET_ARCH 4
 #define OFFSET_ARGS 16
 #define FIXUPS_MAX  32
-#define NO_RULE     (-1)
+#define NO_LINK     (-1)
 
-// What happens to one number. Chains of rules are indexes into the profile's rules.
+// What happens to one number. Chains of conditional rules, in order, are links: an index into the profile's
+// rules, plus their number for the same rule's second number (x32's own).
 struct slot {
     uint32_t action; // when no conditional rule applies
     bool decided;    // an unconditional rule was seen
-    int first_rule;  // conditional rules, in order
-    int last_rule;
+    int first_link;
+    int last_link;
 };
 
 struct range {
@@ -30,7 +31,7 @@ struct range {
 
 struct compiler {
     const struct seccomp_profile *profile;
-    int *next_rule; // by rule, for the chains of one architecture
+    int *next_link; // by link, for the chains of one architecture
     struct slot slots[SECCOMP_NR_MAX];
     struct range ranges[SECCOMP_NR_MAX + 1];
     size_t n_ranges;
@@ -130,8 +131,8 @@ static void emit_arg(struct compiler *c, const struct seccomp_arg *a, struct fix
 
 static void emit_slot(struct compiler *c, const struct slot *slot)
 {
-    for (int i = slot->first_rule; i != NO_RULE; i = c->next_rule[i]) {
-        const struct seccomp_rule *rule = &c->profile->rules[i];
+    for (int i = slot->first_link; i != NO_LINK; i = c->next_link[i]) {
+        const struct seccomp_rule *rule = &c->profile->rules[(size_t)i % c->profile->n_rules];
         struct fixups failed = {.n = 0};
         for (size_t k = 0; k < rule->n_args; k++)
             emit_arg(c, &rule->args[k], &failed);
@@ -165,26 +166,27 @@ static void emit_tree(struct compiler *c, size_t low, size_t high)
     emit_tree(c, middle, high);
 }
 
-static void add_rule(struct compiler *c, size_t index, int nr)
+static void add_rule(struct compiler *c, size_t index, int nr, bool second)
 {
     const struct seccomp_rule *rule = &c->profile->rules[index];
     struct slot *slot = &c->slots[nr];
+    int link = (int)(index + (second ? c->profile->n_rules : 0));
     if (rule->n_args == 0) {
         // An unconditional rule makes conditional ones for the same call moot, as libseccomp has it.
         if (!slot->decided)
             slot->action = rule->action;
         slot->decided = true;
-        slot->first_rule = slot->last_rule = NO_RULE;
+        slot->first_link = slot->last_link = NO_LINK;
         return;
     }
-    if (slot->decided || slot->last_rule == (int)index)
+    if (slot->decided)
         return;
-    c->next_rule[index] = NO_RULE;
-    if (slot->last_rule == NO_RULE)
-        slot->first_rule = (int)index;
+    c->next_link[link] = NO_LINK;
+    if (slot->last_link == NO_LINK)
+        slot->first_link = link;
     else
-        c->next_rule[slot->last_rule] = (int)index;
-    slot->last_rule = (int)index;
+        c->next_link[slot->last_link] = link;
+    slot->last_link = link;
 }
 
 static bool permits(uint32_t action)
@@ -192,17 +194,12 @@ static bool permits(uint32_t action)
     return action == SECCOMP_RET_ALLOW || action == SECCOMP_RET_LOG;
 }
 
-// A rule of a call that has a number of its own on x32. A rule can be in one chain of conditions only, and
-// that is x86_64's: here a conditional one counts as none if it permits, and as unconditional if it forbids.
-static void add_x32_rule(struct compiler *c, size_t index, int nr)
+// Does the profile's author know what this number is? One who wrote before the call was made can't have meant
+// to forbid it.
+static bool foreseen(const struct seccomp_profile *p, enum seccomp_arch arch, int nr)
 {
-    const struct seccomp_rule *rule = &c->profile->rules[index];
-    if (rule->n_args == 0) {
-        add_rule(c, index, nr);
-    } else if (!permits(rule->action) && !c->slots[nr].decided) {
-        c->slots[nr].action = rule->action;
-        c->slots[nr].decided = true;
-    }
+    return seccomp_number_known(arch, nr) &&
+           (p->newest[arch] == 0 || seccomp_age(arch, nr) <= p->newest[arch]);
 }
 
 // Fills the slots for one architecture; with x86_64 also those of x32, which shares its numbers.
@@ -210,31 +207,28 @@ static void fill_slots(struct compiler *c, enum seccomp_arch arch)
 {
     const struct seccomp_profile *p = c->profile;
     bool with_x32 = arch == SECCOMP_X86_64 && p->arches[SECCOMP_X32];
-    // A profile that forbids by default can't have meant to forbid what came after it: ENOSYS lets a C
-    // library use an older way. One that allows by default stays open.
-    c->beyond =
-        (struct slot){.action = permits(p->default_action) ? p->default_action : SECCOMP_RET_ERRNO | ENOSYS,
-                      .first_rule = NO_RULE,
-                      .last_rule = NO_RULE};
+    // ENOSYS lets a C library use an older way, where EPERM would be the end. A profile that allows by
+    // default stays open.
+    uint32_t action = permits(p->default_action) ? p->default_action : SECCOMP_RET_ERRNO | ENOSYS;
+    c->beyond = (struct slot){.action = action, .first_link = NO_LINK, .last_link = NO_LINK};
     for (int nr = 0; nr < SECCOMP_NR_MAX; nr++) {
-        bool known = seccomp_number_known(arch, nr) || (with_x32 && seccomp_number_known(SECCOMP_X32, nr));
         c->slots[nr] = c->beyond;
-        if (known)
+        if (foreseen(p, arch, nr) || (with_x32 && foreseen(p, SECCOMP_X32, nr)))
             c->slots[nr].action = p->default_action;
     }
     for (size_t i = 0; i < p->n_rules; i++) {
         int nr = seccomp_number(arch, p->rules[i].name);
         if (nr >= 0 && nr < SECCOMP_NR_MAX)
-            add_rule(c, i, nr);
+            add_rule(c, i, nr, false);
         int x32 = with_x32 ? seccomp_number(SECCOMP_X32, p->rules[i].name) : -1;
         if (x32 >= 0 && x32 < SECCOMP_NR_MAX && x32 != nr)
-            add_x32_rule(c, i, x32);
+            add_rule(c, i, x32, true);
     }
 }
 
 static bool same_fate(const struct slot *a, const struct slot *b)
 {
-    return a->first_rule == NO_RULE && b->first_rule == NO_RULE && a->action == b->action;
+    return a->first_link == NO_LINK && b->first_link == NO_LINK && a->action == b->action;
 }
 
 static void fill_ranges(struct compiler *c)
@@ -256,7 +250,9 @@ static void emit_arch(struct compiler *c, enum seccomp_arch arch)
         if (c->profile->arches[SECCOMP_X32]) {
             emit(c, BPF_ALU | BPF_AND | BPF_K, ~X32_BIT, 0, 0);
         } else {
-            emit(c, BPF_JMP | BPF_JSET | BPF_K, X32_BIT, 0, 1);
+            // Number -1 has the bit too: it is what a tracer sets to have a call skipped.
+            emit(c, BPF_JMP | BPF_JSET | BPF_K, X32_BIT, 0, 2);
+            emit(c, BPF_JMP | BPF_JEQ | BPF_K, UINT32_MAX, 1, 0);
             emit_return(c, SECCOMP_RET_KILL_PROCESS);
         }
     }
@@ -268,7 +264,9 @@ static void emit_program(struct compiler *c)
     static const struct {
         enum seccomp_arch arch;
         uint32_t audit;
-    } arches[] = {{SECCOMP_X86_64, AUDIT_ARCH_X86_64}, {SECCOMP_X86, AUDIT_ARCH_I386}};
+    } arches[] = {{SECCOMP_X86_64, AUDIT_ARCH_X86_64},
+                  {SECCOMP_AARCH64, AUDIT_ARCH_AARCH64},
+                  {SECCOMP_X86, AUDIT_ARCH_I386}};
     emit_load(c, OFFSET_ARCH);
     for (size_t i = 0; i < ARRAY_SIZE(arches); i++) {
         if (!c->profile->arches[arches[i].arch])
@@ -286,11 +284,11 @@ static void emit_program(struct compiler *c)
 int seccomp_compile(const struct seccomp_profile *p, struct buf *out, struct error *err)
 {
     _cleanup_free_ struct compiler *c = calloc(1, sizeof(*c));
-    _cleanup_free_ int *next = calloc(p->n_rules + 1, sizeof(*next));
+    _cleanup_free_ int *next = calloc(2 * p->n_rules + 1, sizeof(*next));
     if (!c || !next)
         return error_errno(err, ENOMEM, "compile the seccomp profile");
     c->profile = p;
-    c->next_rule = next;
+    c->next_link = next;
     emit_program(c);
     if (c->n > BPF_MAXINSNS)
         return error_set(err, STATUS_INVALID_ARGUMENT, E2BIG,

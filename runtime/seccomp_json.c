@@ -1,52 +1,78 @@
-// Localhost profiles: JSON as Docker and the OCI runtime spec have it.
-#include <jansson.h>
+// Localhost profiles: JSON as the OCI runtime spec and Docker have it.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/utsname.h>
 
 #include "base/cleanup.h"
 #include "base/str.h"
-#include "runtime/caps.h"
-#include "runtime/seccomp_internal.h"
+#include "runtime/seccomp_json_internal.h"
 
-struct parser {
-    const char *file;
-    uint64_t caps;
-    struct seccomp_profile *out;
-    struct error *err;
-};
+#define ERRNO_MAX 4095 // the kernel cuts greater ones
 
-static int bad(struct parser *p, const char *where, size_t index, const char *what, const char *value)
+int json_reader_bad(struct json_reader *r, const char *path, const char *format, ...)
 {
-    return error_set(p->err, STATUS_INVALID_ARGUMENT, EINVAL, "%.200s: %s[%zu]: %s \"%.100s\"", p->file,
-                     where, index, what, value ? value : "");
+    char what[512];
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(what, sizeof(what), format, args);
+    va_end(args);
+    return error_set(r->err, STATUS_INVALID_ARGUMENT, EINVAL, "%.200s:%d: %s%s%s", r->file,
+                     seccomp_text_line(r->text, r->len, path), path, *path ? ": " : "", what);
 }
 
-static int bad_top(struct parser *p, const char *key, const char *what)
+static const char *type_name(json_type type)
 {
-    return error_set(p->err, STATUS_INVALID_ARGUMENT, EINVAL, "%.200s: %s: %s", p->file, key, what);
-}
-
-// Is the member, where it is there and not null, of that type? A list that isn't one would count as empty,
-// and so open what it was meant to close.
-struct member {
-    const char *key;
-    json_type type;
-};
-
-static const char *wrong_member(const json_t *object, const struct member *members, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        const json_t *value = json_object_get(object, members[i].key);
-        if (value && !json_is_null(value) && json_typeof(value) != members[i].type)
-            return members[i].key;
+    switch (type) {
+    case JSON_OBJECT:
+        return "an object";
+    case JSON_ARRAY:
+        return "a list";
+    case JSON_STRING:
+        return "a string";
+    default:
+        return "an integer";
     }
-    return NULL;
 }
 
-// "SCMP_ACT_ERRNO" with its errno number. false: unknown, or not supported.
-static bool parse_action(const char *name, const json_t *errno_ret, uint32_t *out)
+int json_reader_check(struct json_reader *r, const char *path, const json_t *object,
+                      const struct json_member *members, size_t n)
+{
+    char at[JSON_PATH_MAX];
+    const char *key, *dot = *path ? "." : "";
+    json_t *value;
+    if (!json_is_object(object))
+        return json_reader_bad(r, path, "must be an object");
+    json_object_foreach((json_t *)object, key, value)
+    {
+        size_t i = 0;
+        while (i < n && !str_eq(key, members[i].key))
+            i++;
+        (void)snprintf(at, sizeof(at), "%s%s%.40s", path, dot, key);
+        if (i == n && !strchr("$_/#", key[0]))
+            return json_reader_bad(r, at, "is not part of a seccomp profile");
+        if (i < n && !json_is_null(value) && members[i].type != JSON_TRUE &&
+            json_typeof(value) != members[i].type)
+            return json_reader_bad(r, at, "must be %s", type_name(members[i].type));
+    }
+    return 0;
+}
+
+int json_reader_check_strings(struct json_reader *r, const char *path, const json_t *list)
+{
+    char at[JSON_PATH_MAX];
+    size_t i;
+    const json_t *value;
+    json_array_foreach(list, i, value)
+    {
+        (void)snprintf(at, sizeof(at), "%s[%zu]", path, i);
+        if (!json_is_string(value))
+            return json_reader_bad(r, at, "must be a string");
+    }
+    return 0;
+}
+
+int json_reader_action(struct json_reader *r, const char *path, const json_t *object, const char *key,
+                       const char *errno_key, uint32_t *out)
 {
     static const struct {
         const char *name;
@@ -59,275 +85,189 @@ static bool parse_action(const char *name, const json_t *errno_ret, uint32_t *ou
                    {"SCMP_ACT_TRACE", SECCOMP_RET_TRACE},
                    {"SCMP_ACT_ALLOW", SECCOMP_RET_ALLOW},
                    {"SCMP_ACT_LOG", SECCOMP_RET_LOG}};
-    for (size_t i = 0; i < ARRAY_SIZE(actions); i++) {
-        if (!str_eq(name, actions[i].name))
-            continue;
-        *out = actions[i].action;
-        if (*out == SECCOMP_RET_ERRNO || *out == SECCOMP_RET_TRACE) {
-            json_int_t value = json_is_integer(errno_ret) ? json_integer_value(errno_ret) : EPERM;
-            if (value < 0 || value > 4095)
-                return false;
-            *out |= (uint32_t)value;
-        }
-        return true;
-    }
-    return false;
-}
-
-static int parse_arch_name(const char *name)
-{
-    static const struct {
-        const char *names[4];
-        enum seccomp_arch arch;
-    } arches[] = {{{"SCMP_ARCH_X86_64", "amd64", "x86_64", NULL}, SECCOMP_X86_64},
-                  {{"SCMP_ARCH_X86", "x86", "386", NULL}, SECCOMP_X86},
-                  {{"SCMP_ARCH_X32", "x32", NULL}, SECCOMP_X32}};
-    for (size_t i = 0; i < ARRAY_SIZE(arches); i++) {
-        for (size_t k = 0; arches[i].names[k]; k++) {
-            if (str_eq(name, arches[i].names[k]))
-                return (int)arches[i].arch;
-        }
-    }
-    return -1;
-}
-
-// "architectures": a list; "archMap": the native one's entry. Others' are for other machines.
-static void parse_arches(struct parser *p, const json_t *root)
-{
-    size_t i, k;
-    const json_t *value, *sub;
-    p->out->arches[SECCOMP_X86_64] = true;
-    json_array_foreach(json_object_get(root, "architectures"), i, value)
-    {
-        int arch = parse_arch_name(json_string_value(value));
-        if (arch >= 0)
-            p->out->arches[arch] = true;
-    }
-    json_array_foreach(json_object_get(root, "archMap"), i, value)
-    {
-        if (parse_arch_name(json_string_value(json_object_get(value, "architecture"))) != SECCOMP_X86_64)
-            continue;
-        json_array_foreach(json_object_get(value, "subArchitectures"), k, sub)
-        {
-            int arch = parse_arch_name(json_string_value(sub));
-            if (arch >= 0)
-                p->out->arches[arch] = true;
-        }
-    }
-}
-
-static int parse_flags(struct parser *p, const json_t *list)
-{
-    size_t i;
-    const json_t *value;
-    json_array_foreach(list, i, value)
-    {
-        const char *name = json_string_value(value);
-        if (str_eq(name, "SECCOMP_FILTER_FLAG_LOG"))
-            p->out->flags |= SECCOMP_FILTER_FLAG_LOG;
-        else if (str_eq(name, "SECCOMP_FILTER_FLAG_SPEC_ALLOW"))
-            p->out->flags |= SECCOMP_FILTER_FLAG_SPEC_ALLOW;
-        else if (!str_eq(name, "SECCOMP_FILTER_FLAG_TSYNC")) // moot: there is one thread before exec
-            return bad(p, "flags", i, "unknown or unsupported flag", name);
-    }
+    char at[JSON_PATH_MAX];
+    const char *name = json_string_value(json_object_get(object, key)), *dot = *path ? "." : "";
+    const json_t *number = json_object_get(object, errno_key);
+    size_t i = 0;
+    (void)snprintf(at, sizeof(at), "%s%s%s", path, dot, key);
+    if (!name)
+        return json_reader_bad(r, at, "is missing");
+    if (str_eq(name, "SCMP_ACT_NOTIFY"))
+        return json_reader_bad(r, at, "SCMP_ACT_NOTIFY is not supported: there is no listener to ask");
+    while (i < ARRAY_SIZE(actions) && !str_eq(name, actions[i].name))
+        i++;
+    if (i == ARRAY_SIZE(actions))
+        return json_reader_bad(r, at, "unknown action \"%.60s\"", name);
+    *out = actions[i].action;
+    if (*out != SECCOMP_RET_ERRNO && *out != SECCOMP_RET_TRACE)
+        return 0; // a number beside another action means nothing, as with peers
+    json_int_t value = json_is_integer(number) ? json_integer_value(number) : EPERM;
+    json_int_t max = *out == SECCOMP_RET_ERRNO ? ERRNO_MAX : (json_int_t)SECCOMP_RET_DATA;
+    (void)snprintf(at, sizeof(at), "%s%s%s", path, dot, errno_key);
+    if (value < 0 || value > max)
+        return json_reader_bad(r, at, "must be between 0 and %d", (int)max);
+    *out |= (uint32_t)value;
     return 0;
 }
 
-static bool get_u64(const json_t *object, const char *key, uint64_t *out)
+int json_reader_arch(const char *name, bool *known)
 {
-    const json_t *v = json_object_get(object, key);
-    *out = 0;
-    if (v && (!json_is_integer(v) || json_integer_value(v) < 0))
-        return false;
-    *out = (uint64_t)json_integer_value(v); // 0 when it isn't there
-    return true;
+    static const struct {
+        const char *names[3]; // OCI's, Docker's (Go's), the kernel's
+        int arch;
+    } ours[] = {{{"SCMP_ARCH_X86_64", "amd64", "x86_64"}, SECCOMP_X86_64},
+                {{"SCMP_ARCH_X86", "x86", "386"}, SECCOMP_X86},
+                {{"SCMP_ARCH_X32", "x32", NULL}, SECCOMP_X32},
+                {{"SCMP_ARCH_AARCH64", "arm64", "aarch64"}, SECCOMP_AARCH64}};
+    static const char *const others[] = {
+        "SCMP_ARCH_ARM",    "SCMP_ARCH_MIPS",     "SCMP_ARCH_MIPS64",      "SCMP_ARCH_MIPS64N32",
+        "SCMP_ARCH_MIPSEL", "SCMP_ARCH_MIPSEL64", "SCMP_ARCH_MIPSEL64N32", "SCMP_ARCH_PPC",
+        "SCMP_ARCH_PPC64",  "SCMP_ARCH_PPC64LE",  "SCMP_ARCH_S390",        "SCMP_ARCH_S390X",
+        "SCMP_ARCH_PARISC", "SCMP_ARCH_PARISC64", "SCMP_ARCH_RISCV64",     "SCMP_ARCH_LOONGARCH64",
+        "SCMP_ARCH_M68K",   "SCMP_ARCH_SH",       "SCMP_ARCH_SHEB"};
+    for (size_t i = 0; i < ARRAY_SIZE(ours); i++) {
+        for (size_t k = 0; k < 3; k++) {
+            *known = name && ours[i].names[k] && str_eq(name, ours[i].names[k]);
+            if (*known)
+                return ours[i].arch;
+        }
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(others) && !*known; i++)
+        *known = str_eq(name, others[i]);
+    return -1;
 }
 
-static int parse_arg(struct parser *p, size_t index, const json_t *object, struct seccomp_arg *out)
+// Adds the architectures of a list. Those that this machine can't run are for other machines.
+static int add_arches(struct json_reader *r, const char *path, const json_t *list)
+{
+    char at[JSON_PATH_MAX];
+    size_t i;
+    const json_t *value;
+    int rc = json_reader_check_strings(r, path, list);
+    json_array_foreach(list, i, value)
+    {
+        bool known;
+        if (rc < 0)
+            break;
+        int arch = json_reader_arch(json_string_value(value), &known);
+        (void)snprintf(at, sizeof(at), "%s[%zu]", path, i);
+        if (!known)
+            rc = json_reader_bad(r, at, "unknown architecture \"%.60s\"", json_string_value(value));
+        else if (arch >= 0 && (arch == SECCOMP_AARCH64) == (r->target->native == SECCOMP_AARCH64))
+            r->out->arches[arch] = true;
+    }
+    return rc;
+}
+
+// "architectures": a list; "archMap": the native one's entry. The native one itself is always in.
+static int read_arches(struct json_reader *r, const json_t *root)
+{
+    static const struct json_member members[] = {{"architecture", JSON_STRING},
+                                                 {"subArchitectures", JSON_ARRAY}};
+    char at[JSON_PATH_MAX];
+    size_t i;
+    const json_t *value;
+    r->out->arches[r->target->native] = true;
+    int rc = add_arches(r, "architectures", json_object_get(root, "architectures"));
+    json_array_foreach(json_object_get(root, "archMap"), i, value)
+    {
+        bool known;
+        (void)snprintf(at, sizeof(at), "archMap[%zu]", i);
+        if (rc == 0)
+            rc = json_reader_check(r, at, value, members, ARRAY_SIZE(members));
+        if (rc < 0)
+            break;
+        const char *name = json_string_value(json_object_get(value, "architecture"));
+        int arch = json_reader_arch(name, &known);
+        if (!known)
+            return json_reader_bad(r, at, "unknown architecture \"%.60s\"", name ? name : "");
+        (void)snprintf(at, sizeof(at), "archMap[%zu].subArchitectures", i);
+        if (arch == (int)r->target->native)
+            rc = add_arches(r, at, json_object_get(value, "subArchitectures"));
+    }
+    return rc;
+}
+
+// Without "flags" SPEC_ALLOW is on, as with peers; an empty list turns it off.
+static int read_flags(struct json_reader *r, const json_t *list)
 {
     static const struct {
         const char *name;
-        enum seccomp_op op;
-    } ops[] = {{"SCMP_CMP_EQ", SECCOMP_EQ}, {"SCMP_CMP_NE", SECCOMP_NE}, {"SCMP_CMP_LT", SECCOMP_LT},
-               {"SCMP_CMP_LE", SECCOMP_LE}, {"SCMP_CMP_GE", SECCOMP_GE}, {"SCMP_CMP_GT", SECCOMP_GT}};
-    const char *op = json_string_value(json_object_get(object, "op"));
-    uint64_t position, value, second;
-    if (!get_u64(object, "index", &position) || position >= SECCOMP_ARGS_MAX)
-        return bad(p, "syscalls", index, "bad index of an argument", NULL);
-    if (!get_u64(object, "value", &value) || !get_u64(object, "valueTwo", &second))
-        return bad(p, "syscalls", index, "bad value of an argument", NULL);
-    *out = (struct seccomp_arg){.index = (uint32_t)position, .mask = UINT64_MAX, .value = value};
-    if (str_eq(op, "SCMP_CMP_MASKED_EQ")) {
-        out->mask = value;
-        out->value = second;
-        return 0;
-    }
-    for (size_t i = 0; i < ARRAY_SIZE(ops); i++) {
-        if (str_eq(op, ops[i].name)) {
-            out->op = ops[i].op;
-            return 0;
-        }
-    }
-    return bad(p, "syscalls", index, "unknown op of an argument", op);
-}
-
-// Is the running kernel at least "4.8"?
-static bool kernel_at_least(const char *version)
-{
-    struct utsname u;
-    unsigned want_major = 0, want_minor = 0, major = 0, minor = 0;
-    if (uname(&u) < 0 || sscanf(version, "%u.%u", &want_major, &want_minor) < 1 ||
-        sscanf(u.release, "%u.%u", &major, &minor) < 2)
-        return false;
-    return major > want_major || (major == want_major && minor >= want_minor);
-}
-
-// How many of the listed capabilities the container has.
-static size_t count_caps(const struct parser *p, const json_t *list)
-{
-    size_t i, n = 0;
-    const json_t *value;
-    json_array_foreach(list, i, value)
-    {
-        int cap = caps_parse(json_string_value(value));
-        n += cap >= 0 && (p->caps & CAPS_BIT(cap));
-    }
-    return n;
-}
-
-static bool has_arch(const json_t *list)
-{
+        uint32_t flag;
+    } flags[] = {{"SECCOMP_FILTER_FLAG_LOG", SECCOMP_FILTER_FLAG_LOG},
+                 {"SECCOMP_FILTER_FLAG_SPEC_ALLOW", SECCOMP_FILTER_FLAG_SPEC_ALLOW},
+                 // There is one thread when the filter is installed.
+                 {"SECCOMP_FILTER_FLAG_TSYNC", 0},
+                 // How a listener's answers are waited for; there is no listener.
+                 {"SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", 0}};
+    char at[JSON_PATH_MAX];
     size_t i;
     const json_t *value;
+    if (!json_is_array(list))
+        r->out->flags = SECCOMP_FILTER_FLAG_SPEC_ALLOW;
+    int rc = json_reader_check_strings(r, "flags", list);
     json_array_foreach(list, i, value)
     {
-        if (parse_arch_name(json_string_value(value)) >= 0)
-            return true;
+        const char *name = json_string_value(value);
+        size_t k = 0;
+        if (rc < 0)
+            return rc;
+        while (k < ARRAY_SIZE(flags) && !str_eq(name, flags[k].name))
+            k++;
+        (void)snprintf(at, sizeof(at), "flags[%zu]", i);
+        if (k == ARRAY_SIZE(flags))
+            return json_reader_bad(r, at, "unknown flag \"%.60s\"", name);
+        r->out->flags |= flags[k].flag;
     }
-    return false;
+    return rc;
 }
 
-// Docker's words: every capability of "includes" has to be there, none of "excludes" may be.
-static bool applies(const struct parser *p, const json_t *entry)
+static int read_root(struct json_reader *r, const json_t *root)
 {
-    const json_t *in = json_object_get(entry, "includes"), *ex = json_object_get(entry, "excludes");
-    const char *in_kernel = json_string_value(json_object_get(in, "minKernel"));
-    const char *ex_kernel = json_string_value(json_object_get(ex, "minKernel"));
-    const json_t *arches = json_object_get(in, "arches"), *caps = json_object_get(in, "caps");
-    if (json_array_size(arches) > 0 && !has_arch(arches))
-        return false;
-    if (count_caps(p, caps) < json_array_size(caps))
-        return false;
-    if (in_kernel && !kernel_at_least(in_kernel))
-        return false;
-    if (has_arch(json_object_get(ex, "arches")) || count_caps(p, json_object_get(ex, "caps")) > 0)
-        return false;
-    return !(ex_kernel && kernel_at_least(ex_kernel));
-}
-
-static int add_entry(struct parser *p, struct seccomp_rule *rule, const char *name, const json_t *args,
-                     size_t index)
-{
-    rule->name = name;
-    // Of calls that nobody here knows by name there is no number; on this kernel nobody can make them by it
-    // either, or they get ENOSYS.
-    if (!name || !seccomp_name_exists(name))
-        return 0;
-    // Docker's format has several comparisons of one argument stand for alternatives: one rule each.
-    bool seen[SECCOMP_ARGS_MAX] = {false}, alternatives = false;
-    struct seccomp_rule all = *rule;
+    static const struct json_member members[] = {
+        {"defaultAction", JSON_STRING}, {"defaultErrnoRet", JSON_INTEGER},
+        {"architectures", JSON_ARRAY},  {"archMap", JSON_ARRAY},
+        {"flags", JSON_ARRAY},          {"syscalls", JSON_ARRAY},
+        {"listenerPath", JSON_STRING},  {"listenerMetadata", JSON_STRING},
+        {"comment", JSON_TRUE}};
+    static const char *const listener[] = {"listenerPath", "listenerMetadata"};
     size_t i;
-    const json_t *value;
-    json_array_foreach(args, i, value)
-    {
-        struct seccomp_arg arg = {0};
-        int r = parse_arg(p, index, value, &arg);
-        if (r < 0)
-            return r;
-        alternatives = alternatives || seen[arg.index] || all.n_args == SECCOMP_ARGS_MAX;
-        seen[arg.index] = true;
-        if (!alternatives)
-            all.args[all.n_args++] = arg;
+    const json_t *entry;
+    int rc = json_reader_check(r, "", root, members, ARRAY_SIZE(members));
+    for (i = 0; rc == 0 && i < ARRAY_SIZE(listener); i++) {
+        if (!str_empty(json_string_value(json_object_get(root, listener[i]))))
+            rc = json_reader_bad(r, listener[i], "notification listeners are not supported");
     }
-    int r = alternatives ? 0 : seccomp_profile_add(p->out, &all);
-    json_array_foreach(args, i, value)
+    if (rc == 0)
+        rc = json_reader_action(r, "", root, "defaultAction", "defaultErrnoRet", &r->out->default_action);
+    if (rc == 0)
+        rc = read_arches(r, root);
+    if (rc == 0)
+        rc = read_flags(r, json_object_get(root, "flags"));
+    json_array_foreach(json_object_get(root, "syscalls"), i, entry)
     {
-        struct seccomp_rule one = *rule;
-        if (!alternatives || r < 0)
+        if (rc < 0)
             break;
-        r = parse_arg(p, index, value, &one.args[0]);
-        one.n_args = 1;
-        if (r == 0)
-            r = seccomp_profile_add(p->out, &one);
+        rc = json_reader_entry(r, entry, i);
     }
-    return r == -E2BIG ? bad_top(p, "syscalls", "too many rules") : r;
+    return rc;
 }
 
-static int parse_entry(struct parser *p, const json_t *entry, size_t index)
-{
-    static const struct member members[] = {
-        {"names", JSON_ARRAY}, {"args", JSON_ARRAY}, {"includes", JSON_OBJECT}, {"excludes", JSON_OBJECT}};
-    static const struct member filters[] = {
-        {"arches", JSON_ARRAY}, {"caps", JSON_ARRAY}, {"minKernel", JSON_STRING}};
-    struct seccomp_rule rule = {0};
-    const char *wrong = wrong_member(entry, members, ARRAY_SIZE(members));
-    if (!wrong)
-        wrong = wrong_member(json_object_get(entry, "includes"), filters, ARRAY_SIZE(filters));
-    if (!wrong)
-        wrong = wrong_member(json_object_get(entry, "excludes"), filters, ARRAY_SIZE(filters));
-    if (wrong)
-        return bad(p, "syscalls", index, "wrong type of", wrong);
-    const json_t *names = json_object_get(entry, "names"), *args = json_object_get(entry, "args"), *value;
-    const char *action = json_string_value(json_object_get(entry, "action"));
-    const char *single = json_string_value(json_object_get(entry, "name"));
-    if (!json_is_object(entry) || (!json_is_array(names) && !single))
-        return bad(p, "syscalls", index, "has no names", NULL);
-    if (!parse_action(action, json_object_get(entry, "errnoRet"), &rule.action))
-        return bad(p, "syscalls", index, "unknown or unsupported action", action);
-    if (!applies(p, entry))
-        return 0;
-    size_t i;
-    json_array_foreach(names, i, value)
-    {
-        int r = add_entry(p, &rule, json_string_value(value), args, index);
-        if (r < 0)
-            return r;
-    }
-    return single ? add_entry(p, &rule, single, args, index) : 0;
-}
-
-int seccomp_parse_json(const char *file, const char *text, size_t len, uint64_t caps,
+int seccomp_parse_json(const char *file, const char *text, size_t len, const struct seccomp_target *t,
                        struct seccomp_profile *out, void **keep, struct error *err)
 {
     json_error_t where;
-    struct parser p = {.file = file, .caps = caps, .out = out, .err = err};
-    json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &where);
+    size_t quoted_len;
+    _cleanup_free_ char *quoted = seccomp_text_quote_integers(text, len, &quoted_len);
+    if (!quoted)
+        return error_errno(err, ENOMEM, "read the seccomp profile %s", file);
+    json_t *root = json_loadb(quoted, quoted_len, JSON_REJECT_DUPLICATES, &where);
     if (!root)
         return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "%.200s:%d: %s", file, where.line, where.text);
     *keep = root;
-    static const struct member members[] = {{"syscalls", JSON_ARRAY},
-                                            {"flags", JSON_ARRAY},
-                                            {"architectures", JSON_ARRAY},
-                                            {"archMap", JSON_ARRAY}};
-    const char *wrong = wrong_member(root, members, ARRAY_SIZE(members));
-    if (wrong)
-        return bad_top(&p, wrong, "must be a list");
-    if (json_object_get(root, "listenerPath"))
-        return bad_top(&p, "listenerPath", "notification listeners are not supported");
-    const char *action = json_string_value(json_object_get(root, "defaultAction"));
-    if (!parse_action(action, json_object_get(root, "defaultErrnoRet"), &out->default_action))
-        return bad_top(&p, "defaultAction", action ? "unknown or unsupported action" : "is missing");
-    parse_arches(&p, root);
-    int r = parse_flags(&p, json_object_get(root, "flags"));
-    size_t i;
-    const json_t *entry;
-    json_array_foreach(json_object_get(root, "syscalls"), i, entry)
-    {
-        if (r < 0)
-            break;
-        r = parse_entry(&p, entry, i);
-    }
-    return r;
+    struct json_reader r = {
+        .file = file, .text = quoted, .len = quoted_len, .target = t, .out = out, .err = err};
+    return read_root(&r, root);
 }
 
 void seccomp_json_keep_free(void *keep)
