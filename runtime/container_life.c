@@ -14,6 +14,7 @@
 #include "base/pb.h"
 #include "base/str.h"
 #include "runtime/plan.h"
+#include "runtime/selinux.h"
 
 #define PLAN_ARENA_MAX (16u << 20)
 // What crisp-pod can be sent: better refused now than at the start. execve(2) takes less anyway.
@@ -190,6 +191,20 @@ static void plan_input_fill(struct runtime *rt, const struct container *c,
     };
 }
 
+// For containers whose options name no level: that of the pod's options, else the pod's own categories. room
+// is for those.
+static int find_level(struct runtime *rt, const struct pod *pod, char room[SELINUX_LEVEL_MAX],
+                      const char **level, struct error *err)
+{
+    const Cri__LinuxPodSandboxConfig *l = pod->config->linux;
+    const Cri__SELinuxOption *o = l && l->security_context ? l->security_context->selinux_options : NULL;
+    *level = "";
+    if (!rt->policy->selinux || !selinux_has_levels(rt->policy->selinux))
+        return 0;
+    *level = o && !str_empty(o->level) ? o->level : room;
+    return *level == room ? selinux_level_claim(rt->run_dir, pod->id, room, err) : 0;
+}
+
 static int make_cgroup(struct runtime *rt, const struct container *c, const struct plan_input *in,
                        struct arena *arena, struct error *err)
 {
@@ -205,6 +220,7 @@ static int build(struct runtime *rt, struct container *c, const struct container
 {
     struct arena *arena __attribute__((cleanup(arena_freep))) = arena_new(PLAN_ARENA_MAX);
     struct pod_files *files = arena ? arena_alloc(arena, sizeof(*files)) : NULL;
+    char level[SELINUX_LEVEL_MAX];
     struct plan_input in;
     Pod__LaunchPlan *plan;
     Pod__CgroupPlace *place;
@@ -213,7 +229,9 @@ static int build(struct runtime *rt, struct container *c, const struct container
         return error_errno(err, ENOMEM, "build the launch plan");
     pod_file_paths(c->pod, files);
     plan_input_fill(rt, c, rootfs, files, &in);
-    int r = plan_build(rt->policy, &in, arena, &plan, err);
+    int r = find_level(rt, c->pod, level, &in.selinux_level, err);
+    if (r == 0)
+        r = plan_build(rt->policy, &in, arena, &plan, err);
     if (r == 0)
         r = make_cgroup(rt, c, &in, arena, err);
     if (r < 0)

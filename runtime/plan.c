@@ -9,6 +9,8 @@
 #include "base/str.h"
 #include "runtime/cgroup.h"
 
+#define FEATURES_MAX 16 // that one plan requires of crisp-pod
+
 // What kubelet and peers hide from containers that say nothing else. It leaks the host or lets its hardware
 // be touched.
 static const char *const default_masked[] = {
@@ -19,9 +21,6 @@ static const char *const default_masked[] = {
 static const char *const default_readonly[] = {
     "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger",
 };
-
-// What of crisp-pod this plan needs; one that lacks it refuses the plan.
-static const char *const required_features[] = {"launch-1"};
 
 const Cri__LinuxContainerSecurityContext *plan_security(const Cri__ContainerConfig *config)
 {
@@ -87,6 +86,17 @@ char *plan_log_path(const Cri__PodSandboxConfig *pod, const Cri__ContainerConfig
     return arena_printf(arena, "%s/%s", pod->log_directory, config->log_path);
 }
 
+void plan_require(struct plan_builder *b, const char *feature)
+{
+    Pod__LaunchPlan *plan = b->plan;
+    if (!plan->required_features)
+        plan->required_features = arena_alloc(b->arena, FEATURES_MAX * sizeof(*plan->required_features));
+    if (!plan->required_features || plan->n_required_features == FEATURES_MAX)
+        b->out_of_memory = true;
+    else
+        plan->required_features[plan->n_required_features++] = (char *)feature;
+}
+
 static void add_root(struct plan_builder *b)
 {
     const struct plan_rootfs *fs = &b->in->rootfs;
@@ -137,8 +147,7 @@ int plan_build(struct policy *policy, const struct plan_input *in, struct arena 
     if (!b.plan)
         return plan_no_memory(err);
     pod__launch_plan__init(b.plan);
-    b.plan->required_features = (char **)required_features;
-    b.plan->n_required_features = ARRAY_SIZE(required_features);
+    plan_require(&b, "launch-1");
     const Cri__LinuxContainerSecurityContext *sc = plan_security(in->config);
     b.plan->host_network = b.plan->host_uts = policy_host_network(in->pod);
     b.plan->host_ipc = policy_host_ipc(in->pod);
@@ -152,6 +161,8 @@ int plan_build(struct policy *policy, const struct plan_input *in, struct arena 
         r = plan_add_mounts(&b);
     if (r == 0)
         r = plan_add_devices(&b);
+    if (r == 0)
+        r = plan_add_labels(&b);
     if (r == 0 && b.out_of_memory)
         r = plan_no_memory(err);
     if (r == 0)

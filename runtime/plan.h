@@ -37,6 +37,7 @@ struct plan_input {
     const char *hostname_path;    // /etc/hostname
     const char *resolv_conf_path; // /etc/resolv.conf
     const char *shm_path;         // /dev/shm: a mounted tmpfs that the pod shares (with host IPC: the host's)
+    const char *selinux_level;    // the pod's, for containers that name none; NULL: the policy's default
 };
 
 // Builds the plan in arena. A mount source that is missing is made as a directory (0755), as peers do;

@@ -33,5 +33,10 @@ const Cri__Mount *plan_find_mount(const Cri__ContainerConfig *config, const char
 int plan_add_mounts(struct plan_builder *b);  // plan_mounts.c
 int plan_add_devices(struct plan_builder *b); // plan_devices.c
 int plan_add_process(struct plan_builder *b); // plan_process.c
+// plan_labels.c: AppArmor and SELinux. The last: it relabels the mounts' sources.
+int plan_add_labels(struct plan_builder *b);
+
+// The plan needs a crisp-pod with this feature; a constant string.
+void plan_require(struct plan_builder *b, const char *feature);
 
 #endif

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/pb.h"
 #include "base/str.h"
+#include "runtime/selinux.h"
 
 // ---- Claiming the name ----
 
@@ -284,7 +285,10 @@ static int remove_remains(struct runtime *rt, struct pod *pod, struct error *err
     if (r == 0)
         r = remove_place(rt, pod, err);
     // Last: if the daemon ends before the cgroups are gone, the run directory tells the next one of them.
-    return r < 0 ? r : rundir_remove(pod->dir, err);
+    if (r < 0)
+        return r;
+    selinux_level_release(rt->run_dir, pod->id);
+    return rundir_remove(pod->dir, err);
 }
 
 static int remains_job(void *data, unsigned attempt)

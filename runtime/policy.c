@@ -6,14 +6,10 @@
 
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "runtime/apparmor.h"
 #include "runtime/caps.h"
 #include "runtime/seccomp.h"
-
-static bool apparmor_enabled(void)
-{
-    _cleanup_free_ char *text = NULL;
-    return file_read("/sys/module/apparmor/parameters/enabled", 16, &text, NULL, NULL) == 0 && text[0] == 'Y';
-}
+#include "runtime/selinux.h"
 
 // The first compilation learns all system calls' names, which takes milliseconds: not in a client's call.
 static void warm(struct policy *p)
@@ -31,10 +27,12 @@ int policy_open(struct cgroup_host *cgroups, struct policy **out, struct error *
     if (!p)
         return error_errno(err, ENOMEM, "open the policy");
     p->cgroups = cgroups;
-    p->apparmor = apparmor_enabled();
-    p->selinux = access("/sys/fs/selinux/enforce", F_OK) == 0;
     p->seccomp = seccomp_cache_new();
     int r = p->seccomp ? caps_held(&p->caps_held, err) : error_errno(err, ENOMEM, "open the policy");
+    if (r == 0)
+        r = apparmor_open(NULL, &p->apparmor, err);
+    if (r == 0)
+        r = selinux_open(NULL, &p->selinux, err);
     if (r < 0) {
         policy_close(p);
         return r;
@@ -49,6 +47,8 @@ void policy_close(struct policy *p)
     if (!p)
         return;
     seccomp_cache_free(p->seccomp);
+    apparmor_close(p->apparmor);
+    selinux_close(p->selinux);
     free(p);
 }
 

@@ -12,14 +12,16 @@
 #include "api/cri/api.pb-c.h"
 #include "base/error.h"
 
+struct apparmor;
 struct cgroup_host;
 struct seccomp_cache;
+struct selinux;
 
 struct policy {
     struct cgroup_host *cgroups;   // the caller's
     uint64_t caps_held;            // bit n: capability n, of the daemon's own permitted and bounding set
-    bool apparmor;                 // the kernel enforces AppArmor
-    bool selinux;                  // the kernel has SELinux
+    struct apparmor *apparmor;     // NULL: the kernel has none, or it is disabled
+    struct selinux *selinux;       // likewise
     bool device_ownership;         // devices belong to run_as_user and run_as_group; the opener's to set
     struct seccomp_cache *seccomp; // compiled filters by profile and capabilities
 };

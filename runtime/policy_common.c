@@ -6,8 +6,10 @@
 
 #include "base/cleanup.h"
 #include "base/str.h"
+#include "runtime/apparmor.h"
 #include "runtime/cgroup.h"
 #include "runtime/policy_internal.h"
+#include "runtime/selinux.h"
 
 #define GROUPS_MAX    1024    // supplemental groups; the kernel takes 65,536
 #define QUOTA_MIN_US  1000    // the kernel's bounds of CPU bandwidth
@@ -96,28 +98,24 @@ int policy_check_seccomp(const char *field, const Cri__SecurityProfile *profile,
 }
 
 int policy_check_apparmor(const struct policy *p, const char *field, const Cri__SecurityProfile *profile,
-                          const char *deprecated, struct error *err)
+                          const char *deprecated, bool privileged, struct error *err)
 {
-    bool unconfined = profile ? profile->profile_type == CRI__SECURITY_PROFILE__PROFILE_TYPE__Unconfined
-                              : str_empty(deprecated) || str_eq(deprecated, "unconfined");
-    if (unconfined)
-        return 0;
-    if (!p->apparmor)
-        return error_set(err, STATUS_FAILED_PRECONDITION, ENOTSUP,
-                         "%s: a profile is asked for, but this host's kernel has no AppArmor enabled", field);
-    return policy_missing(err, "%s: AppArmor profiles are not supported yet; leave it unset or Unconfined",
-                          field);
+    struct apparmor_choice choice;
+    int r = apparmor_choose(field, profile, deprecated, &choice, err);
+    // CRI's word for a privileged container: AppArmor is disabled, whatever the profile.
+    return r < 0 || privileged ? r : apparmor_check(p->apparmor, field, &choice, err);
 }
 
 int policy_check_selinux(const struct policy *p, const char *field, const Cri__SELinuxOption *o,
                          struct error *err)
 {
-    if (!o || (str_empty(o->user) && str_empty(o->role) && str_empty(o->type) && str_empty(o->level)))
+    struct selinux_labels labels;
+    if (selinux_is_unset(o))
         return 0;
     if (!p->selinux)
         return error_set(err, STATUS_FAILED_PRECONDITION, ENOTSUP,
                          "%s: a label is asked for, but this host's kernel has no SELinux enabled", field);
-    return policy_missing(err, "%s: SELinux labels are not supported yet; leave them unset", field);
+    return selinux_make_labels(p->selinux, field, o, "", false, &labels, err);
 }
 
 int policy_check_userns(const char *field, const Cri__UserNamespace *o, struct error *err)

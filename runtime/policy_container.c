@@ -67,7 +67,7 @@ static int check_read_only(const char *field, const Cri__Mount *m, struct error 
     return 0;
 }
 
-static int check_mount(const struct policy *p, const Cri__Mount *m, size_t index, struct error *err)
+static int check_mount(const Cri__Mount *m, size_t index, struct error *err)
 {
     char field[48], name[80];
     (void)snprintf(field, sizeof(field), "mounts[%zu]", index);
@@ -89,17 +89,15 @@ static int check_mount(const struct policy *p, const Cri__Mount *m, size_t index
         return policy_bad(err, "%s.propagation: unknown propagation %d", field, (int)m->propagation);
     if (m->n_uidmappings > 0 || m->n_gidmappings > 0)
         return policy_missing(err, "%s.uidMappings: idmapped mounts are not supported yet", field);
-    if (m->selinux_relabel && p->selinux)
-        return policy_missing(err, "%s.selinux_relabel: SELinux labels are not supported yet", field);
     return check_read_only(field, m, err);
 }
 
-static int check_mounts(const struct policy *p, const Cri__ContainerConfig *c, struct error *err)
+static int check_mounts(const Cri__ContainerConfig *c, struct error *err)
 {
     if (c->n_mounts > MOUNTS_MAX)
         return policy_bad(err, "mounts: more than %d", MOUNTS_MAX);
     for (size_t i = 0; i < c->n_mounts; i++) {
-        int r = check_mount(p, c->mounts[i], i, err);
+        int r = check_mount(c->mounts[i], i, err);
         if (r < 0)
             return r;
     }
@@ -187,9 +185,9 @@ static int check_security(const struct policy *p, const Cri__PodSandboxConfig *p
     if (r == 0)
         r = policy_check_seccomp("linux.security_context.seccomp", sc->seccomp, sc->seccomp_profile_path,
                                  err);
-    if (r == 0 && !sc->privileged)
+    if (r == 0)
         r = policy_check_apparmor(p, "linux.security_context.apparmor", sc->apparmor, sc->apparmor_profile,
-                                  err);
+                                  sc->privileged, err);
     return r;
 }
 
@@ -204,7 +202,7 @@ int policy_validate_container(const struct policy *p, const Cri__PodSandboxConfi
     if (r == 0)
         r = check_envs(config, err);
     if (r == 0)
-        r = check_mounts(p, config, err);
+        r = check_mounts(config, err);
     if (r == 0)
         r = check_devices(config, err);
     if (r == 0 && config->linux)

@@ -14,7 +14,7 @@ int policy_check_ids(const char *prefix, const Cri__Int64Value *user, bool named
 int policy_check_seccomp(const char *field, const Cri__SecurityProfile *profile, const char *deprecated,
                          struct error *err);
 int policy_check_apparmor(const struct policy *p, const char *field, const Cri__SecurityProfile *profile,
-                          const char *deprecated, struct error *err);
+                          const char *deprecated, bool privileged, struct error *err);
 int policy_check_selinux(const struct policy *p, const char *field, const Cri__SELinuxOption *o,
                          struct error *err);
 int policy_check_userns(const char *field, const Cri__UserNamespace *o, struct error *err);

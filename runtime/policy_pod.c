@@ -167,7 +167,7 @@ static int check_security(const struct policy *p, const Cri__LinuxSandboxSecurit
         r = policy_check_seccomp("linux.security_context.seccomp", sc->seccomp, sc->seccomp_profile_path,
                                  err);
     if (r == 0)
-        r = policy_check_apparmor(p, "linux.security_context.apparmor", sc->apparmor, NULL, err);
+        r = policy_check_apparmor(p, "linux.security_context.apparmor", sc->apparmor, NULL, false, err);
     return r;
 }
 

@@ -15,11 +15,13 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/str.h"
+#include "runtime/selinux.h"
 
 #define SHM_OPTIONS    "mode=1777,size=65536k"
 #define HOST_FILE_MAX  (256u << 10) // of /etc/hosts and /etc/resolv.conf
@@ -45,9 +47,17 @@ int rundir_make(struct runtime *rt, const struct pod *pod, struct error *err)
     return 0;
 }
 
+// As containers may read it, whatever their categories: it is reached by way of its pod only.
+static const char *file_label(const struct pod *pod)
+{
+    const struct selinux *s = pod->private->rt->policy->selinux;
+    return s ? selinux_file_default(s) : "";
+}
+
 static int write_file(const struct pod *pod, const char *name, const char *text, size_t len,
                       struct error *err)
 {
+    const char *label = file_label(pod);
     char path[PATH_MAX];
     snprintf(path, sizeof(path), "%s/%s", pod->dir, name);
     // Not by rename: containers have the file itself mounted. 0644, because they read it as any user.
@@ -55,6 +65,8 @@ static int write_file(const struct pod *pod, const char *name, const char *text,
     if (fd < 0)
         return error_errno(err, errno, "make %s", path);
     (void)fchmod(fd, 0644); // whatever the umask says
+    if (*label && fsetxattr(fd, "security.selinux", label, strlen(label) + 1, 0) < 0 && errno != EOPNOTSUPP)
+        return error_errno(err, errno, "label %s as %s", path, label);
     int r = file_write_all(fd, text, len);
     return r < 0 ? error_errno(err, -r, "write %s", path) : 0;
 }
@@ -119,11 +131,14 @@ int rundir_write_hosts(struct runtime *rt, const struct pod *pod, char *const *i
 
 static int mount_shm(const struct pod *pod, struct error *err)
 {
-    char path[PATH_MAX];
+    const char *label = file_label(pod);
+    char path[PATH_MAX], options[64 + SELINUX_LABEL_MAX] = SHM_OPTIONS;
     snprintf(path, sizeof(path), "%s/shm", pod->dir);
+    if (*label)
+        snprintf(options, sizeof(options), SHM_OPTIONS ",context=\"%s\"", label);
     if (mkdir(path, 0700) < 0)
         return error_errno(err, errno, "make %s", path);
-    if (mount("shm", path, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, SHM_OPTIONS) < 0)
+    if (mount("shm", path, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options) < 0)
         return error_errno(err, errno, "mount a tmpfs at %s", path);
     return 0;
 }

@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "runtime/selinux.h"
 
 static bool is_known(struct runtime *rt, const char *id)
 {
@@ -105,11 +106,17 @@ static void place_drop(void *data)
     pod_unref(data);
 }
 
+static bool has_level(void *data, const char *pod_id)
+{
+    return is_known(data, pod_id);
+}
+
 void runtime_sweep(struct runtime *rt)
 {
     struct pod **pods;
     size_t n;
     sweep_run_dirs(rt);
+    selinux_level_sweep(rt->run_dir, has_level, rt);
     if (runtime_pod_list(rt, true, &pods, &n, NULL) < 0)
         return;
     for (size_t i = 0; i < n; i++) {

@@ -50,7 +50,7 @@ static int close_others(const int *keep, size_t n)
 
 // A session keyring of its own: it would else possess, and so read, the keys in the one that crispd was
 // started with. Where keyctl(2) is forbidden, or not there, there is nothing to be read either.
-static int leave_keyring(struct error *err)
+int child_leave_keyring(struct error *err)
 {
     if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0 && errno != ENOSYS && errno != EPERM)
         return error_errno(err, errno, "make a session keyring (/proc/sys/kernel/keys/root_maxkeys?)");
@@ -68,7 +68,7 @@ int child_begin(struct child *c, const int *keep, size_t n, struct error *err)
     (void)sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
     (void)setsid();
-    int rc = leave_keyring(err);
+    int rc = child_leave_keyring(err);
     if (rc < 0)
         return rc;
     rc = close_others(keep, n);

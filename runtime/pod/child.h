@@ -47,6 +47,7 @@ _Noreturn void child_exec(const struct child_exec *exec, int sock, char *step);
 // Dies with crisp-pod, default signals, own session and session keyring; closes every descriptor but the n in
 // keep (-1 is skipped) and 0 to 2, which become /dev/null.
 int child_begin(struct child *c, const int *keep, size_t n, struct error *err);
+int child_leave_keyring(struct error *err); // for a new session keyring
 void child_step(struct child *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
 _Noreturn void child_fail(struct child *c, const struct error *err);
 // The next thing is execve(): tells crisp-pod that, and the user.
@@ -59,6 +60,8 @@ int child_resolve_user(struct child *c, const Pod__Process *process, struct erro
 // child_privs.c
 int child_write_sysctls(Pod__Sysctl *const *sysctls, size_t n, struct error *err);
 int child_set_limits(struct child *c, const Pod__Process *process, struct error *err);
+// child_labels.c: for the exec that comes.
+int child_set_labels(struct child *c, const Pod__Process *process, struct error *err);
 // child_run.c: working directory, identity, privileges, exec. Does not come back on success.
 int child_run(struct child *c, const Pod__Process *process, struct error *err);
 int child_set_stdio(struct child *c, bool tty, struct error *err);

@@ -40,7 +40,7 @@ static int mask_one(int root, const char *path, struct error *err)
         return error_errno(err, errno, "%s", path);
     _cleanup_fd_ int tree =
         S_ISDIR(st.st_mode)
-            ? mounts_new_fs("tmpfs", "size=0,nr_inodes=1,mode=555",
+            ? mounts_new_fs("tmpfs", "size=0,nr_inodes=1,mode=555", "",
                             MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, err)
             : null_tree(err);
     return tree < 0 ? tree : mounts_move(tree, target, path, err);

@@ -132,19 +132,24 @@ static int set_options(int fs, const char *type, const char *data, struct error 
     return 0;
 }
 
-int mounts_new_fs(const char *type, const char *data, uint64_t attrs, struct error *err)
+int mounts_new_fs(const char *type, const char *data, const char *label, uint64_t attrs, struct error *err)
 {
     _cleanup_fd_ int fs = fsopen(type, FSOPEN_CLOEXEC);
 
     if (fs < 0)
         return error_errno(err, errno, "file system %s", type);
     int rc = set_options(fs, type, data, err);
+    if (rc == 0)
+        rc = labels_set_new_fs(fs, type, label, err);
     if (rc < 0)
         return rc;
     if (fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
         return fs_error(fs, errno, type, "create", err);
-    int tree = fsmount(fs, FSMOUNT_CLOEXEC, (unsigned)attrs);
-    return tree < 0 ? fs_error(fs, errno, type, "mount", err) : tree;
+    _cleanup_fd_ int tree = fsmount(fs, FSMOUNT_CLOEXEC, (unsigned)attrs);
+    if (tree < 0)
+        return fs_error(fs, errno, type, "mount", err);
+    rc = labels_set_new_root(tree, type, label, err);
+    return rc < 0 ? rc : steal_fd(&tree);
 }
 
 // The kinds that a plan may ask for. An empty `data` of a cgroup mount is the unified hierarchy.
@@ -270,7 +275,7 @@ static int check_no_link(int root, const Pod__Mount *m, struct error *err)
     return error_set(err, STATUS_INVALID_ARGUMENT, ENOTDIR, "%s is a link in the image", m->destination);
 }
 
-static int attach_one(int root, const Pod__Mount *m, int source, struct error *err)
+static int attach_one(int root, const Pod__Mount *m, int source, const char *label, struct error *err)
 {
     _cleanup_fd_ int made = -1;
     const char *type = fs_type(m);
@@ -287,7 +292,7 @@ static int attach_one(int root, const Pod__Mount *m, int source, struct error *e
         int rc = check_no_link(root, m, err);
         if (rc < 0)
             return rc;
-        tree = made = mounts_new_fs(type, m->data, m->flags, err);
+        tree = made = mounts_new_fs(type, m->data, label, m->flags, err);
         if (made < 0)
             return made;
     } else {
@@ -304,7 +309,7 @@ int mounts_attach(struct child *c, int root, const Pod__LaunchPlan *plan, int *t
         if (is_bind(m) && trees[i] < 0)
             continue; // optional, and missing
         child_step(c, "mount %s", m->destination);
-        int rc = attach_one(root, m, trees[i], err);
+        int rc = attach_one(root, m, trees[i], plan->root->mount_label, err);
         fd_closep(&trees[i]);
         if (rc < 0 && !(m->optional && !is_bind(m) && rc == -ENODEV))
             return error_wrap(err, "mount %s", m->destination);

@@ -80,6 +80,8 @@ static int overlay_options(const Pod__Root *root, struct buf *b, struct error *e
         rc = buf_append_str(b, ",workdir=/container");
     if (rc == 0 && *root->upper)
         rc = add_escaped(b, strrchr(root->work, '/'));
+    if (rc == 0)
+        rc = labels_add_option(b, root->mount_label);
     if (rc == -E2BIG)
         return error_set(err, STATUS_INVALID_ARGUMENT, E2BIG,
                          "the image's %zu layers don't fit into mount options of %d bytes", root->n_lowers,

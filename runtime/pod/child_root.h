@@ -3,6 +3,7 @@
 #ifndef RUNTIME_POD_CHILD_ROOT_H
 #define RUNTIME_POD_CHILD_ROOT_H
 
+#include "base/buf.h"
 #include "runtime/pod/child.h"
 
 // Detached copies of the bind mounts' sources, one per mount of the plan (-1: not a bind, or optional and
@@ -12,8 +13,9 @@ int mounts_open_sources(struct child *c, const Pod__LaunchPlan *plan, int **tree
 int mounts_attach(struct child *c, int root, const Pod__LaunchPlan *plan, int *trees, struct error *err);
 // Attaches a detached mount to an O_PATH descriptor.
 int mounts_move(int tree, int target, const char *what, struct error *err);
-// A new instance of a file system as a detached mount. data: comma-separated options. -errno when it fails.
-int mounts_new_fs(const char *type, const char *data, uint64_t attrs, struct error *err);
+// A new instance of a file system as a detached mount. data: comma-separated options. label: SELinux's, or ""
+// for the policy's own. -errno when it fails.
+int mounts_new_fs(const char *type, const char *data, const char *label, uint64_t attrs, struct error *err);
 // The place for a mount: an O_PATH descriptor, made (empty) if it is missing.
 int mounts_open_target(int root, const char *path, bool directory, struct error *err);
 
@@ -23,5 +25,11 @@ int devices_make(struct child *c, int root, const Pod__LaunchPlan *plan, struct 
 int devices_make_tty(struct child *c, int root, struct error *err);
 // child_mask.c
 int masks_apply(struct child *c, int root, const Pod__LaunchPlan *plan, struct error *err);
+
+// child_labels.c: SELinux labels of mounts; "" is none. For mount(2)'s options; for a file system context,
+// not yet created; for the root of a detached mount, where the file system has no such option.
+int labels_add_option(struct buf *options, const char *label);
+int labels_set_new_fs(int fs, const char *type, const char *label, struct error *err);
+int labels_set_new_root(int tree, const char *type, const char *label, struct error *err);
 
 #endif

@@ -92,32 +92,6 @@ static int enter_cwd(const Pod__Process *process, struct error *err)
     return check_inside(cwd, err);
 }
 
-static int write_attr(struct child *c, const char *name, const char *text, struct error *err)
-{
-    _cleanup_fd_ int fd = openat(c->proc_self, name, O_WRONLY | O_CLOEXEC);
-
-    if (fd < 0 || write(fd, text, strlen(text)) < 0)
-        return error_errno(err, errno, "set \"%s\" in /proc/self/%s", text, name);
-    return 0;
-}
-
-// Through the host's /proc: the container's could be a fake one.
-static int set_labels(struct child *c, const Pod__Process *process, struct error *err)
-{
-    int rc = 0;
-
-    if (*process->apparmor_profile) {
-        char text[512];
-        (void)snprintf(text, sizeof(text), "exec %s", process->apparmor_profile);
-        rc = write_attr(c, "attr/apparmor/exec", text, err);
-        if (rc == -ENOENT)
-            rc = write_attr(c, "attr/exec", text, err);
-    }
-    if (rc == 0 && *process->selinux_label)
-        rc = write_attr(c, "attr/exec", process->selinux_label, err);
-    return rc;
-}
-
 static const char *env_value(char *const *env, const char *name)
 {
     size_t len = strlen(name);
@@ -209,7 +183,7 @@ int child_run(struct child *c, const Pod__Process *process, struct error *err)
         rc = enter_cwd(process, err);
     child_step(c, "labels");
     if (rc == 0)
-        rc = set_labels(c, process, err);
+        rc = child_set_labels(c, process, err);
     child_step(c, "privileges");
     if (rc == 0 && close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
         rc = error_errno(err, errno, "close descriptors");
