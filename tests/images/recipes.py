@@ -142,6 +142,8 @@ def peoples_images(base):
         "docker.io/library/busybox:latest": Image([base], {"Cmd": ["sh"]}, oci=True),
         "docker.io/library/hello-world:latest":
             Image([Layer().add("hello", compile_static("hello.c"), 0o755)], {"Cmd": ["/hello"]}, oci=True),
+        "docker.io/library/syscalls:latest":
+            Image([Layer().add("syscalls", compile_static("syscalls.c"), 0o755)], {"Entrypoint": ["/syscalls"]}),
         "docker.io/library/myrand:latest":
             Image([base, app], {"Entrypoint": ["/bin/sh", "-c", "/app/myrand $VAL"],
                                 "Env": ["PATH=/usr/bin:/bin", "VAL=1"]}, oci=True),
