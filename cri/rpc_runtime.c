@@ -67,10 +67,11 @@ static Cri__RuntimeHandler *handler(struct rpc_call *call, const char *name)
     Cri__RuntimeHandler *h = RPC_NEW(call, cri__runtime_handler, Cri__RuntimeHandler);
     Cri__RuntimeHandlerFeatures *f =
         RPC_NEW(call, cri__runtime_handler_features, Cri__RuntimeHandlerFeatures);
+    struct runtime_features can;
     if (!h || !f)
         return NULL;
-    // Neither is there yet, and a feature is advertised only where it works.
-    f->recursive_read_only_mounts = false;
+    runtime_get_features(call->daemon->runtime, &can);
+    f->recursive_read_only_mounts = can.recursive_read_only_mounts;
     f->user_namespaces = false;
     h->name = constant(name);
     h->features = f;

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "runtime/apparmor.h"
 #include "runtime/caps.h"
+#include "runtime/features.h"
 #include "runtime/seccomp.h"
 #include "runtime/selinux.h"
 
@@ -27,6 +28,7 @@ int policy_open(struct cgroup_host *cgroups, struct policy **out, struct error *
     if (!p)
         return error_errno(err, ENOMEM, "open the policy");
     p->cgroups = cgroups;
+    p->recursive_readonly = features_probe_recursive_readonly("/");
     p->seccomp = seccomp_cache_new();
     int r = p->seccomp ? caps_held(&p->caps_held, err) : error_errno(err, ENOMEM, "open the policy");
     if (r == 0)

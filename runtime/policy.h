@@ -23,6 +23,7 @@ struct policy {
     struct apparmor *apparmor;     // NULL: the kernel has none, or it is disabled
     struct selinux *selinux;       // likewise
     bool device_ownership;         // devices belong to run_as_user and run_as_group; the opener's to set
+    bool recursive_readonly;       // mounts can be made read-only with all below them
     struct seccomp_cache *seccomp; // compiled filters by profile and capabilities
 };
 

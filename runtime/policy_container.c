@@ -56,7 +56,7 @@ static int check_envs(const Cri__ContainerConfig *c, struct error *err)
     return 0;
 }
 
-static int check_read_only(const char *field, const Cri__Mount *m, struct error *err)
+static int check_read_only(const struct policy *p, const char *field, const Cri__Mount *m, struct error *err)
 {
     if (!m->recursive_read_only)
         return 0;
@@ -64,10 +64,12 @@ static int check_read_only(const char *field, const Cri__Mount *m, struct error 
         return policy_bad(err, "%s.recursive_read_only: is set without readonly", field);
     if (m->propagation != CRI__MOUNT_PROPAGATION__PROPAGATION_PRIVATE)
         return policy_bad(err, "%s.recursive_read_only: needs PROPAGATION_PRIVATE", field);
+    if (!p->recursive_readonly) // the word is kubelet's
+        return policy_missing(err, "RROUnsupported: %s.recursive_read_only: this host's kernel can't", field);
     return 0;
 }
 
-static int check_mount(const Cri__Mount *m, size_t index, struct error *err)
+static int check_mount(const struct policy *p, const Cri__Mount *m, size_t index, struct error *err)
 {
     char field[48], name[80];
     (void)snprintf(field, sizeof(field), "mounts[%zu]", index);
@@ -89,15 +91,15 @@ static int check_mount(const Cri__Mount *m, size_t index, struct error *err)
         return policy_bad(err, "%s.propagation: unknown propagation %d", field, (int)m->propagation);
     if (m->n_uidmappings > 0 || m->n_gidmappings > 0)
         return policy_missing(err, "%s.uidMappings: idmapped mounts are not supported yet", field);
-    return check_read_only(field, m, err);
+    return check_read_only(p, field, m, err);
 }
 
-static int check_mounts(const Cri__ContainerConfig *c, struct error *err)
+static int check_mounts(const struct policy *p, const Cri__ContainerConfig *c, struct error *err)
 {
     if (c->n_mounts > MOUNTS_MAX)
         return policy_bad(err, "mounts: more than %d", MOUNTS_MAX);
     for (size_t i = 0; i < c->n_mounts; i++) {
-        int r = check_mount(c->mounts[i], i, err);
+        int r = check_mount(p, c->mounts[i], i, err);
         if (r < 0)
             return r;
     }
@@ -202,7 +204,7 @@ int policy_validate_container(const struct policy *p, const Cri__PodSandboxConfi
     if (r == 0)
         r = check_envs(config, err);
     if (r == 0)
-        r = check_mounts(config, err);
+        r = check_mounts(p, config, err);
     if (r == 0)
         r = check_devices(config, err);
     if (r == 0 && config->linux)

@@ -314,6 +314,7 @@ SPOIL(mount_sub_path, c->mount.image_sub_path = (char *)"a")
 SPOIL(mount_propagation, c->mount.propagation = (Cri__MountPropagation)5)
 SPOIL(mount_mappings, c->mount.uidmappings = &c->mappings; c->mount.n_uidmappings = 1)
 SPOIL(mount_rro, c->mount.recursive_read_only = true)
+SPOIL(mount_rro_right, c->mount.recursive_read_only = c->mount.readonly = true)
 SPOIL(mount_rro_shared, c->mount.recursive_read_only = c->mount.readonly = true;
       c->mount.propagation = CRI__MOUNT_PROPAGATION__PROPAGATION_BIDIRECTIONAL)
 SPOIL(device_path, c->device.container_path = (char *)"null")
@@ -436,6 +437,21 @@ static void security_modules_are_named(void **state)
     assert_int_equal(err.status, STATUS_INVALID_ARGUMENT);
 }
 
+static void recursive_readonly_needs_the_kernel(void **state)
+{
+    (void)state;
+    struct policy host = *policy;
+    struct configs c;
+    struct error err = ERROR_INIT;
+    mount_rro_right(init(&c));
+    host.recursive_readonly = true;
+    assert_int_equal(policy_validate_container(&host, &c.pod, &c.container, &err), 0);
+    host.recursive_readonly = false;
+    assert_true(policy_validate_container(&host, &c.pod, &c.container, &err) < 0);
+    assert_int_equal(err.status, STATUS_UNIMPLEMENTED);
+    assert_true(str_has_prefix(err.message, "RROUnsupported: mounts[0].recursive_read_only: "));
+}
+
 static void signals_are_complete(void **state)
 {
     (void)state;
@@ -507,6 +523,7 @@ int main(void)
         cmocka_unit_test(bad_pods_are_refused),
         cmocka_unit_test(bad_containers_are_refused),
         cmocka_unit_test(security_modules_are_named),
+        cmocka_unit_test(recursive_readonly_needs_the_kernel),
         cmocka_unit_test(signals_are_complete),
         cmocka_unit_test(stop_signal_is_chosen),
         cmocka_unit_test(namespaces_are_asked_for),

@@ -237,6 +237,11 @@ struct worker *runtime_worker(struct runtime *rt)
     return rt->worker;
 }
 
+void runtime_get_features(const struct runtime *rt, struct runtime_features *out)
+{
+    *out = (struct runtime_features){.recursive_read_only_mounts = rt->policy->recursive_readonly};
+}
+
 int runtime_check(struct runtime *rt, struct error *err)
 {
     if (access(rt->pods_dir, W_OK | X_OK) < 0)

@@ -54,6 +54,12 @@ struct ctx runtime_work_ctx(struct runtime *rt);
 struct worker *runtime_worker(struct runtime *rt);
 // Why pods can't be run at present (crisp-pod missing, run directory not writable …): 0 or -errno.
 int runtime_check(struct runtime *rt, struct error *err);
+
+struct runtime_features { // what Status tells kubelet; each found out by doing it (runtime/features.h)
+    bool recursive_read_only_mounts;
+};
+void runtime_get_features(const struct runtime *rt, struct runtime_features *out);
+
 // Kills processes and removes run directories and cgroups that no record owns. Once, at start.
 void runtime_sweep(struct runtime *rt);
 

@@ -33,6 +33,26 @@ def test_readonly_mount(cri, pod, volume):
     assert code != 0 and "Read-only file system" in err
 
 
+def test_recursive_readonly(cri, pod, volume):
+    """`readonly` is for the mount itself; recursive_read_only for those below it too."""
+    os.mkdir(volume + "/inner")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "inner", volume + "/inner"], check=True)
+    try:
+        mount = pb.Mount(host_path=volume, container_path="/data", readonly=True)
+        cri.output(pod, ["sh", "-c", "touch /data/inner/x && ! touch /data/x"], mounts=[mount])
+        mount.recursive_read_only = True
+        container = cri.run(pod, ["sleep", "3600"], mounts=[mount])
+        code, _, err = cri.exec(container, "touch", "/data/inner/y")
+        assert code != 0 and "Read-only file system" in err
+        assert cri.status(container).mounts[0].recursive_read_only
+        with open(volume + "/inner/host", "w", encoding="utf-8"):
+            pass  # the host's own mount stays writable
+    finally:
+        subprocess.run(["umount", volume + "/inner"], check=True)
+    features = [h.features for h in cri.Status().runtime_handlers]
+    assert features and all(f.recursive_read_only_mounts for f in features)
+
+
 def test_file_mount(cri, pod, volume):
     mount = pb.Mount(host_path=volume + "/seen", container_path="/etc/one-file")
     assert cri.output(pod, ["cat", "/etc/one-file"], mounts=[mount]) == "from the host\n"
