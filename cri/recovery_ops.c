@@ -16,13 +16,20 @@
 #include "network/network.h"
 #include "runtime/runtime.h"
 
+static void hold_image(struct daemon *d, const char *image_id, const struct container *c)
+{
+    struct error err = ERROR_INIT;
+    // It can still be reported, stopped and removed; starting it will say what is missing.
+    if (image_store_hold(d->images, image_id, c->id, &err) < 0)
+        log_warn("a container's image is missing", "container", c->id, "error", err.message);
+}
+
 static void hold_images(struct daemon *d, struct container *const *all, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        struct error err = ERROR_INIT;
-        // It can still be reported, stopped and removed; starting it will say what is missing.
-        if (image_store_hold(d->images, all[i]->image_id, all[i]->id, &err) < 0)
-            log_warn("a container's image is missing", "container", all[i]->id, "error", err.message);
+        hold_image(d, all[i]->image_id, all[i]);
+        for (char *const *id = all[i]->mounted_images; *id; id++)
+            hold_image(d, *id, all[i]);
     }
 }
 

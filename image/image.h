@@ -94,8 +94,9 @@ struct image_rootfs {
     char *layers_dir; // absolute
     char **lowers;    // names relative to layers_dir, top first; NULL-terminated
     size_t n_lowers;
-    char *upper; // absolute
-    char *work;  // absolute
+    char *upper;   // absolute
+    char *work;    // absolute
+    char *volumes; // absolute; not made: for directories that go with the container
 };
 
 // Makes the container's folders; what is there already is used (a retry). The caller holds the image.
@@ -105,6 +106,11 @@ int image_rootfs_create(struct image_store *store, const struct image *image, co
 int image_rootfs_get(struct image_store *store, const struct image *image, const char *container_id,
                      struct image_rootfs *out, struct error *err);
 void image_rootfs_done(struct image_rootfs *rootfs);
+// What a read-only overlay of the image is mounted from: names relative to image_rootfs.layers_dir, top
+// first, NULL-terminated, at least two (an image with one layer gets an empty one below it); the caller's to
+// strv_free(). The caller holds the image.
+int image_volume_layers(struct image_store *store, const struct image *image, char ***lowers,
+                        struct error *err);
 // Renames them to the trash and returns; absent is fine. Nothing may have them mounted any more.
 int image_rootfs_remove(struct image_store *store, const char *container_id, struct error *err);
 // Once at start, after the holds are taken again: removes root filesystems of containers that are not in

@@ -13,7 +13,8 @@
 #include "base/str.h"
 #include "image/store.h"
 
-#define EMPTY_LAYER  "empty" // the only lower of an image without layers
+#define EMPTY_LAYER  "empty"  // the only lower of an image without layers
+#define EMPTY_SECOND "empty2" // overlay without an upper layer wants two different ones
 #define USAGE_MAX_NS (10 * NS_PER_SEC)
 // Levels of directories that usage is counted in; each is a descriptor and 32 KiB meanwhile.
 #define USAGE_DEPTH_MAX 256
@@ -35,6 +36,7 @@ void image_rootfs_done(struct image_rootfs *rootfs)
     strv_free(rootfs->lowers);
     free(rootfs->upper);
     free(rootfs->work);
+    free(rootfs->volumes);
     *rootfs = (struct image_rootfs){0};
 }
 
@@ -47,6 +49,50 @@ static bool is_among(char *const *v, const char *name)
 
 // A layer that an image has twice (empty ones, mostly) is mounted once, at its highest place: overlay refuses
 // a directory that it has already, and what the lower one has is hidden by its twin anyway.
+static int list_lowers(const struct image *image, char ***lowers)
+{
+    int r = 0;
+
+    *lowers = strv_new(0);
+    if (!*lowers)
+        return -ENOMEM;
+    for (char **l = image->layers; r == 0 && *l; l++)
+        if (!is_among(*lowers, *l))
+            r = strv_append(lowers, *l);
+    if (r == 0 && !image->layers[0])
+        r = strv_append(lowers, EMPTY_LAYER);
+    return r;
+}
+
+static int make_empty_layer(struct image_store *s, const char *name, struct error *err)
+{
+    _cleanup_free_ char *path = str_printf("%s/%s", s->layers_dir, name);
+
+    return path ? file_mkdir_p(path, 0755, err) : error_errno(err, ENOMEM, "make an empty layer");
+}
+
+// Never a single directory: it would have to be bound, and a container that may remount could then write to
+// the layer that all share. An image without layers is the empty one over another, as overlay takes none
+// twice.
+int image_volume_layers(struct image_store *s, const struct image *image, char ***lowers, struct error *err)
+{
+    int r = list_lowers(image, lowers);
+
+    if (r == 0 && (*lowers)[1] == NULL)
+        r = strv_append(lowers, image->layers[0] ? EMPTY_LAYER : EMPTY_SECOND);
+    if (r < 0)
+        r = error_errno(err, ENOMEM, "layers of image %s", image->id);
+    if (r == 0)
+        r = make_empty_layer(s, EMPTY_LAYER, err);
+    if (r == 0 && !image->layers[0])
+        r = make_empty_layer(s, EMPTY_SECOND, err);
+    if (r < 0) {
+        strv_free(*lowers);
+        *lowers = NULL;
+    }
+    return r;
+}
+
 int image_rootfs_get(struct image_store *s, const struct image *image, const char *container_id,
                      struct image_rootfs *out, struct error *err)
 {
@@ -58,14 +104,11 @@ int image_rootfs_get(struct image_store *s, const struct image *image, const cha
     out->layers_dir = strdup(s->layers_dir);
     out->upper = str_printf("%s/%s/upper", s->containers_dir, container_id);
     out->work = str_printf("%s/%s/work", s->containers_dir, container_id);
-    out->lowers = strv_new(0);
-    if (!out->layers_dir || !out->upper || !out->work || !out->lowers)
+    out->volumes = str_printf("%s/%s/volumes", s->containers_dir, container_id);
+    if (!out->layers_dir || !out->upper || !out->work || !out->volumes)
         r = -ENOMEM;
-    for (char **l = image->layers; r == 0 && *l; l++)
-        if (!is_among(out->lowers, *l))
-            r = strv_append(&out->lowers, *l);
-    if (r == 0 && !image->layers[0])
-        r = strv_append(&out->lowers, EMPTY_LAYER);
+    if (r == 0)
+        r = list_lowers(image, &out->lowers);
     if (r < 0) {
         image_rootfs_done(out);
         return error_errno(err, ENOMEM, "root filesystem of container %s", container_id);
@@ -84,7 +127,7 @@ static int make_upper(struct image_store *s, const struct image_rootfs *rootfs, 
     if (!top)
         return error_errno(err, ENOMEM, "make %s", rootfs->upper);
     if (str_eq(rootfs->lowers[0], EMPTY_LAYER)) {
-        r = file_mkdir_p(top, 0755, err);
+        r = make_empty_layer(s, EMPTY_LAYER, err);
         if (r < 0)
             return r;
     }
@@ -159,6 +202,9 @@ static int sweep_layers(struct image_store *s, struct error *err)
     struct map *keep = map_new();
     int r = keep ? map_set(keep, EMPTY_LAYER, s) : -ENOMEM;
 
+    if (r == 0)
+        r = map_set(keep, EMPTY_SECOND, s);
+
     // A pull that publishes meanwhile has its layer's folder name in the map before the folder is there.
     pthread_mutex_lock(&s->lock);
     for (struct map_iter it = {0}; r == 0 && map_next(s->layers, &it);) {
@@ -223,7 +269,8 @@ static void measure_entry(struct image_store *s, int dir_fd, const char *name, i
         measure_dir(s, dir_fd, name, depth + 1);
 }
 
-// Blocks and inodes of all writable layers. What vanishes meanwhile is not counted.
+// Blocks and inodes of all writable layers and image-declared volumes. What vanishes meanwhile is not
+// counted.
 static void measure_containers(struct image_store *s)
 {
     _cleanup_(dir_closep) DIR *dir = opendir(s->containers_dir);
@@ -232,8 +279,11 @@ static void measure_containers(struct image_store *s)
     s->container_bytes = s->container_inodes = 0;
     while (dir && (d = readdir(dir))) {
         _cleanup_free_ char *upper = d->d_name[0] == '.' ? NULL : str_printf("%s/upper", d->d_name);
+        _cleanup_free_ char *volumes = d->d_name[0] == '.' ? NULL : str_printf("%s/volumes", d->d_name);
         if (upper)
             measure_entry(s, dirfd(dir), upper, 0);
+        if (volumes)
+            measure_entry(s, dirfd(dir), volumes, 0);
     }
     s->usage_mono_ns = clock_mono_ns();
 }

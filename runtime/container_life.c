@@ -170,6 +170,25 @@ static void pod_file_paths(const struct pod *pod, struct pod_files *f)
         snprintf(f->shm, sizeof(f->shm), "%s/shm", pod->dir);
 }
 
+// In the plan's words.
+static int fill_images(const struct container_rootfs *rootfs, struct arena *arena, struct plan_input *in,
+                       struct error *err)
+{
+    struct plan_image *images = arena_alloc(arena, (rootfs->n_mounts + 1) * sizeof(*images));
+    if (!images)
+        return error_errno(err, ENOMEM, "build the launch plan");
+    for (size_t i = 0; i < rootfs->n_mounts; i++) {
+        const struct container_image_mount *m = &rootfs->mounts[i];
+        images[i] = (struct plan_image){.mount = m->mount,
+                                        .image_id = m->image_id,
+                                        .lowers = (const char *const *)m->lowers,
+                                        .n_lowers = m->n_lowers};
+    }
+    in->images = images;
+    in->n_images = rootfs->n_mounts;
+    return 0;
+}
+
 static void plan_input_fill(struct runtime *rt, const struct container *c,
                             const struct container_rootfs *rootfs, const struct pod_files *files,
                             struct plan_input *in)
@@ -182,7 +201,8 @@ static void plan_input_fill(struct runtime *rt, const struct container *c,
                    .lowers = (const char *const *)rootfs->lowers,
                    .n_lowers = rootfs->n_lowers,
                    .upper = rootfs->upper,
-                   .work = rootfs->work},
+                   .work = rootfs->work,
+                   .volumes = rootfs->volumes},
         .hostname = rundir_hostname(rt, c->pod),
         .hosts_path = files->hosts,
         .hostname_path = files->hostname,
@@ -231,6 +251,8 @@ static int build(struct runtime *rt, struct container *c, const struct container
     plan_input_fill(rt, c, rootfs, files, &in);
     int r = find_level(rt, c->pod, level, &in.selinux_level, err);
     if (r == 0)
+        r = fill_images(rootfs, arena, &in, err);
+    if (r == 0)
         r = plan_build(rt->policy, &in, arena, &plan, err);
     if (r == 0)
         r = make_cgroup(rt, c, &in, arena, err);
@@ -274,9 +296,14 @@ int runtime_container_create(struct runtime *rt, struct container *c, const stru
 {
     struct container_private *p = c->private;
     p->image_id = strdup(rootfs->image_id);
-    if (!p->image_id)
+    p->mounted_images = strv_new(0);
+    if (!p->image_id || !p->mounted_images)
         return error_errno(err, ENOMEM, "create container %s", c->id);
+    for (size_t i = 0; i < rootfs->n_mounts; i++)
+        if (strv_append(&p->mounted_images, rootfs->mounts[i].image_id) < 0)
+            return error_errno(err, ENOMEM, "create container %s", c->id);
     c->image_id = p->image_id;
+    c->mounted_images = p->mounted_images;
     c->stop_signal = policy_stop_signal(c->config, rootfs->image_config->stop_signal);
     int r = build(rt, c, rootfs, err);
     if (r < 0)

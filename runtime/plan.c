@@ -89,6 +89,10 @@ char *plan_log_path(const Cri__PodSandboxConfig *pod, const Cri__ContainerConfig
 void plan_require(struct plan_builder *b, const char *feature)
 {
     Pod__LaunchPlan *plan = b->plan;
+    for (size_t i = 0; i < plan->n_required_features; i++) {
+        if (str_eq(plan->required_features[i], feature))
+            return;
+    }
     if (!plan->required_features)
         plan->required_features = arena_alloc(b->arena, FEATURES_MAX * sizeof(*plan->required_features));
     if (!plan->required_features || plan->n_required_features == FEATURES_MAX)

@@ -22,6 +22,15 @@ struct plan_rootfs {
     const char *const *lowers; // relative to layers_dir, top first
     size_t n_lowers;
     const char *upper, *work; // absolute
+    const char *volumes; // absolute: where directories for the image's volumes are made; NULL: it has none
+};
+
+// An image that the config mounts (Mount.image).
+struct plan_image {
+    size_t mount; // index into config->mounts
+    const char *image_id;
+    const char *const *lowers; // two or more, relative to plan_rootfs.layers_dir, top first
+    size_t n_lowers;
 };
 
 // Everything that a plan is made from. All pointers are the caller's, and need to live only as long as the
@@ -31,6 +40,8 @@ struct plan_input {
     const Cri__PodSandboxConfig *pod;
     const Pull__ImageConfig *image;
     struct plan_rootfs rootfs;
+    const struct plan_image *images; // one for each mount that has an image
+    size_t n_images;
     const char *hostname; // the pod's, or the node's with host network: HOSTNAME in the environment
     // Host paths of the pod's files. A NULL one is left out, and so is one that the config mounts over.
     const char *hosts_path;       // /etc/hosts
@@ -40,8 +51,9 @@ struct plan_input {
     const char *selinux_level;    // the pod's, for containers that name none; NULL: the policy's default
 };
 
-// Builds the plan in arena. A mount source that is missing is made as a directory (0755), as peers do;
-// nothing else is changed. Both configs must have passed policy_validate_*(). Errors name the field at fault.
+// Builds the plan in arena. A mount source that is missing is made as a directory (0755), as peers do, and so
+// are the directories of the image's volumes; nothing else is changed. Both configs must have passed
+// policy_validate_*(). Errors name the field at fault.
 int plan_build(struct policy *policy, const struct plan_input *in, struct arena *arena,
                Pod__LaunchPlan **plan, struct error *err);
 

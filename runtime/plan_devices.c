@@ -179,7 +179,7 @@ int plan_add_devices(struct plan_builder *b)
     if (!b->plan->devices)
         return plan_no_memory(b->err);
     // A /dev that the config mounts is the host's own: nodes made there would be made on the host.
-    bool own_dev = plan_find_mount(c, "/dev") == NULL;
+    bool own_dev = !plan_is_covered(c, "/dev", false);
     for (size_t i = 0; own_dev && i < ARRAY_SIZE(default_nodes); i++) {
         struct stat st = {.st_mode = S_IFCHR | 0666,
                           .st_rdev = makedev(default_nodes[i].major, default_nodes[i].minor)};

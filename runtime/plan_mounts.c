@@ -1,13 +1,11 @@
-// The container's mounts: what every container has, the pod's files, and the config's own, in order.
+// The container's mounts, in order: what every container has, the pod's files, and those of its own
+// (plan_volumes.c).
 #include "runtime/plan_internal.h"
 
 #include <linux/mount.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/cleanup.h"
-#include "base/file.h"
 #include "base/str.h"
 #include "runtime/cgroup.h"
 
@@ -15,36 +13,34 @@
 #define NODEV  MOUNT_ATTR_NODEV
 #define NOEXEC MOUNT_ATTR_NOEXEC
 
-const Cri__Mount *plan_find_mount(const Cri__ContainerConfig *config, const char *destination)
+bool plan_is_covered(const Cri__ContainerConfig *config, const char *destination, bool parents)
 {
-    size_t len = strlen(destination);
     for (size_t i = 0; i < config->n_mounts; i++) {
-        const char *path = config->mounts[i]->container_path;
-        // Compared as written but for trailing slashes: kubelet sends clean paths.
-        if (strncmp(path, destination, len) == 0 && path[len + strspn(path + len, "/")] == '\0')
-            return config->mounts[i];
-    }
-    return NULL;
-}
-
-// Does the config mount over this default, or over the directory of defaults that it is in?
-static bool is_overridden(const struct plan_builder *b, const char *destination)
-{
-    static const char *const whole[] = {"/dev", "/sys", "/proc"};
-    if (plan_find_mount(b->in->config, destination))
-        return true;
-    for (size_t i = 0; i < ARRAY_SIZE(whole); i++) {
-        size_t len = strlen(whole[i]);
-        if (str_has_prefix(destination, whole[i]) && destination[len] == '/' &&
-            plan_find_mount(b->in->config, whole[i]))
+        // Compared component by component: "/data/" and "//data" are /data.
+        const char *at = config->mounts[i]->container_path, *to = destination;
+        bool same = true;
+        while (same) {
+            at += strspn(at, "/");
+            to += strspn(to, "/");
+            size_t len = strcspn(at, "/");
+            if (len == 1 && *at == '.') {
+                at++;
+                continue;
+            }
+            if (len == 0)
+                break;
+            same = strcspn(to, "/") == len && strncmp(at, to, len) == 0;
+            at += len;
+            to += same ? len : 0;
+        }
+        if (same && (parents || *to == '\0'))
             return true;
     }
-    return str_has_prefix(destination, "/sys/fs/cgroup/") &&
-           plan_find_mount(b->in->config, "/sys/fs/cgroup") != NULL;
+    return false;
 }
 
-static Pod__Mount *add_mount(struct plan_builder *b, const char *destination, const char *type,
-                             const char *source, uint64_t flags, const char *data)
+Pod__Mount *plan_new_mount(struct plan_builder *b, const char *destination, const char *type,
+                           const char *source, uint64_t flags, const char *data)
 {
     Pod__Mount *m = arena_alloc(b->arena, sizeof(*m));
     if (!m || b->plan->n_mounts == PLAN_MOUNTS_MAX) {
@@ -64,8 +60,8 @@ static Pod__Mount *add_mount(struct plan_builder *b, const char *destination, co
 static void add_default(struct plan_builder *b, const char *destination, const char *type, uint64_t flags,
                         const char *data)
 {
-    if (!is_overridden(b, destination))
-        (void)add_mount(b, destination, type, type, flags, data);
+    if (!plan_is_covered(b->in->config, destination, true))
+        (void)plan_new_mount(b, destination, type, type, flags, data);
 }
 
 static void add_cgroups(struct plan_builder *b, bool writable)
@@ -102,11 +98,15 @@ static void add_defaults(struct plan_builder *b)
 
 static void add_pod_file(struct plan_builder *b, const char *destination, const char *source, uint64_t flags)
 {
-    if (str_empty(source) || is_overridden(b, destination))
+    // In a volume at /etc they are mounted all the same, as peers do; in a host's /dev they aren't.
+    if (str_empty(source) ||
+        plan_is_covered(b->in->config, destination, str_has_prefix(destination, "/dev/")))
         return;
-    Pod__Mount *m = add_mount(b, destination, "bind", source, flags, "");
-    if (m)
-        m->propagation = POD__PROPAGATION__PROPAGATION_PRIVATE;
+    Pod__Mount *m = plan_new_mount(b, destination, "bind", source, flags, "");
+    if (!m)
+        return;
+    m->propagation = POD__PROPAGATION__PROPAGATION_PRIVATE;
+    m->optional = true; // a read-only volume at /etc may have no place for them
 }
 
 static void add_pod_files(struct plan_builder *b)
@@ -127,87 +127,21 @@ static unsigned depth_of(const char *clean)
     return n;
 }
 
-static Pod__Propagation propagation_of(Cri__MountPropagation p)
+// Parents before children: a mount on /data must not cover one on /data/cache, nor one on /etc the pod's
+// /etc/hosts. Equal depths keep their order.
+static int sort_mounts(struct plan_builder *b)
 {
-    switch (p) {
-    case CRI__MOUNT_PROPAGATION__PROPAGATION_HOST_TO_CONTAINER:
-        return POD__PROPAGATION__PROPAGATION_SLAVE;
-    case CRI__MOUNT_PROPAGATION__PROPAGATION_BIDIRECTIONAL:
-        return POD__PROPAGATION__PROPAGATION_SHARED;
-    default:
-        return POD__PROPAGATION__PROPAGATION_PRIVATE;
-    }
-}
-
-// A path that can't be is the client's mistake; a full or failing disk isn't.
-static int bad_source(struct error *err, int errnum)
-{
-    static const int mistakes[] = {ENOENT, ENOTDIR, EEXIST, ELOOP, ENAMETOOLONG, EACCES, EPERM, EROFS};
-    for (size_t i = 0; err && i < ARRAY_SIZE(mistakes); i++) {
-        if (errnum == mistakes[i])
-            error_restatus(err, STATUS_INVALID_ARGUMENT);
-    }
-    return -errnum;
-}
-
-// Peers make what is missing, and kubelet's hostPath type "" relies on it.
-static int ensure_source(const Cri__Mount *config, size_t index, struct error *err)
-{
-    struct stat st;
-    if (stat(config->host_path, &st) == 0)
-        return 0;
-    int errnum = errno;
-    if (errnum != ENOENT) {
-        (void)error_errno(err, errnum, "mounts[%zu].host_path \"%.200s\"", index, config->host_path);
-        return bad_source(err, errnum);
-    }
-    int r = file_mkdir_p(config->host_path, 0755, err);
-    if (r == 0)
-        return 0;
-    (void)error_wrap(err, "mounts[%zu].host_path \"%.200s\" is missing and can't be made", index,
-                     config->host_path);
-    return bad_source(err, -r);
-}
-
-static int add_config_mount(struct plan_builder *b, const Cri__Mount *config, size_t index, char *destination)
-{
-    int r = ensure_source(config, index, b->err);
-    if (r < 0)
-        return r;
-    Pod__Mount *m =
-        add_mount(b, destination, "bind", config->host_path, config->readonly ? MOUNT_ATTR_RDONLY : 0, "");
-    if (!m)
+    Pod__Mount **sorted = arena_alloc(b->arena, PLAN_MOUNTS_MAX * sizeof(*sorted));
+    size_t n = b->plan->n_mounts, done = 0;
+    if (!sorted)
         return plan_no_memory(b->err);
-    m->recursive = true;
-    m->recursive_readonly = config->recursive_read_only;
-    m->propagation = propagation_of(config->propagation);
-    return 0;
-}
-
-// Parents before children: a mount on /data must not cover one on /data/cache. Equal depths keep their order.
-static int add_config_mounts(struct plan_builder *b)
-{
-    const Cri__ContainerConfig *c = b->in->config;
-    char **destinations = arena_alloc(b->arena, (c->n_mounts + 1) * sizeof(*destinations));
-    unsigned *depths = arena_alloc(b->arena, (c->n_mounts + 1) * sizeof(*depths)), deepest = 0;
-    if (!destinations || !depths)
-        return plan_no_memory(b->err);
-    for (size_t i = 0; i < c->n_mounts; i++) {
-        destinations[i] = plan_clean_path(b->arena, c->mounts[i]->container_path);
-        if (!destinations[i])
-            return plan_no_memory(b->err);
-        depths[i] = depth_of(destinations[i]);
-        deepest = depths[i] > deepest ? depths[i] : deepest;
-    }
-    for (unsigned depth = 1; depth <= deepest; depth++) {
-        for (size_t i = 0; i < c->n_mounts; i++) {
-            if (depths[i] != depth)
-                continue;
-            int r = add_config_mount(b, c->mounts[i], i, destinations[i]);
-            if (r < 0)
-                return r;
+    for (unsigned depth = 0; done < n; depth++) {
+        for (size_t i = 0; i < n; i++) {
+            if (depth_of(b->plan->mounts[i]->destination) == depth)
+                sorted[done++] = b->plan->mounts[i];
         }
     }
+    b->plan->mounts = sorted;
     return 0;
 }
 
@@ -218,5 +152,8 @@ int plan_add_mounts(struct plan_builder *b)
         return plan_no_memory(b->err);
     add_defaults(b);
     add_pod_files(b);
-    return add_config_mounts(b);
+    int r = plan_add_config_mounts(b);
+    if (r == 0)
+        r = plan_add_volumes(b);
+    return r < 0 || b->out_of_memory ? r : sort_mounts(b);
 }

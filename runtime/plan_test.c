@@ -272,8 +272,14 @@ static void config_mounts_are_ordered(void **state)
     static char *const paths[] = {(char *)"/data/cache/deep/", (char *)"/etc/hosts",
                                   (char *)"/data/cache",       (char *)"/data",
                                   (char *)"//data/./b",        (char *)"/dev/shm"};
-    static const char *const want[] = {"/data",   "/etc/hosts", "/data/cache",
-                                       "/data/b", "/dev/shm",   "/data/cache/deep"};
+    // All that are there, the runtime's own and these: parents first, else in the order of the config.
+    static const char *const want[] = {"/proc",          "/dev",
+                                       "/sys",           "/data",
+                                       "/dev/pts",       "/dev/mqueue",
+                                       "/etc/hostname",  "/etc/resolv.conf",
+                                       "/etc/hosts",     "/data/cache",
+                                       "/data/b",        "/dev/shm",
+                                       "/sys/fs/cgroup", "/data/cache/deep"};
     reset(f);
     for (size_t i = 0; i < ARRAY_SIZE(paths); i++)
         f->mount[i].container_path = paths[i];
@@ -284,7 +290,7 @@ static void config_mounts_are_ordered(void **state)
     f->mount[2].readonly = f->mount[2].recursive_read_only = true;
     Pod__LaunchPlan *plan = build(f);
     for (size_t i = 0; i < ARRAY_SIZE(want); i++)
-        assert_string_equal(plan->mounts[plan->n_mounts - ARRAY_SIZE(want) + i]->destination, want[i]);
+        assert_string_equal(plan->mounts[i]->destination, want[i]);
     // Their own instead of the pod's.
     assert_string_equal(mount_at(plan, "/etc/hosts")->source, f->dir);
     assert_int_equal(mount_at(plan, "/etc/hosts")->propagation, POD__PROPAGATION__PROPAGATION_SHARED);
@@ -295,6 +301,86 @@ static void config_mounts_are_ordered(void **state)
     assert_int_equal(mount_at(plan, "/data/cache/deep")->flags, MOUNT_ATTR_RDONLY);
     assert_false(mount_at(plan, "/data/cache/deep")->recursive_readonly);
     assert_true(mount_at(plan, "/data/cache")->recursive_readonly);
+}
+
+// A volume at /etc doesn't take the pod's files away, one at /dev or /sys/fs does so with what is below.
+static void covered_defaults_are_left_out(void **state)
+{
+    struct fixture *f = *state;
+    reset(f);
+    f->mount[0].container_path = (char *)"/etc";
+    f->mount[1].container_path = (char *)"/sys//fs/";
+    f->mount[2].container_path = (char *)"/de";
+    f->config.n_mounts = 3;
+    Pod__LaunchPlan *plan = build(f);
+    assert_true(mount_at(plan, "/etc/hosts")->optional);
+    assert_null(mount_at(plan, "/sys/fs/cgroup"));
+    assert_non_null(mount_at(plan, "/dev"));
+    assert_non_null(mount_at(plan, "/dev/shm"));
+}
+
+static void volumes_are_planned(void **state)
+{
+    struct fixture *f = *state;
+    static char *declared[] = {(char *)"/data/",   (char *)"var/../lib/./x", (char *)"/etc/hosts",
+                               (char *)"/proc/x",  (char *)"/mine/too",      (char *)"/data",
+                               (char *)"../../up", (char *)"/minefield"};
+    Pod__LaunchPlan *plan;
+    char path[128];
+    reset(f);
+    f->image.volumes = declared;
+    f->image.n_volumes = ARRAY_SIZE(declared);
+    f->mount[0].container_path = (char *)"/mine";
+    f->config.n_mounts = 1;
+    size_t without = build(f)->n_mounts; // nowhere to make them
+    f->in.rootfs.volumes = f->dir;
+    plan = build(f);
+    assert_int_equal(plan->n_mounts, without + 4);
+    static const char *const want[] = {"/data", "/lib/x", "/up", "/minefield"};
+    static const int number[] = {0, 1, 6, 7};
+    for (size_t i = 0; i < ARRAY_SIZE(want); i++) {
+        const Pod__Mount *m = mount_at(plan, want[i]);
+        (void)snprintf(path, sizeof(path), "%s/%d", f->dir, number[i]);
+        assert_string_equal(m->source, path);
+        assert_true(m->copy_content);
+        assert_int_equal(rmdir(path), 0);
+    }
+    assert_string_equal(plan->required_features[1], "volume-content");
+    assert_int_equal(plan->n_required_features, 2);
+    declared[0] = (char *)"/..";
+    assert_true(plan_build(f->policy, &f->in, f->arena, &plan, &f->err) < 0);
+    assert_string_equal(f->err.message, "the image declares its root a volume (\"/..\")");
+    declared[0] = (char *)"/data/";
+}
+
+static void images_are_mounted(void **state)
+{
+    struct fixture *f = *state;
+    static const char *layers[] = {"x", "empty"};
+    const struct plan_image image = {.mount = 1, .image_id = "sha256:1", .lowers = layers, .n_lowers = 2};
+    Cri__ImageSpec spec = CRI__IMAGE_SPEC__INIT;
+    Pod__LaunchPlan *plan;
+    reset(f);
+    spec.image = (char *)"sha256:1";
+    f->mount[0].container_path = (char *)"/a";
+    f->mount[1].container_path = (char *)"/b";
+    f->mount[1].host_path = (char *)"";
+    f->mount[1].image = &spec;
+    f->mount[1].image_sub_path = (char *)"c/d";
+    f->config.n_mounts = 2;
+    assert_true(plan_build(f->policy, &f->in, f->arena, &plan, &f->err) < 0);
+    assert_string_equal(f->err.message, "mounts[1].image: was not looked up");
+    f->in.images = &image;
+    f->in.n_images = 1;
+    plan = build(f);
+    const Pod__Mount *m = mount_at(plan, "/b");
+    assert_string_equal(m->type, "image");
+    assert_string_equal(m->source, "sha256:1");
+    assert_string_equal(m->sub_path, "c/d");
+    assert_string_equal(m->lowers[1], "empty");
+    assert_int_equal(m->n_lowers, 2);
+    assert_int_equal(m->flags, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV);
+    assert_string_equal(plan->required_features[1], "image-volume");
 }
 
 static void host_dev_is_left_alone(void **state)
@@ -614,13 +700,23 @@ static void building_is_fast(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(args_follow_dockers_rules), cmocka_unit_test(env_is_merged),
-        cmocka_unit_test(defaults_are_mounted),      cmocka_unit_test(config_mounts_are_ordered),
-        cmocka_unit_test(host_dev_is_left_alone),    cmocka_unit_test(sources_are_made),
-        cmocka_unit_test(user_is_passed_on),         cmocka_unit_test(privileges_are_set),
-        cmocka_unit_test(devices_are_resolved),      cmocka_unit_test(device_directories_are_walked),
-        cmocka_unit_test(pid_mode_is_chosen),        cmocka_unit_test(start_is_complete),
-        cmocka_unit_test(exec_is_the_containers),    cmocka_unit_test(small_arena_is_an_error),
+        cmocka_unit_test(args_follow_dockers_rules),
+        cmocka_unit_test(env_is_merged),
+        cmocka_unit_test(defaults_are_mounted),
+        cmocka_unit_test(config_mounts_are_ordered),
+        cmocka_unit_test(covered_defaults_are_left_out),
+        cmocka_unit_test(volumes_are_planned),
+        cmocka_unit_test(images_are_mounted),
+        cmocka_unit_test(host_dev_is_left_alone),
+        cmocka_unit_test(sources_are_made),
+        cmocka_unit_test(user_is_passed_on),
+        cmocka_unit_test(privileges_are_set),
+        cmocka_unit_test(devices_are_resolved),
+        cmocka_unit_test(device_directories_are_walked),
+        cmocka_unit_test(pid_mode_is_chosen),
+        cmocka_unit_test(start_is_complete),
+        cmocka_unit_test(exec_is_the_containers),
+        cmocka_unit_test(small_arena_is_an_error),
         cmocka_unit_test(building_is_fast),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

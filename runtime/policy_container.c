@@ -1,4 +1,5 @@
 // What a container may ask for.
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -69,6 +70,53 @@ static int check_read_only(const struct policy *p, const char *field, const Cri_
     return 0;
 }
 
+// What of a container's /proc may be replaced: the files by which a container is told of its own limits
+// instead of the node's, and a file that all read. Whatever else lies there steers the kernel, or is trusted
+// by somebody.
+static bool may_cover_proc(const char *path)
+{
+    static const char *const known[] = {"cpuinfo", "diskstats", "loadavg", "meminfo", "slabinfo",
+                                        "stat",    "swaps",     "uptime",  "net/dev"};
+    char clean[PATH_MAX], *to = clean; // without "//" and "/./"; path is shorter
+    for (const char *p = path; *p;) {
+        p += strspn(p, "/");
+        size_t len = strcspn(p, "/");
+        if (len > 0 && !(len == 1 && *p == '.')) {
+            *to++ = '/';
+            memcpy(to, p, len);
+            to += len;
+        }
+        p += len;
+    }
+    *to = '\0';
+    if (!str_has_prefix(clean, "/proc/")) // all of /proc is fine, if it is a procfs: crisp-pod looks
+        return true;
+    for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
+        if (str_eq(clean + strlen("/proc/"), known[i]))
+            return true;
+    }
+    return false;
+}
+
+// A path such as "etc/app": relative to the image's root, whether it begins with a slash or not.
+static int check_image_mount(const char *field, const Cri__Mount *m, struct error *err)
+{
+    char name[80], path[PATH_MAX];
+    if (!str_empty(m->host_path))
+        return policy_bad(err, "%s: host_path and image are both set", field);
+    // What is mounted is read-only and the container's alone: nothing can come from the host, or go there.
+    if (m->propagation != CRI__MOUNT_PROPAGATION__PROPAGATION_PRIVATE &&
+        m->propagation != CRI__MOUNT_PROPAGATION__PROPAGATION_HOST_TO_CONTAINER)
+        return policy_bad(err, "%s.propagation: an image can't be mounted with %d", field,
+                          (int)m->propagation);
+    if (str_empty(m->image_sub_path))
+        return 0;
+    (void)snprintf(name, sizeof(name), "%s.image_sub_path", field);
+    if (snprintf(path, sizeof(path), "/%s", m->image_sub_path) >= (int)sizeof(path))
+        return policy_bad(err, "%s: is longer than %d bytes", name, PATH_MAX - 2);
+    return policy_check_path(name, path, err);
+}
+
 static int check_mount(const struct policy *p, const Cri__Mount *m, size_t index, struct error *err)
 {
     char field[48], name[80];
@@ -79,8 +127,11 @@ static int check_mount(const struct policy *p, const Cri__Mount *m, size_t index
         return r;
     if (m->container_path[strspn(m->container_path, "/.")] == '\0')
         return policy_bad(err, "%s: \"%s\" would cover the container's whole root", name, m->container_path);
+    if (!may_cover_proc(m->container_path))
+        return policy_bad(err, "%s: \"%.200s\": only single files with figures may be mounted in /proc", name,
+                          m->container_path);
     if (m->image && !str_empty(m->image->image))
-        return policy_missing(err, "%s.image: image volumes are not supported yet", field);
+        return check_image_mount(field, m, err);
     if (!str_empty(m->image_sub_path))
         return policy_bad(err, "%s.image_sub_path: is set without image", field);
     (void)snprintf(name, sizeof(name), "%s.host_path", field);

@@ -308,8 +308,14 @@ SPOIL(env_value, c->env.value.data = (uint8_t *)"a\0b"; c->env.value.len = 3)
 SPOIL(mount_relative, c->mount.container_path = (char *)"data")
 SPOIL(mount_dots, c->mount.container_path = (char *)"/a/../b")
 SPOIL(mount_root, c->mount.container_path = (char *)"/./")
+SPOIL(mount_proc, c->mount.container_path = (char *)"//proc/sys/kernel")
+SPOIL(mount_proc_dot, c->mount.container_path = (char *)"/./proc/./self")
 SPOIL(mount_host, c->mount.host_path = (char *)"")
 SPOIL(mount_with_image, c->mount.image = &c->mount_image)
+SPOIL(mount_image_shared, c->mount.image = &c->mount_image; c->mount.host_path = (char *)"";
+      c->mount.propagation = CRI__MOUNT_PROPAGATION__PROPAGATION_BIDIRECTIONAL)
+SPOIL(mount_image_dots, c->mount.image = &c->mount_image; c->mount.host_path = (char *)"";
+      c->mount.image_sub_path = (char *)"a/../../b")
 SPOIL(mount_sub_path, c->mount.image_sub_path = (char *)"a")
 SPOIL(mount_propagation, c->mount.propagation = (Cri__MountPropagation)5)
 SPOIL(mount_mappings, c->mount.uidmappings = &c->mappings; c->mount.n_uidmappings = 1)
@@ -363,8 +369,13 @@ static void bad_containers_are_refused(void **state)
          "mounts[0].container_path: \"data\" is not an absolute path"},
         {mount_dots, STATUS_INVALID_ARGUMENT, "mounts[0].container_path: \"/a/../b\" has a \"..\""},
         {mount_root, STATUS_INVALID_ARGUMENT, "mounts[0].container_path: \"/./\" would cover"},
+        {mount_proc, STATUS_INVALID_ARGUMENT, "mounts[0].container_path: \"//proc/sys/kernel\": only"},
+        {mount_proc_dot, STATUS_INVALID_ARGUMENT, "mounts[0].container_path: \"/./proc/./self\": only"},
         {mount_host, STATUS_INVALID_ARGUMENT, "mounts[0].host_path: \"\" is not an absolute path"},
-        {mount_with_image, STATUS_UNIMPLEMENTED, "mounts[0].image: "},
+        {mount_with_image, STATUS_INVALID_ARGUMENT, "mounts[0]: host_path and image are both set"},
+        {mount_image_shared, STATUS_INVALID_ARGUMENT, "mounts[0].propagation: an image can't"},
+        {mount_image_dots, STATUS_INVALID_ARGUMENT,
+         "mounts[0].image_sub_path: \"/a/../../b\" has a \"..\" in it"},
         {mount_sub_path, STATUS_INVALID_ARGUMENT, "mounts[0].image_sub_path: "},
         {mount_propagation, STATUS_INVALID_ARGUMENT, "mounts[0].propagation: "},
         {mount_mappings, STATUS_UNIMPLEMENTED, "mounts[0].uidMappings: "},

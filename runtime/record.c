@@ -29,6 +29,7 @@ static const char *const migrations[] = {
     "CREATE TABLE runtime_bad(kind TEXT NOT NULL, id TEXT NOT NULL, at_ns INTEGER NOT NULL, why TEXT NOT "
     "NULL,"
     " config BLOB);",
+    "ALTER TABLE runtime_container ADD COLUMN mounted_images TEXT NOT NULL DEFAULT '';",
 };
 
 const struct db_module runtime_db_module = {
@@ -38,6 +39,33 @@ const struct db_module runtime_db_module = {
 };
 
 // ---- Writing ----
+
+// "a b c", to be freed; NULL on ENOMEM.
+static char *join_words(char *const *words)
+{
+    struct buf b;
+    buf_init(&b, 1u << 20);
+    int r = buf_append_str(&b, "");
+    for (size_t i = 0; r == 0 && words[i]; i++)
+        r = buf_printf(&b, "%s%s", i ? " " : "", words[i]);
+    char *out = r == 0 ? strdup(b.data ? b.data : "") : NULL;
+    buf_done(&b);
+    return out;
+}
+
+// The other way. NULL on ENOMEM.
+static char **split_words(const char *text)
+{
+    _cleanup_strv_ char **words = strv_new(0);
+    while (words && *text) {
+        size_t n = strcspn(text, " ");
+        _cleanup_free_ char *word = strndup(text, n);
+        if (!word || strv_append(&words, word) < 0)
+            return NULL;
+        text += n + (text[n] == ' ');
+    }
+    return steal_ptr(&words);
+}
 
 int record_pod_insert(struct runtime *rt, const struct pod *pod, struct error *err)
 {
@@ -54,13 +82,12 @@ int record_pod_insert(struct runtime *rt, const struct pod *pod, struct error *e
 int record_pod_state(struct runtime *rt, struct pod *pod, enum pod_state state, struct error *err)
 {
     struct pod_private *p = pod->private;
-    struct buf ips;
-    buf_init(&ips, 4096);
-    for (char **ip = p->network_storage.ips; ip && *ip; ip++)
-        (void)buf_printf(&ips, "%s%s", ips.len ? " " : "", *ip);
+    static char *none[] = {NULL};
+    _cleanup_free_ char *ips = join_words(p->network_storage.ips ? p->network_storage.ips : none);
+    if (!ips)
+        return error_errno(err, ENOMEM, "record the state of pod sandbox %s", pod->id);
     int r = db_exec(rt->db, err, "UPDATE runtime_pod SET state=?, cgroup_levels=?, ips=? WHERE id=?", "iiss",
-                    (int64_t)state, (int64_t)p->cgroup_levels, ips.data ? ips.data : "", pod->id);
-    buf_done(&ips);
+                    (int64_t)state, (int64_t)p->cgroup_levels, ips, pod->id);
     return r < 0 ? error_wrap(err, "record the state of pod sandbox %s", pod->id) : 0;
 }
 
@@ -74,15 +101,16 @@ int record_container_insert(struct runtime *rt, const struct container *c, struc
 {
     _cleanup_free_ uint8_t *config = NULL, *start = NULL;
     size_t config_len, start_len;
-    if (pb_pack(&c->config->base, &config, &config_len) < 0 ||
+    _cleanup_free_ char *images = join_words(c->mounted_images);
+    if (!images || pb_pack(&c->config->base, &config, &config_len) < 0 ||
         pb_pack(&c->private->start->base, &start, &start_len) < 0)
         return error_errno(err, ENOMEM, "record container %s", c->id);
     int r = db_exec(
         rt->db, err,
         "INSERT INTO runtime_container(id, pod_id, created_at_ns, state, image_id, stop_signal, config,"
-        " start) VALUES(?,?,?,?,?,?,?,?)",
-        "ssiisibb", c->id, c->pod->id, c->created_at_ns, (int64_t)CONTAINER_CREATED, c->image_id,
-        (int64_t)c->stop_signal, config, config_len, start, start_len);
+        " start, mounted_images) VALUES(?,?,?,?,?,?,?,?,?)",
+        "ssiisibbs", c->id, c->pod->id, c->created_at_ns, (int64_t)CONTAINER_CREATED, c->image_id,
+        (int64_t)c->stop_signal, config, config_len, start, start_len, images);
     return r < 0 ? error_wrap(err, "record container %s", c->id) : 0;
 }
 
@@ -235,18 +263,9 @@ static ProtobufCMessage *column_message(struct db_row *row, int column,
 // "10.0.0.2 fd00::2" into network_storage: 0 or -ENOMEM.
 static int load_ips(struct pod_private *p, const char *text)
 {
-    p->network_storage.ips = strv_new(0);
-    if (!p->network_storage.ips)
-        return -ENOMEM;
+    p->network_storage.ips = split_words(text);
     p->network = &p->network_storage;
-    while (*text) {
-        size_t n = strcspn(text, " ");
-        _cleanup_free_ char *ip = strndup(text, n);
-        if (!ip || strv_append(&p->network_storage.ips, ip) < 0)
-            return -ENOMEM;
-        text += n + (text[n] == ' ');
-    }
-    return 0;
+    return p->network_storage.ips ? 0 : -ENOMEM;
 }
 
 static const char *pod_from_row(struct runtime *rt, struct db_row *row, struct error *err)
@@ -319,8 +338,10 @@ static const char *container_fill(struct container *c, struct db_row *row)
     (void)db_row_blob(row, 11, &user_len);
     if (user_len > 0)
         p->user = (Pod__ResolvedUser *)column_message(row, 11, &pod__resolved_user__descriptor);
-    if (!p->image_id || (*message && !p->message))
+    p->mounted_images = split_words(db_row_text(row, 14));
+    if (!p->image_id || !p->mounted_images || (*message && !p->message))
         return "out of memory";
+    c->mounted_images = p->mounted_images;
     c->image_id = p->image_id;
     c->stop_signal = (int)db_row_int(row, 5);
     return NULL;
@@ -420,7 +441,8 @@ int record_load(struct runtime *rt, struct error *err)
     if (r == 0)
         r = db_query(rt->db, err, container_row, &load,
                      "SELECT id, pod_id, created_at_ns, state, image_id, stop_signal, started_at_ns,"
-                     " finished_at_ns, exit_code, reason, message, user, config, start FROM runtime_container"
+                     " finished_at_ns, exit_code, reason, message, user, config, start, mounted_images FROM "
+                     "runtime_container"
                      " ORDER BY created_at_ns",
                      "");
     while (load.bad) {

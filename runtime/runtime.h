@@ -151,11 +151,12 @@ struct container {
     char id[RUNTIME_ID_LEN + 1];
     int64_t created_at_ns;
     const Cri__ContainerConfig *config;
-    struct pod *pod;      // counted
-    const char *log_path; // absolute; "" when there is none
-    const char *image_id; // "sha256:…"; set before CREATED
-    int stop_signal;      // the kernel's number; set before CREATED
-    const char *cgroup;   // its cgroup path; set before CREATED
+    struct pod *pod;             // counted
+    const char *log_path;        // absolute; "" when there is none
+    const char *image_id;        // "sha256:…"; set before CREATED
+    char *const *mounted_images; // ids of images that it mounts, NULL-terminated; set before CREATED
+    int stop_signal;             // the kernel's number; set before CREATED
+    const char *cgroup;          // its cgroup path; set before CREATED
     struct container_private *private;
 };
 
@@ -186,6 +187,12 @@ int runtime_container_claim(struct runtime *rt, struct pod *pod, const Cri__Cont
                             const struct ctx *ctx, struct container **out, bool *made, struct error *err);
 
 struct Pull__ImageConfig;
+struct container_image_mount { // an image that the config's mounts[mount] asks for
+    size_t mount;
+    const char *image_id;
+    char *const *lowers; // two or more, top first
+    size_t n_lowers;
+};
 struct container_rootfs { // from image/, in words that runtime/ knows
     const char *image_id;
     const struct Pull__ImageConfig *image_config;
@@ -193,6 +200,9 @@ struct container_rootfs { // from image/, in words that runtime/ knows
     char *const *lowers; // top first
     size_t n_lowers;
     const char *upper, *work;
+    const char *volumes; // where directories for the image's volumes may be made
+    const struct container_image_mount *mounts;
+    size_t n_mounts;
 };
 // Cgroup, launch plan and record; asks crisp-pod to prepare. On failure nothing of it is left.
 int runtime_container_create(struct runtime *rt, struct container *c, const struct container_rootfs *rootfs,

@@ -150,12 +150,15 @@ void runtime_pod_view(struct runtime *rt, struct pod *pod, struct pod_view *out)
 
 // ---- Containers ----
 
+static char *no_images[] = {NULL};
+
 static void container_free(struct container *c)
 {
     struct container_private *p = c->private;
     if (p) {
         free(p->key);
         free(p->image_id);
+        strv_free(p->mounted_images);
         free(p->cgroup);
         free(p->log_path);
         free(p->message);
@@ -221,6 +224,7 @@ struct container *container_new(struct runtime *rt, struct pod *pod, const char 
     c->log_path = p->log_path = log_path_of(pod, config);
     c->cgroup = p->cgroup = strdup(leaf);
     c->image_id = "";
+    c->mounted_images = no_images;
     p->key = str_printf("%s/%s/%u", pod->id, config->metadata->name, config->metadata->attempt);
     if (!c->config || !p->log_path || !p->cgroup || !p->key) {
         error_errno(err, ENOMEM, "container %s", id);

@@ -73,6 +73,7 @@ struct container_private {
     struct runtime *rt;
     char *key; // in rt->container_names
     char *image_id, *cgroup, *log_path;
+    char **mounted_images;
     Pod__StartRequest *start; // as recorded; malloc'd; NULL while MAKING
     // rt->lock:
     enum container_state state;

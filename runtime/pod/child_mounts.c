@@ -2,10 +2,12 @@
 // path of an image can lead one elsewhere.
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -275,6 +277,35 @@ static int check_no_link(int root, const Pod__Mount *m, struct error *err)
     return error_set(err, STATUS_INVALID_ARGUMENT, ENOTDIR, "%s is a link in the image", m->destination);
 }
 
+// At /proc only a procfs: anything else could tell lies to whoever looks there.
+static int check_proc(int source, const Pod__Mount *m, struct error *err)
+{
+    struct statfs fs;
+
+    if (!str_eq(m->destination, "/proc"))
+        return 0;
+    if (fstatfs(source, &fs) < 0)
+        return error_errno(err, errno, "mount source %s", m->source);
+    return fs.f_type == PROC_SUPER_MAGIC ? 0
+                                         : error_set(err, STATUS_INVALID_ARGUMENT, EPERM,
+                                                     "%s is no procfs: it can't be /proc", m->source);
+}
+
+// Nothing is mounted into a procfs but what the plan itself puts there: a link in the image must not lead a
+// volume over files that the kernel's users (and the next steps here) trust (CVE-2019-16884, CVE-2025-52881).
+static int check_not_proc(int target, const Pod__Mount *m, struct error *err)
+{
+    struct statfs fs;
+
+    if (str_has_prefix(m->destination, "/proc/"))
+        return 0;
+    if (fstatfs(target, &fs) < 0)
+        return error_errno(err, errno, "%s", m->destination);
+    return fs.f_type != PROC_SUPER_MAGIC ? 0
+                                         : error_set(err, STATUS_INVALID_ARGUMENT, EPERM,
+                                                     "%s is a link to a place in /proc", m->destination);
+}
+
 static int attach_one(int root, const Pod__Mount *m, int source, const char *label, struct error *err)
 {
     _cleanup_fd_ int made = -1;
@@ -283,7 +314,9 @@ static int attach_one(int root, const Pod__Mount *m, int source, const char *lab
     int tree = source;
 
     if (source >= 0) {
-        int rc = bind_attributes(source, m, err);
+        int rc = check_proc(source, m, err);
+        if (rc == 0)
+            rc = bind_attributes(source, m, err);
         if (rc < 0)
             return rc;
         if (fstat(source, &st) < 0)
@@ -299,7 +332,10 @@ static int attach_one(int root, const Pod__Mount *m, int source, const char *lab
         return error_set(err, STATUS_INVALID_ARGUMENT, ENODEV, "mount type \"%s\" is not known", m->type);
     }
     _cleanup_fd_ int target = mounts_open_target(root, m->destination, S_ISDIR(st.st_mode), err);
-    return target < 0 ? target : mounts_move(tree, target, m->destination, err);
+    if (target < 0)
+        return target;
+    int rc = check_not_proc(target, m, err);
+    return rc < 0 ? rc : mounts_move(tree, target, m->destination, err);
 }
 
 int mounts_attach(struct child *c, int root, const Pod__LaunchPlan *plan, int *trees, struct error *err)
@@ -311,7 +347,7 @@ int mounts_attach(struct child *c, int root, const Pod__LaunchPlan *plan, int *t
         child_step(c, "mount %s", m->destination);
         int rc = attach_one(root, m, trees[i], plan->root->mount_label, err);
         fd_closep(&trees[i]);
-        if (rc < 0 && !(m->optional && !is_bind(m) && rc == -ENODEV))
+        if (rc < 0 && !(m->optional && (rc == -EROFS || (!is_bind(m) && rc == -ENODEV))))
             return error_wrap(err, "mount %s", m->destination);
     }
     return 0;

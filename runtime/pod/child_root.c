@@ -11,6 +11,7 @@
 
 #include "base/buf.h"
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "base/str.h"
 #include "runtime/pod/sys.h"
 
@@ -164,6 +165,53 @@ static int mount_root(struct child *c, const Pod__Root *root, struct host_dirs *
     return *fd < 0 ? error_errno(err, errno, "open the root") : 0;
 }
 
+// From an overlay that is attached while it is copied: Linux 6.1 copies no detached mounts.
+static int open_image(struct child *c, const Pod__Root *root, struct host_dirs *dirs, const Pod__Mount *m,
+                      int *tree, struct error *err)
+{
+    Pod__Root image = *root;
+    _cleanup_fd_ int top = -1, at = -1;
+
+    image.lowers = m->lowers;
+    image.n_lowers = m->n_lowers;
+    image.upper = image.work = (char *)(uintptr_t) "";
+    int rc = mount_root(c, &image, dirs, &top, err);
+    child_step(c, "mount %s", m->destination);
+    if (rc < 0)
+        return rc;
+    const char *sub = *m->sub_path ? m->sub_path : ".";
+    at = file_open_in_root(top, sub, O_PATH, 0, err);
+    if (at >= 0)
+        *tree = open_tree(at, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    if (at < 0) {
+        error_restatus(err, STATUS_INVALID_ARGUMENT); // the path is to blame, or the image
+        rc = error_wrap(err, "ImageVolumeMountFailed: path \"%s\" in image %s", m->sub_path, m->source);
+    } else if (*tree < 0) {
+        rc = error_errno(err, errno, "ImageVolumeMountFailed: image %s", m->source);
+    }
+    if (umount2("/root", MNT_DETACH) < 0 && rc == 0)
+        rc = error_errno(err, errno, "unmount image %s", m->source);
+    return rc;
+}
+
+// On the place of the root, which is still free.
+static int open_images(struct child *c, const Pod__LaunchPlan *plan, struct host_dirs *dirs, int *trees,
+                       struct error *err)
+{
+    for (size_t i = 0; i < plan->n_mounts; i++) {
+        const Pod__Mount *m = plan->mounts[i];
+        if (!str_eq(m->type, "image"))
+            continue;
+        // One layer alone would be bound, and could be made writable by a privileged container.
+        int rc = m->n_lowers < 2 ? error_set(err, STATUS_INVALID_ARGUMENT, EINVAL,
+                                             "image volume %s has no two layers", m->destination)
+                                 : open_image(c, plan->root, dirs, m, &trees[i], err);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
 static int finish_root(struct child *c, int root, const Pod__Root *plan, struct error *err)
 {
     struct mount_attr attr = {0};
@@ -203,8 +251,12 @@ static int build_root(struct child *c, const Pod__LaunchPlan *plan, struct host_
                       struct error *err)
 {
     _cleanup_fd_ int root = -1;
-    int rc = mount_root(c, plan->root, dirs, &root, err);
+    int rc = open_images(c, plan, dirs, trees, err);
 
+    if (rc == 0)
+        rc = mount_root(c, plan->root, dirs, &root, err);
+    if (rc == 0)
+        rc = volumes_fill(c, root, plan, trees, err);
     if (rc == 0)
         rc = mounts_attach(c, root, plan, trees, err);
     child_step(c, "devices");

@@ -9,7 +9,7 @@
 #include "runtime/pod/pod.h"
 
 // What a plan may require (LaunchPlan.required_features). A name is never taken out or given a new meaning.
-const char *const pod_features[] = {"launch-1", "lsm-1"};
+const char *const pod_features[] = {"launch-1", "lsm-1", "image-volume", "volume-content"};
 const size_t pod_n_features = ARRAY_SIZE(pod_features);
 
 const int pod_ignored_signals[] = {SIGPIPE, SIGHUP, SIGINT, SIGQUIT, SIGTERM};

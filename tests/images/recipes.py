@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import tarfile
 import tempfile
 
 from oci import Image, Index, Layer
@@ -136,6 +137,12 @@ def peoples_images(base):
     script = b"#!/bin/sh\necho \"VAL is $1\"\n"
     app = Layer().dir("app").add("app/myrand", script, 0o755)
     volume = Layer().dir("data", 0o750, uid=1000, gid=1000).add("data/seed", b"seed\n", uid=1000, gid=1000)
+    content = Layer().dir("vol", 0o1777, uid=5, gid=6).add("vol/suid", b"s", 0o4755, uid=7, gid=8) \
+        .hardlink("vol/hard", "vol/suid", 0o4755).symlink("vol/link", "/etc/passwd") \
+        .add("vol/pipe", kind=tarfile.FIFOTYPE, mode=0o620).dir("vol/inner", 0o700).add("vol/inner/file", b"inner\n") \
+        .add("vol/noted", b"x", pax_headers={"SCHILY.xattr.user.comment": "hello"}).add("vol/big", b"0123456789" * 300000) \
+        .dir("other").add("other/file", b"other\n").symlink("alias", "other") \
+        .symlink("escape", "../../../../../../../../tmp").symlink("to-proc", "/proc/sys/kernel")
     overlaid = Layer().add("etc/.wh.nsswitch.conf").dir("var/spool").add("var/spool/.wh..wh..opq") \
         .add("var/spool/kept", b"kept\n").symlink("var/link", "spool/kept")
     return {
@@ -149,6 +156,13 @@ def peoples_images(base):
                                 "Env": ["PATH=/usr/bin:/bin", "VAL=1"]}, oci=True),
         "docker.io/library/volume:latest":
             Image([base, volume], {"Cmd": ["sh"], "Volumes": {"/data": {}}, "WorkingDir": "/data"}),
+        "docker.io/library/volumes:latest":
+            Image([base, content], {"Cmd": ["sh"], "Volumes": {
+                path: {} for path in ("/vol", "/vol/inner/", "alias", "/new/../new/place", "/sys/fs/cgroup")}}),
+        "docker.io/library/data:latest":  # of one layer, and without a program
+            Image([Layer().dir("conf").add("conf/app.ini", b"key=value\n").add("top", b"top\n", uid=5)
+                   .symlink("conf/up", "../top").symlink("conf/host", "/../../../../etc/hostname")
+                   .add("tool", b"#!/bin/sh\necho ran\n", 0o755)]),
         "docker.io/library/whiteout:latest": Image([base, overlaid], {"Cmd": ["sh"], "Labels": {"test": "whiteout"}}),
     }
 

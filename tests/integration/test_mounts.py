@@ -80,6 +80,46 @@ def test_target_cannot_leave_the_root(cri, pod, volume):
     assert not os.path.exists("/escape-test")
 
 
+def test_links_of_the_image_lead_nowhere_else(cri, pod, volume):
+    """/escape is a link with many "..", /to-proc one to the container's /proc."""
+    marker = "crisp-escape-" + os.path.basename(os.path.dirname(volume))
+    mount = pb.Mount(host_path=volume, container_path=f"/escape/{marker}")
+    image = "docker.io/library/volumes"
+    assert cri.output(pod, ["cat", f"/tmp/{marker}/seen"], mounts=[mount], image=image) == "from the host\n"
+    assert not os.path.exists("/tmp/" + marker)
+    container = cri.create(pod, ["true"], mounts=[pb.Mount(host_path=volume, container_path="/to-proc")], image=image)
+    code, text = code_of(cri.StartContainer, container_id=container)
+    assert code == grpc.StatusCode.INVALID_ARGUMENT and "/to-proc is a link to a place in /proc" in text
+
+
+def test_mounts_in_proc(cri, pod, volume):
+    """Files with figures may be replaced, nothing else; /proc itself by a procfs only."""
+    def mounting(path, source=volume):
+        return [pb.Mount(host_path=source, container_path=path)]
+
+    assert cri.output(pod, ["cat", "/proc/meminfo"], mounts=mounting("/proc/meminfo", volume + "/seen")) == \
+        "from the host\n"
+    for path in ("/proc/sys", "/proc/self/attr", "//proc/./sysrq-trigger"):
+        code, text = code_of(cri.create, pod, ["true"], mounts=mounting(path))
+        assert code == grpc.StatusCode.INVALID_ARGUMENT and "mounts[0].container_path" in text
+    container = cri.create(pod, ["true"], mounts=mounting("/proc"))
+    code, text = code_of(cri.StartContainer, container_id=container)
+    assert code == grpc.StatusCode.INVALID_ARGUMENT and "is no procfs" in text
+    assert cri.output(pod, ["sh", "-c", "readlink /proc/1/root | wc -l; ls -d /proc/sys"],
+                      mounts=mounting("/proc", "/proc"))
+
+
+def test_volume_at_etc(cri, volume):
+    """The pod's own files are mounted into it, unless it is read-only and has no place for them."""
+    pod = cri.run_pod(hostname="my-host")
+    mount = pb.Mount(host_path=volume, container_path="/etc")
+    assert cri.output(pod, ["cat", "/etc/seen", "/etc/hostname"], mounts=[mount]) == "from the host\nmy-host\n"
+    for name in ("hosts", "hostname", "resolv.conf"):
+        os.unlink(f"{volume}/{name}")  # places to mount on
+    mount.readonly = True
+    assert cri.output(pod, ["ls", "/etc"], mounts=[mount]) == "seen\n"
+
+
 def test_status_echoes_mounts(cri, pod, volume):
     mount = pb.Mount(host_path=volume, container_path="/data", readonly=True)
     container = cri.run(pod, ["sleep", "3600"], mounts=[mount])
