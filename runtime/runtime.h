@@ -34,7 +34,7 @@ extern const struct db_module runtime_db_module;
 struct runtime_options {
     struct db *db;              // opened with runtime_db_module; outlives the runtime
     const char *run_dir;        // "/run/crisp": pods/ID and netns/ID are made below
-    const char *crisp_pod_path; // the program; copied into a sealed memfd at open
+    const char *crisp_pod_path; // the program; copied into memory at open
     const char *cgroup_parent;  // for pods that name none: "/crisp"
     const char *cgroup_driver;  // "cgroupfs"
     bool device_ownership;      // devices of containers belong to their run_as_user and run_as_group

@@ -28,7 +28,7 @@ struct runtime {
     char *crisp_pod_path;
     char node_name[65]; // uname -n: the hostname of pods in the host's network
     char boot_id[37];
-    int crisp_pod_fd;   // sealed memfd that all crisp-pods are executed from
+    int crisp_pod_fd;   // copy of the program that all crisp-pods are executed from
     int mount_template; // mount_template.h
     int shutdown_fd;    // eventfd: readable once runtime_shutdown() was called
     struct cgroup_host *cgroups;
@@ -150,7 +150,7 @@ int rundir_write_state(const char *dir, const struct rundir_state *state, struct
 int rundir_read_state(const char *dir, struct rundir_state *state, struct error *err);
 
 // supervisor.c: crisp-pod, the process.
-int supervisor_load_program(const char *path, int *memfd, struct error *err);
+int supervisor_load_program(const char *path, int *program, struct error *err);
 int supervisor_spawn(struct runtime *rt, struct pod *pod, struct error *err);
 // Asks for the namespaces, and takes them: what was begun has to be ended.
 struct supervisor_setup {

@@ -4,7 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -14,15 +14,49 @@
 #include "base/log.h"
 #include "base/spawn.h"
 
-#ifndef MFD_EXEC
-#define MFD_EXEC 0x0010U
-#endif
-
 #define PROGRAM_BYTES_MAX (256u << 20) // sanitizer builds are large
 
 // ---- The program ----
 
-int supervisor_load_program(const char *path, int *memfd, struct error *err)
+static int fill_copy(int copy, int file, off_t size, const char *path, struct error *err)
+{
+    while (size > 0) {
+        ssize_t n = sendfile(copy, file, NULL, (size_t)size);
+        if (n <= 0)
+            return error_errno(err, n < 0 ? errno : EIO, "copy %s to memory", path);
+        size -= n;
+    }
+    return 0;
+}
+
+// A new tmpfs that is mounted nowhere: nobody but who holds the descriptor gets there.
+static int make_memory_fs(struct error *err)
+{
+    _cleanup_fd_ int fs = fsopen("tmpfs", FSOPEN_CLOEXEC);
+    if (fs < 0 || fsconfig(fs, FSCONFIG_SET_STRING, "source", "crisp-pod", 0) < 0 ||
+        fsconfig(fs, FSCONFIG_SET_STRING, "mode", "0700", 0) < 0 ||
+        fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+        return error_errno(err, errno, "make a file system in memory");
+    int mount = fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+    return mount < 0 ? error_errno(err, errno, "make a file system in memory") : mount;
+}
+
+static int make_readonly(int mount, struct error *err)
+{
+    struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
+    _cleanup_fd_ int fs = fspick(mount, "", FSPICK_EMPTY_PATH | FSPICK_CLOEXEC);
+    if (fs < 0 || fsconfig(fs, FSCONFIG_SET_FLAG, "ro", NULL, 0) < 0 ||
+        fsconfig(fs, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0) < 0 ||
+        mount_setattr(mount, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0)
+        return error_errno(err, errno, "make the copy of crisp-pod read-only");
+    return 0;
+}
+
+// A copy in memory that all pods share, on a file system that nobody can write to any more. A container that
+// gets hold of /proc/PID/exe of the process that entered it can do nothing with that (CVE-2019-5736). A
+// sealed memfd would not be enough: its mode can be changed by root, and with mode 0 no pod would ever start
+// again.
+int supervisor_load_program(const char *path, int *program, struct error *err)
 {
     _cleanup_fd_ int file = open(path, O_RDONLY | O_CLOEXEC);
     struct stat st;
@@ -30,28 +64,20 @@ int supervisor_load_program(const char *path, int *memfd, struct error *err)
         return error_errno(err, errno, "open the program crisp-pod (%s)", path);
     if (!S_ISREG(st.st_mode) || st.st_size == 0 || st.st_size > PROGRAM_BYTES_MAX)
         return error_set(err, STATUS_FAILED_PRECONDITION, ENOEXEC, "%s is not a program", path);
-    // A copy that nobody can write to, shared by all pods: a container that gets hold of /proc/PID/exe of the
-    // process that entered it can do nothing with that (CVE-2019-5736).
-    _cleanup_fd_ int copy = memfd_create("crisp-pod", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC);
-    if (copy < 0 && errno == EINVAL) // before Linux 6.3, whose vm.memfd_noexec needs it said
-        copy = memfd_create("crisp-pod", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    _cleanup_fd_ int mount = make_memory_fs(err);
+    if (mount < 0)
+        return mount;
+    int copy = openat(mount, "crisp-pod", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0500);
     if (copy < 0)
         return error_errno(err, errno, "copy %s to memory", path);
-    for (off_t left = st.st_size; left > 0;) {
-        ssize_t n = sendfile(copy, file, NULL, (size_t)left);
-        if (n <= 0)
-            return error_errno(err, n < 0 ? errno : EIO, "copy %s to memory", path);
-        left -= n;
-    }
-    if (fcntl(copy, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0)
-        return error_errno(err, errno, "seal the copy of %s", path);
-    // A descriptor that was opened for writing makes exec fail with ETXTBSY: open it again for reading.
-    char self[64];
-    snprintf(self, sizeof(self), "/proc/self/fd/%d", copy);
-    *memfd = open(self, O_RDONLY | O_CLOEXEC);
-    if (*memfd < 0)
-        return error_errno(err, errno, "open the copy of %s", path);
-    return 0;
+    int r = fill_copy(copy, file, st.st_size, path, err);
+    close(copy); // exec fails with ETXTBSY while anybody has it open for writing
+    if (r == 0)
+        r = make_readonly(mount, err);
+    if (r < 0)
+        return r;
+    *program = openat(mount, "crisp-pod", O_RDONLY | O_CLOEXEC);
+    return *program < 0 ? error_errno(err, errno, "open the copy of %s", path) : 0;
 }
 
 // ---- What it tells ----

@@ -11,10 +11,12 @@
 
 // The host's /dev/null, which the mount namespace began with, as a detached mount. Never the container's: an
 // image or another container sharing a volume could put a link there, and the mask would open what it should
-// hide (CVE-2025-31133).
+// hide (CVE-2025-31133). Read-only, since it is the host's inode: the container's root could else change its
+// mode or owner through the mask. (Writing to the device works all the same.)
 static int null_tree(struct error *err)
 {
-    struct mount_attr attr = {.propagation = MS_PRIVATE};
+    struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,
+                              .propagation = MS_PRIVATE};
     struct stat st;
     _cleanup_fd_ int tree = open_tree(AT_FDCWD, "/null", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 
