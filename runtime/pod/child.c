@@ -3,6 +3,7 @@
 #include "runtime/pod/child.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/keyctl.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -108,7 +109,7 @@ _Noreturn void child_fail(struct child *c, const struct error *err)
     _exit(1);
 }
 
-void child_report_executing(struct child *c)
+void child_report_executing(struct child *c, const Pod__Process *process)
 {
     static struct report r;
     const struct account *a = &c->account;
@@ -116,6 +117,7 @@ void child_report_executing(struct child *c)
     r.kind = REPORT_EXECUTING;
     r.uid = a->uid;
     r.gid = a->gid;
+    r.may_trace = process->capabilities && (process->capabilities->bounding >> CAP_SYS_PTRACE & 1);
     r.n_groups = (uint32_t)a->n_groups;
     memcpy(r.groups, a->groups, a->n_groups * sizeof(a->groups[0]));
     (void)snprintf(r.text, sizeof(r.text), "%s", a->home);
@@ -214,8 +216,9 @@ static int join_container(struct child *c, const struct child_exec *exec, struct
             return rc;
     }
     child_step(c, "join namespaces");
-    if (setns(exec->init_pidfd, CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP) <
-        0)
+    int all = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
+    // Its pid namespace is where we are already, or where our second stage will be.
+    if (setns(exec->init_pidfd, all | (exec->two_stages && exec->join_pid ? CLONE_NEWPID : 0)) < 0)
         return errno == ESRCH ? error_set(err, STATUS_FAILED_PRECONDITION, ESRCH, "it has just exited")
                               : error_errno(err, errno, "join the container's namespaces");
     (void)close(exec->init_pidfd);
@@ -231,6 +234,8 @@ _Noreturn void child_exec(const struct child_exec *exec, int sock, char *step)
     memcpy(c.stdio, exec->stdio, sizeof(c.stdio));
     child_step(&c, "begin");
     int rc = child_begin(&c, keep, ARRAY_SIZE(keep), &err);
+    if (rc == 0 && exec->two_stages)
+        rc = stage_make_key(&c, &err);
     if (rc == 0)
         rc = join_container(&c, exec, &err);
     child_step(&c, "user");

@@ -21,6 +21,7 @@ struct child {
     int mount_template;
     int stdio[3]; // -1: /dev/null
     int tty;      // the slave, once there is one
+    uint64_t key; // two stages (child_stage.c); 0: one
     struct account account;
 };
 
@@ -38,7 +39,9 @@ struct child_exec {
     const char *exec_id;
     const Pod__Process *process;
     bool in_cgroup;
-    int init_pidfd; // the container's first process
+    int init_pidfd;  // the container's first process
+    bool two_stages; // child_stage.c
+    bool join_pid;   // two stages: into its pid namespace
     int stdio[3];
 };
 _Noreturn void child_exec(const struct child_exec *exec, int sock, char *step);
@@ -51,7 +54,7 @@ int child_leave_keyring(struct error *err); // for a new session keyring
 void child_step(struct child *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
 _Noreturn void child_fail(struct child *c, const struct error *err);
 // The next thing is execve(): tells crisp-pod that, and the user.
-void child_report_executing(struct child *c);
+void child_report_executing(struct child *c, const Pod__Process *process);
 
 // child_root.c: namespaces and the root file system, up to pivot_root.
 int child_enter_root(struct child *c, const Pod__LaunchPlan *plan, struct error *err);
@@ -68,5 +71,12 @@ int child_set_stdio(struct child *c, bool tty, struct error *err);
 // child_privs.c: from root to what the process may be. After it only execve() may follow: the seccomp filter
 // is in force (child_report_executing() was called right before).
 int child_drop_privileges(struct child *c, const Pod__Process *process, struct error *err);
+
+// child_stage.c: a process that appears in a pid namespace where others already are.
+int stage_make_key(struct child *c, struct error *err);
+// The plan's filter; with a key, those calls that the two stages still need can pass it.
+int stage_install_filter(const struct child *c, const Pod__Process *process, struct error *err);
+// Comes back in the second stage only, or with an error. gate: a pipe, made before the filter.
+int stage_hand_over(struct child *c, int gate[2], bool tty, struct error *err);
 
 #endif

@@ -2,8 +2,6 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,7 +14,6 @@
 #include "runtime/pod/child.h"
 #include "runtime/pod/sys.h"
 
-#define FILTER_MAX 4096 // instructions (BPF_MAXINSNS)
 #define SYSCTL_MAX 256
 
 // "net.ipv4.ip_forward" or "net/ipv4/conf/eth0.1/…": the path below /proc/sys. False for what is no name.
@@ -85,7 +82,8 @@ int child_set_limits(struct child *c, const Pod__Process *process, struct error 
     return 0;
 }
 
-static int set_caps(uint64_t effective, uint64_t permitted, uint64_t inheritable)
+// key: see child_stage.c
+static int set_caps(uint64_t effective, uint64_t permitted, uint64_t inheritable, uint64_t key)
 {
     struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct data[2];
@@ -94,7 +92,7 @@ static int set_caps(uint64_t effective, uint64_t permitted, uint64_t inheritable
         data[i] = (struct __user_cap_data_struct){.effective = (uint32_t)(effective >> 32 * i),
                                                   .permitted = (uint32_t)(permitted >> 32 * i),
                                                   .inheritable = (uint32_t)(inheritable >> 32 * i)};
-    return syscall(SYS_capset, &head, data) < 0 ? -errno : 0;
+    return syscall(SYS_capset, &head, data, 0, 0, 0, key) < 0 ? -errno : 0;
 }
 
 static int set_identity(const struct account *a, struct error *err)
@@ -117,20 +115,6 @@ static int drop_bounding(uint64_t keep, struct error *err)
     for (unsigned long n = 0; n < 64 && prctl(PR_CAPBSET_READ, n) >= 0; n++)
         if (!(keep >> n & 1) && prctl(PR_CAPBSET_DROP, n) < 0)
             return error_errno(err, errno, "drop capability %lu", n);
-    return 0;
-}
-
-static int install_filter(const Pod__Process *process, struct error *err)
-{
-    size_t size = sizeof(struct sock_filter), n = process->seccomp.len / size;
-    struct sock_fprog program = {.len = (unsigned short)n,
-                                 .filter = (struct sock_filter *)(void *)process->seccomp.data};
-
-    if (process->seccomp.len % size || n > FILTER_MAX)
-        return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "the seccomp filter has %zu bytes: no filter",
-                         process->seccomp.len);
-    if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, process->seccomp_flags, &program) < 0)
-        return error_errno(err, errno, "install the seccomp filter");
     return 0;
 }
 
@@ -160,7 +144,7 @@ int child_drop_privileges(struct child *c, const Pod__Process *process, struct e
         rc = error_errno(err, errno, "keep capabilities");
     if (rc < 0)
         return rc;
-    rc = set_caps(caps->effective | extra, caps->permitted | extra, caps->inheritable);
+    rc = set_caps(caps->effective | extra, caps->permitted | extra, caps->inheritable, 0);
     if (rc < 0)
         return error_errno(err, rc, "set capabilities (effective %#llx; crisp-pod may lack some of them)",
                            (unsigned long long)caps->effective);
@@ -171,10 +155,10 @@ int child_drop_privileges(struct child *c, const Pod__Process *process, struct e
         return rc;
     // Changing ids has cleared this. The container's processes end with their supervisor.
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-    child_report_executing(c);
+    child_report_executing(c, process);
     if (process->seccomp.len)
-        rc = install_filter(process, err);
-    if (rc == 0 && extra && set_caps(caps->effective, caps->permitted, caps->inheritable) < 0)
+        rc = stage_install_filter(c, process, err);
+    if (rc == 0 && extra && set_caps(caps->effective, caps->permitted, caps->inheritable, c->key) < 0)
         rc = error_errno(err, errno, "set capabilities (does the seccomp profile allow capset?)");
     return rc;
 }

@@ -53,7 +53,7 @@ int child_set_stdio(struct child *c, bool tty, struct error *err)
             fchown(fd, c->account.uid, (gid_t)-1) < 0)
             continue; // a comfort: the descriptor itself works
     }
-    if (tty && ioctl(0, TIOCSCTTY, 0) < 0)
+    if (tty && !c->key && ioctl(0, TIOCSCTTY, 0) < 0) // of two stages, the second one's
         return error_errno(err, errno, "set the controlling terminal");
     return 0;
 }
@@ -168,6 +168,7 @@ static int exec_program(char **argv, char **env, struct error *err)
 int child_run(struct child *c, const Pod__Process *process, struct error *err)
 {
     char **env = make_env(c, process), **argv = calloc(process->n_args + 1, sizeof(*argv));
+    int gate[2] = {-1, -1};
 
     if (!env || !argv)
         return error_errno(err, ENOMEM, "exec");
@@ -188,8 +189,12 @@ int child_run(struct child *c, const Pod__Process *process, struct error *err)
     if (rc == 0 && close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
         rc = error_errno(err, errno, "close descriptors");
     (void)umask(0022);
+    if (rc == 0 && c->key && pipe2(gate, O_CLOEXEC) < 0)
+        rc = error_errno(err, errno, "make a pipe");
     if (rc == 0)
         rc = child_drop_privileges(c, process, err);
+    if (rc == 0 && c->key)
+        rc = stage_hand_over(c, gate, process->tty, err);
     child_step(c, "exec");
     return rc == 0 ? exec_program(argv, env, err) : rc;
 }

@@ -1,5 +1,6 @@
 // Execs: processes that join a running container. Each has a cgroup of its own below the container's, by
 // which its whole tree is killed.
+#include <linux/capability.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -190,15 +191,17 @@ static void exec_in_child(void *arg, int sock, char *step)
 static int exec_clone(struct exec *e, const Pod__ExecRequest *request, const int stdio[3], struct error *err)
 {
     struct container *c = e->container;
-    bool v2 = c->place && c->place->v2;
+    bool v2 = c->place && c->place->v2, join_pid = c->pid_mode != POD__PID_MODE__PID_HOST;
     struct child_exec child = {.pod = e->pod,
                                .place = c->place,
                                .exec_id = e->cgroup ? e->id : NULL,
                                .process = request->process,
                                .in_cgroup = v2 && e->cgroup,
                                .init_pidfd = c->launch.pidfd,
+                               .two_stages = e->launch.two_stages,
+                               .join_pid = join_pid,
                                .stdio = {stdio[0], stdio[1], stdio[2]}};
-    struct launch_options o = {.pid_ns_pidfd = c->pid_mode == POD__PID_MODE__PID_HOST ? -1 : c->launch.pidfd,
+    struct launch_options o = {.pid_ns_pidfd = join_pid && !e->launch.two_stages ? c->launch.pidfd : -1,
                                .pid_ns_fd = -1,
                                .cgroup_v2 = v2 ? e->cgroup : NULL,
                                .child = exec_in_child,
@@ -206,6 +209,25 @@ static int exec_clone(struct exec *e, const Pod__ExecRequest *request, const int
 
     int rc = launch_clone(&e->launch, e->pod, &o, err);
     return rc < 0 ? rc : launch_watch(&e->launch, request->deadline_ms, err);
+}
+
+// The child is undumpable until its exec, and so out of reach of all but those with CAP_SYS_PTRACE. Where
+// there may be one of those, it must not be seen before it is harmless (child_stage.c); which costs a second
+// clone.
+static bool needs_two_stages(const struct container *c, const Pod__Process *process)
+{
+    const Pod__Capabilities *caps = process->capabilities;
+
+    if (caps && (caps->bounding >> CAP_SYS_PTRACE & 1))
+        return true;
+    for (const struct container *other = c->pod->containers; other; other = other->next) {
+        bool shares =
+            other->pid_mode == POD__PID_MODE__PID_POD || other->pid_mode == POD__PID_MODE__PID_TARGET;
+        if (other == c ? other->launch.may_trace
+                       : shares && (other->phase < CONTAINER_RUNNING || other->launch.may_trace))
+            return true;
+    }
+    return false;
 }
 
 static struct exec *exec_new(struct container *c, const Pod__ExecRequest *request, struct waiter w,
@@ -227,7 +249,12 @@ static struct exec *exec_new(struct container *c, const Pod__ExecRequest *reques
         return NULL;
     }
     *e = (struct exec){.pod = p, .container = c, .waiter = w, .id = strdup(request->exec_id)};
-    e->launch = (struct launch){.pod = p, .source = {.fd = -1}, .pidfd = -1, .tty = -1, .done = launched};
+    e->launch = (struct launch){.pod = p,
+                                .source = {.fd = -1},
+                                .pidfd = -1,
+                                .tty = -1,
+                                .two_stages = needs_two_stages(c, request->process),
+                                .done = launched};
     e->remove_timer.fired = remove_fired;
     e->next = p->execs;
     p->execs = e;
@@ -291,14 +318,27 @@ void exec_signal(struct pod *p, struct waiter w, const Pod__ExecKillRequest *req
     begin_kill(e);
 }
 
-bool exec_reap(struct pod *p, pid_t pid, int status)
+static struct exec *exec_by_pid(struct pod *p, pid_t pid)
 {
     struct exec *e = p->execs;
 
     while (e && (e->launch.pid != pid || e->reaped))
         e = e->next;
+    return e;
+}
+
+bool exec_reap(struct pod *p, pid_t pid, int status)
+{
+    struct exec *e = exec_by_pid(p, pid);
+
+    // Unknown: maybe a second stage, of which the first has told already.
+    for (struct exec *other = e ? NULL : p->execs; other && !e; other = other->next)
+        if (launch_goes_on(&other->launch, pid))
+            e = exec_by_pid(p, pid);
     if (!e)
         return false;
+    if (launch_goes_on(&e->launch, pid)) // it was the first stage
+        return true;
     e->reaped = true;
     e->wait_status = status;
     launch_child_gone(&e->launch, status);

@@ -2,10 +2,14 @@
 #include "runtime/pod/testkit.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -308,6 +312,60 @@ static void test_many(void **state)
     assert_int_equal(execs_left(k), 0);
 }
 
+#define SYS_PTRACE_BIT (UINT64_C(1) << CAP_SYS_PTRACE)
+
+// Where somebody may trace, execs are made in two stages: the second one leads a session of its own, also
+// where the filter forbids all that the stages do, and nothing is lost of commands that end at once.
+static void test_two_stages(void **state)
+{
+    static const uint32_t denied[] = {SYS_clone,  SYS_clone3,  SYS_setsid, SYS_prctl,
+                                      SYS_capset, SYS_sendmsg, SYS_ioctl};
+    struct sock_filter filter[ARRAY_SIZE(denied) + 3] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0)};
+    struct kit *k = *state;
+    struct streams s;
+    size_t n = 1;
+
+    for (size_t i = 0; i < ARRAY_SIZE(denied); i++, n++)
+        filter[n] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, denied[i],
+                                                 (uint8_t)(ARRAY_SIZE(denied) - i), 0);
+    filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
+    if (!start_container(k))
+        skip();
+    open_streams(&s);
+    Pod__ExecRequest *e =
+        kit_exec_request(k, "c1", "e1",
+                         "read -r pid name state parent group session rest </proc/self/stat; "
+                         "echo $((pid == $$)) $((group == pid)) $((session == pid)) $parent; "
+                         "(true); exit 7");
+    e->process->capabilities->bounding |= SYS_PTRACE_BIT;
+    e->process->seccomp.data = (uint8_t *)filter;
+    e->process->seccomp.len = n * sizeof(filter[0]);
+    Pod__Reply *reply = start_exec(k, e, &s);
+    if (reply->error)
+        fail_msg("%s", reply->error->message);
+    assert_int_equal(kit_wait_exec(k, "e1")->exit_code, 2); // the shell could not fork
+    assert_string_equal(read_all(k, s.ours[1]), "1 1 1 0\n");
+    assert_non_null(strstr(read_all(k, s.ours[2]), "fork"));
+    close_ours(&s);
+    for (int i = 0; i < 60; i++) {
+        const char *id = arena_printf(k->arena, "quick-%d", i);
+        e = kit_exec_request(k, "c1", id, arena_printf(k->arena, "exit %d", i));
+        e->process->capabilities->bounding |= SYS_PTRACE_BIT;
+        assert_null(start_exec(k, e, NULL)->error);
+        assert_int_equal(kit_wait_exec(k, id)->exit_code, i);
+    }
+    e = kit_exec_request(k, "c1", "e2", "true");
+    e->process->capabilities->bounding |= SYS_PTRACE_BIT;
+    e->process->args[0] = (char *)(uintptr_t) "nosuch";
+    reply = start_exec(k, e, NULL);
+    if (!reply->error || !strstr(reply->error->message, "exec \"nosuch\""))
+        fail_msg("%s", reply->error ? reply->error->message : "no error");
+    for (int i = 0; i < 50 && execs_left(k); i++) // the first stage may take longer to end than the second
+        (void)poll(NULL, 0, 20);
+    assert_int_equal(execs_left(k), 0);
+}
+
 // The same with a v2 cgroup: cloned straight into it, an exec into a child of it, killed by cgroup.kill.
 static void test_cgroup_v2(void **state)
 {
@@ -404,6 +462,7 @@ int main(void)
         POD_TEST(test_lost_connection),
         POD_TEST(test_user_and_privileges),
         POD_TEST(test_many),
+        POD_TEST(test_two_stages),
         POD_TEST(test_secrets_are_wiped),
         POD_TEST(test_cgroup_v2),
         POD_TEST(test_garbage),

@@ -84,6 +84,15 @@ static int enter_pid_ns(const struct launch_options *o)
     return o->pid_ns_fd >= 0 ? setns(o->pid_ns_fd, CLONE_NEWPID) : 0;
 }
 
+// Children would else be born in a container's: nothing is launched then.
+static int return_to_own_pid_ns(struct pod *p, struct error *err)
+{
+    if (p->pid_ns_left && setns(p->own_pid_ns, CLONE_NEWPID) < 0)
+        return error_errno(err, errno, "return to crisp-pod's own pid namespace");
+    p->pid_ns_left = false;
+    return 0;
+}
+
 // setns(CLONE_NEWPID) only says where the *children* of crisp-pod are born: it is put back at once.
 static pid_t clone_child(struct launch *l, const struct launch_options *o, int cgroup, struct error *err)
 {
@@ -100,18 +109,18 @@ static pid_t clone_child(struct launch *l, const struct launch_options *o, int c
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = (uint64_t)cgroup;
     }
+    if (return_to_own_pid_ns(l->pod, err) < 0)
+        return -err->errnum;
     if (elsewhere && enter_pid_ns(o) < 0)
         return errno == ESRCH ? error_set(err, STATUS_FAILED_PRECONDITION, ESRCH, "it has just exited")
                               : error_errno(err, errno, "enter the container's pid namespace");
+    l->pod->pid_ns_left = elsewhere;
     pid_t pid = sys_clone3(&args);
     if (pid == 0)
         return 0;
     int errnum = errno;
-    if (elsewhere && setns(l->pod->own_pid_ns, CLONE_NEWPID) < 0 && pid > 0) {
-        // Later children would be born in the wrong place: this must not go on.
-        (void)kill(pid, SIGKILL);
-        return error_errno(err, errno, "return to crisp-pod's own pid namespace");
-    }
+    // If that fails now (memory is short), this child is where it should be, and the next launch tries again.
+    (void)return_to_own_pid_ns(l->pod, NULL);
     return pid > 0 ? pid : error_errno(err, errnum, "clone a process");
 }
 
@@ -146,6 +155,7 @@ int launch_clone(struct launch *l, struct pod *p, const struct launch_options *o
         (void)close(pair[0]);
         return pid;
     }
+    (void)madvise(l->step, STEP_PAGE, MADV_DONTFORK); // other children have no business with it
     l->pid = pid;
     l->source.fd = pair[0]; // kept here; watched from launch_watch() on
     return 0;
@@ -194,6 +204,7 @@ static void take_user(struct launch *l, const struct report *r)
     size_t home = strnlen(r->text, ACCOUNTS_HOME_MAX - 1);
 
     l->executing = true;
+    l->may_trace = r->may_trace;
     if (l->user)
         return;
     l->user = calloc(1, sizeof(*l->user) + groups + home + 1);
@@ -206,6 +217,22 @@ static void take_user(struct launch *l, const struct report *r)
     l->user->home = (char *)(l->user + 1) + groups;
     memcpy(l->user->groups, r->groups, groups);
     memcpy(l->user->home, r->text, home);
+}
+
+// It was killed, and reaped as a stranger, before we could be told of it? Then it is as if it had never been.
+static bool take_second(struct launch *l, pid_t pid, int pidfd)
+{
+    siginfo_t info;
+
+    if (!l->two_stages || l->second || pid <= 0 ||
+        (pid != l->reaped && waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG | WNOWAIT) < 0 &&
+         errno == ECHILD))
+        return false;
+    fd_closep(&l->pidfd);
+    l->pid = pid;
+    l->pidfd = pidfd;
+    l->second = true;
+    return true;
 }
 
 // Reads what there is. True when the child's end is closed.
@@ -228,7 +255,7 @@ static bool read_reports(struct launch *l)
         for (size_t i = 0; i < n_fds; i++) {
             if (r->kind == REPORT_TTY && l->tty < 0)
                 l->tty = fds[i];
-            else
+            else if (r->kind != REPORT_SECOND || i > 0 || !take_second(l, r->pid, fds[i]))
                 (void)close(fds[i]);
         }
         if (r->kind == REPORT_FAILED)
@@ -238,6 +265,12 @@ static bool read_reports(struct launch *l)
     }
 }
 
+static void fail_unless_executing(struct launch *l)
+{
+    if (!l->failed && (!l->executing || (l->two_stages && !l->second)))
+        fail_silent(l);
+}
+
 static void report_ready(struct source *s, uint32_t events)
 {
     struct launch *l = container_of(s, struct launch, source);
@@ -245,8 +278,7 @@ static void report_ready(struct source *s, uint32_t events)
     (void)events;
     if (!read_reports(l))
         return;
-    if (!l->failed && !l->executing)
-        fail_silent(l);
+    fail_unless_executing(l);
     finish(l);
 }
 
@@ -275,14 +307,23 @@ int launch_watch(struct launch *l, uint32_t deadline_ms, struct error *err)
     return 0;
 }
 
+bool launch_goes_on(struct launch *l, pid_t pid)
+{
+    if (!l->two_stages || l->second || l->source.fd < 0)
+        return false;
+    l->reaped = pid;
+    (void)read_reports(l);
+    l->reaped = 0;
+    return l->second;
+}
+
 void launch_child_gone(struct launch *l, int status)
 {
     (void)status;
     if (l->source.fd < 0)
         return;
     (void)read_reports(l);
-    if (!l->failed && !l->executing)
-        fail_silent(l);
+    fail_unless_executing(l);
     finish(l);
 }
 

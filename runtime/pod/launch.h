@@ -19,13 +19,16 @@ enum report_kind {
     REPORT_TTY,            // the pty's master, as a descriptor
     REPORT_EXECUTING,      // the next thing is execve(), as this user
     REPORT_FAILED,
+    REPORT_SECOND, // of two stages: the second one's pid, and its pidfd as a descriptor
 };
 
 struct report {
     uint32_t kind;
     uint32_t status; // REPORT_FAILED: enum status
     int32_t errnum;
+    int32_t pid;                 // REPORT_SECOND
     uint32_t uid, gid, n_groups; // REPORT_EXECUTING
+    uint32_t may_trace;          // CAP_SYS_PTRACE is, or may come to be, among its capabilities
     char step[LAUNCH_STEP_MAX];
     char text[ERROR_MESSAGE_MAX];         // the error's message, or the user's home
     uint32_t groups[ACCOUNTS_GROUPS_MAX]; // only n_groups of them are sent
@@ -54,7 +57,10 @@ struct launch {
     pid_t pid;
     int pidfd;
     char *step; // a page shared with the child until its exec: what it is doing (for time-outs and kills)
-    bool executing, failed, timed_out;
+    bool two_stages; // the child makes the process that executes (child_stage.c) …
+    bool second;     // … and has: pid and pidfd are that one's
+    pid_t reaped;    // the pid that was reaped last, while it is looked up
+    bool executing, failed, timed_out, may_trace;
     struct error error;
     char failed_step[LAUNCH_STEP_MAX];
     int tty; // the master, once reported
@@ -75,6 +81,9 @@ struct launch_options {
 // Makes the child. On success its socket is not yet watched: launch_watch() does.
 int launch_clone(struct launch *l, struct pod *p, const struct launch_options *o, struct error *err);
 int launch_watch(struct launch *l, uint32_t deadline_ms, struct error *err);
+// Of two stages: has the first one told of the second by now? Asked when pid has been reaped, whoever that
+// is.
+bool launch_goes_on(struct launch *l, pid_t pid);
 // The child has been reaped: reads what it still said, and ends the launch if it hasn't ended.
 void launch_child_gone(struct launch *l, int status);
 // Lets go of everything but the child itself.

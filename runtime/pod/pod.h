@@ -45,6 +45,7 @@ struct pod {
     int ns[POD_NS_COUNT];    // -1: the host's
     int mount_template;      // the mount namespace that containers' own are copied from
     int own_pid_ns;          // to return to after a clone into another one
+    bool pid_ns_left;        // children are born in another one now
     uint64_t net_inode;
     bool ready;          // namespaces are there
     struct setup *setup; // under way
