@@ -22,6 +22,16 @@ static inline void testing_scratch_make(char out[256])
     assert_non_null(mkdtemp(out));
 }
 
+// An upper limit of what may take that long: more on a machine that says in CRISP_TIME_SCALE how many times
+// slower it is (an emulated one).
+static inline int64_t testing_limit(int64_t limit)
+{
+    const char *scale = getenv("CRISP_TIME_SCALE"); // NOLINT(concurrency-mt-unsafe)
+    long factor = scale ? strtol(scale, NULL, 10) : 1;
+
+    return factor > 1 && factor <= 1000 ? limit * factor : limit;
+}
+
 static inline void testing_scratch_remove(const char *path)
 {
     struct error err = ERROR_INIT;

@@ -89,8 +89,7 @@ static bool start_container(struct kit *k)
 
 static int execs_left(struct kit *k)
 {
-    char *path = arena_printf(k->arena, "/sys/fs/cgroup/freezer/%s/c1", k->cgroup_name);
-    _cleanup_(dir_closep) DIR *dir = opendir(path);
+    _cleanup_(dir_closep) DIR *dir = opendir(kit_exec_dir(k, "c1"));
     int n = 0;
 
     for (const struct dirent *e; dir && (e = readdir(dir)) != NULL;)
@@ -195,7 +194,7 @@ static void test_background_child(void **state)
     int64_t begin = clock_mono_ns();
     assert_null(start_exec(k, kit_exec_request(k, "c1", "e1", "sleep 1000 & exit 3"), NULL)->error);
     assert_int_equal(kit_wait_exec(k, "e1")->exit_code, 3); // not held up by what it has left behind
-    assert_true(clock_mono_ns() - begin < NS_PER_SEC);
+    assert_true(clock_mono_ns() - begin < testing_limit(NS_PER_SEC));
     assert_int_equal(execs_left(k), 1);
     kit_kill(k, "c1", SIGKILL, true);
     assert_int_equal(kit_wait_exit(k, "c1")->exit_code, 137);

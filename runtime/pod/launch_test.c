@@ -316,7 +316,7 @@ static void test_hostile_root(void **state)
     int64_t begin = clock_mono_ns();
     expect_failure(k, kit_plan_sh(k, "true"), STATUS_INVALID_ARGUMENT,
                    "/etc/passwd in the container is no regular file");
-    assert_true(clock_mono_ns() - begin < 2 * NS_PER_SEC);
+    assert_true(clock_mono_ns() - begin < testing_limit(2 * NS_PER_SEC));
     (void)unlink(in_layer(k, "/etc/passwd"));
     assert_int_equal(truncate(in_layer(k, "/etc/group"), 1 << 24), 0);
     expect_failure(k, kit_plan_sh(k, "true"), STATUS_INTERNAL, "/etc/group in the container");
@@ -486,21 +486,19 @@ static void test_deadline(void **state)
     assert_int_equal(mkfifo(host_path(k, "fifo"), 0644), 0);
     r.op_case = POD__REQUEST__OP_START;
     r.start = kit_start_request(k, "c1", kit_plan_sh(k, "true"));
-    if (!*r.start->cgroup->freezer_dir)
+    if (!kit_freeze(k, r.start->cgroup, true))
         skip();
-    char *freezer = arena_printf(k->arena, "%s/freezer.state", r.start->cgroup->freezer_dir);
-    assert_int_equal(file_write_existing(freezer, "FROZEN", NULL), 0);
     r.start->deadline_ms = 300;
     kit_send(k, &r, NULL, 0);
     s.op_case = POD__REQUEST__OP_STATE;
     s.state = &state_request;
     int64_t begin = clock_mono_ns();
     assert_null(kit_call(k, &s, NULL, 0)->error); // answered while the launch hangs
-    assert_true(clock_mono_ns() - begin < 200 * NS_PER_MS);
+    assert_true(clock_mono_ns() - begin < testing_limit(200 * NS_PER_MS));
     const Pod__Reply *reply = kit_receive(k, r.id);
     assert_int_equal(reply->error->status, STATUS_DEADLINE_EXCEEDED);
     assert_non_null(strstr(reply->error->message, "too long"));
-    assert_int_equal(file_write_existing(freezer, "THAWED", NULL), 0);
+    assert_true(kit_freeze(k, r.start->cgroup, false));
     (void)poll(NULL, 0, 100);
 }
 

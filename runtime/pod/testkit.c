@@ -17,7 +17,7 @@
 #include "base/str.h"
 #include "base/mount_template.h"
 
-#define REPLY_MAX_MS 20000
+#define REPLY_MAX_MS testing_limit(20000)
 
 extern char **environ;
 
@@ -360,6 +360,8 @@ Pod__CgroupPlace *kit_place(struct kit *k, const char *id)
     Pod__CgroupPlace *place = item(k, &pod__cgroup_place__descriptor);
     struct error err;
 
+    if (access("/sys/fs/cgroup/cgroup.procs", F_OK) == 0)
+        return kit_place_v2(k, id);
     place->dirs = arena_alloc(k->arena, ARRAY_SIZE(v1_hierarchies) * sizeof(char *));
     for (size_t i = 0; i < ARRAY_SIZE(v1_hierarchies); i++) {
         char *top = arena_printf(k->arena, "/sys/fs/cgroup/%s", v1_hierarchies[i]);
@@ -392,6 +394,42 @@ Pod__CgroupPlace *kit_place_v2(struct kit *k, const char *id)
     place->dirs[place->n_dirs++] = dir;
     place->memory_dir = dir;
     return place;
+}
+
+bool kit_freeze(struct kit *k, const Pod__CgroupPlace *place, bool freeze)
+{
+    if (!place->v2 && !*place->freezer_dir)
+        return false;
+    const char *file = place->v2 ? arena_printf(k->arena, "%s/cgroup.freeze", place->dirs[0])
+                                 : arena_printf(k->arena, "%s/freezer.state", place->freezer_dir);
+    const char *word = freeze ? "FROZEN" : "THAWED";
+    if (place->v2)
+        word = freeze ? "1" : "0";
+    assert_int_equal(file_write_existing(file, word, NULL), 0);
+    return true;
+}
+
+bool kit_limit_memory(struct kit *k, const Pod__CgroupPlace *place, const char *bytes)
+{
+    if (place->v2) { // the controller is handed down to the parent by whoever made that, here systemd or
+                     // nobody
+        const char *top = arena_printf(k->arena, "%s/%s/cgroup.subtree_control", v2_tree(), k->cgroup_name);
+        const char *swap = arena_printf(k->arena, "%s/memory.swap.max", place->dirs[0]);
+        (void)file_write_existing(top, "+memory", NULL);
+        (void)file_write_existing(swap, "0", NULL);
+    }
+    if (!*place->memory_dir)
+        return false;
+    const char *file = place->v2 ? "memory.max" : "memory.limit_in_bytes";
+    return file_write_existing(arena_printf(k->arena, "%s/%s", place->memory_dir, file), bytes, NULL) == 0;
+}
+
+const char *kit_exec_dir(struct kit *k, const char *id)
+{
+    const char *top =
+        access("/sys/fs/cgroup/cgroup.procs", F_OK) == 0 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/freezer";
+
+    return arena_printf(k->arena, "%s/%s/%s", top, k->cgroup_name, id);
 }
 
 Pod__StartRequest *kit_start_request(struct kit *k, const char *id, const Pod__LaunchPlan *plan)

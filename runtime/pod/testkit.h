@@ -46,8 +46,12 @@ Pod__StartRequest *kit_start_request(struct kit *k, const char *id, const Pod__L
 Pod__Reply *kit_start(struct kit *k, const char *id, const Pod__LaunchPlan *plan);
 void kit_add_mount(struct kit *k, Pod__LaunchPlan *plan, const char *type, const char *source,
                    const char *destination, const char *data, uint64_t flags);
+// A container's cgroups: v1 where the host has those, else v2; a v2 one in any case.
 Pod__CgroupPlace *kit_place(struct kit *k, const char *id);
 Pod__CgroupPlace *kit_place_v2(struct kit *k, const char *id); // NULL on a host without a v2 tree
+bool kit_freeze(struct kit *k, const Pod__CgroupPlace *place, bool freeze);             // false: can't be
+bool kit_limit_memory(struct kit *k, const Pod__CgroupPlace *place, const char *bytes); // the same
+const char *kit_exec_dir(struct kit *k, const char *id); // below which a container's execs have their cgroups
 Pod__ExitRecord *kit_wait_exit(struct kit *k, const char *id);
 Pod__ExecExit *kit_wait_exec(struct kit *k, const char *exec_id);
 void kit_kill(struct kit *k, const char *id, int signal, bool all);

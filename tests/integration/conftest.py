@@ -13,7 +13,7 @@ sys.path[:0] = [os.path.join(TOP, "tests", "lib"), os.path.join(TOP, "tests", "i
 
 import leaks  # noqa: E402
 from cri import Cri  # noqa: E402
-from daemon import Crispd  # noqa: E402
+from daemon import Crispd, limit  # noqa: E402
 from registry import Registry  # noqa: E402
 
 
@@ -25,16 +25,45 @@ def terminated(*_):
 def pytest_configure(config):
     signal.signal(signal.SIGTERM, terminated)
     config.addinivalue_line("markers", "core: also run under sanitizers and in a shared mount tree")
+    config.addinivalue_line("markers", "vm: also run in the second test machine by CI (hack/vm)")
+    for name, (what, _) in NEEDS.items():
+        config.addinivalue_line("markers", f"{name}: needs {what}; left out where that is not, and run by hack/vm")
+
+
+def has_lsm(name):
+    try:
+        with open("/sys/kernel/security/lsm", encoding="ascii") as f:
+            return name in f.read().strip().split(",")
+    except OSError:
+        return False
+
+
+# Tests with these markers run only on a machine that can: the second one (hack/vm) has AppArmor or SELinux, and cgroup
+# v2 alone. Elsewhere they don't count as skipped, since they are run there.
+NEEDS = {
+    "apparmor": ("AppArmor", lambda: has_lsm("apparmor")),
+    "selinux": ("SELinux", lambda: has_lsm("selinux")),
+    "cgroup2": ("cgroup v2 alone", lambda: os.path.exists("/sys/fs/cgroup/cgroup.controllers")),
+    "systemd": ("systemd as the first process", lambda: os.path.isdir("/run/systemd/system")),
+}
+
+
+def pytest_collection_modifyitems(config, items):
+    missing = {name for name, (_, there) in NEEDS.items() if not there()}
+    out = [item for item in items if any(item.get_closest_marker(name) for name in missing)]
+    if out:
+        config.hook.pytest_deselected(items=out)
+        items[:] = [item for item in items if item not in out]
 
 
 @pytest.fixture(autouse=True)
 def time_limit():
     """No test hangs the suite: after three minutes it fails with the stack of where it waits."""
     def expire(*_):
-        raise TimeoutError("the test takes longer than three minutes")
+        raise TimeoutError("the test takes longer than three minutes (or what CRISP_TIME_SCALE makes of them)")
 
     signal.signal(signal.SIGALRM, expire)
-    signal.alarm(180)
+    signal.alarm(limit(180))
     yield
     signal.alarm(0)
 

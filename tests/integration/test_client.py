@@ -7,7 +7,7 @@ import time
 import grpc
 import pytest
 
-from daemon import program, wait_for
+from daemon import limit, program, wait_for
 from fakecri import FakeRuntime
 
 
@@ -24,7 +24,7 @@ class Client:
 
     def __call__(self, *words):
         process = self.start(*words)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=limit(60))
         return process.returncode, out.decode(), err.decode()
 
 
@@ -112,7 +112,7 @@ def test_signal_while_making(runtime, crisp, rpc):
     started = time.monotonic()
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 143
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < limit(5)
     if rpc != "PullImage":
         assert gone(runtime)
 
@@ -142,7 +142,7 @@ def test_restart_of_the_runtime(runtime, crisp):
     runtime.stop()
     time.sleep(0.5)
     runtime.start()
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=limit(30))
     assert process.returncode == 5, err
     assert out == b"".join(b"%d\n" % i for i in range(1, 20))
     assert gone(runtime)

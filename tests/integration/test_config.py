@@ -4,11 +4,11 @@ import subprocess
 
 import pytest
 
-from daemon import program
+from daemon import limit, program
 
 
 def crispd(*args):
-    return subprocess.run([program("crispd"), *args], check=False, capture_output=True, text=True, timeout=30)
+    return subprocess.run([program("crispd"), *args], check=False, capture_output=True, text=True, timeout=limit(30))
 
 
 def test_help_and_version():

@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from cri import BUSYBOX, code_of, env
-from daemon import wait_for
+from daemon import limit, wait_for
 from stubs import pb
 
 pytestmark = pytest.mark.core
@@ -62,8 +62,8 @@ def test_stop_right_after_start_reaches_the_program(cri, pod):
     """The kernel drops a signal to PID 1 that has no handler yet: it has to be sent again."""
     container = cri.run(pod, ["sh", "-c", "sleep 0.3; trap 'exit 5' TERM; while :; do sleep 0.05; done"])
     started = time.monotonic()
-    cri.StopContainer(container_id=container, timeout=20)
-    assert time.monotonic() - started < 10
+    cri.StopContainer(container_id=container, timeout=limit(20))
+    assert time.monotonic() - started < limit(10)
     assert cri.status(container).exit_code == 5
 
 
@@ -76,7 +76,7 @@ def test_stop_with_signal_then_kill(cri, pod):
     wait_for(lambda: cri.log_lines(stubborn), 5, "the trap is set")
     started = time.monotonic()
     cri.StopContainer(container_id=stubborn, timeout=1)
-    assert 0.9 < time.monotonic() - started < 4
+    assert 0.9 < time.monotonic() - started < limit(4)
     status = cri.status(stubborn)
     assert status.state == pb.CONTAINER_EXITED and status.exit_code == 137
     cri.StopContainer(container_id=stubborn, timeout=1)
@@ -85,7 +85,7 @@ def test_stop_with_signal_then_kill(cri, pod):
 def test_stop_timeout_zero_kills_at_once(cri, pod, busy):
     started = time.monotonic()
     cri.StopContainer(container_id=busy, timeout=0)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < limit(2)
     assert cri.status(busy).exit_code == 137
 
 
@@ -94,7 +94,7 @@ def test_second_stop_with_shorter_timeout_preempts(cri, pod):
     wait_for(lambda: cri.log_lines(container), 5, "the trap is set")
     patient = cri.future("StopContainer", container_id=container, timeout=40)
     time.sleep(0.3)
-    cri.StopContainer(container_id=container, timeout=0, deadline=10)
+    cri.StopContainer(container_id=container, timeout=0, deadline=limit(10))
     patient.result(10)
     assert cri.status(container).exit_code == 137
 

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from cri import BUSYBOX
-from daemon import TOP, program, wait_for
+from daemon import TOP, limit, program, wait_for
 
 CRICTL = f"{TOP}/build/go/bin/crictl"
 
@@ -20,7 +20,7 @@ def crictl(crispd, tmp_path):
 
     def run(*args, ok=True):
         done = subprocess.run([CRICTL, "--config", str(config), *args], check=False, capture_output=True, text=True,
-                              timeout=90)
+                              timeout=limit(90))
         assert not ok or done.returncode == 0, f"crictl {args}: {done.stdout}{done.stderr}"
         return done.stdout.strip() if ok else done
 
@@ -76,7 +76,7 @@ def crisp(crispd):
 
     def run(*args):
         return subprocess.run([path, "--endpoint", crispd.endpoint, *args], check=False, capture_output=True, text=True,
-                              timeout=90)
+                              timeout=limit(90))
 
     return run
 

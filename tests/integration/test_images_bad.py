@@ -9,7 +9,7 @@ import pytest
 import oci
 from badregistry import BadRegistry
 from cri import Cri, code_of
-from daemon import free_port_text
+from daemon import free_port_text, limit
 from oci import Image, Layer
 from stubs import pb
 
@@ -51,14 +51,14 @@ def serve(bad_registry, bad):
     bad_registry.manifests.clear()
     assert not bad.ListImages().images
     # What is removed is deleted in the background.
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + limit(10)
     while (left := files_below(bad.crispd.root + "/image")) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not left, f"left behind: {left[:5]}"
 
 
 def pull_fails(bad, name="bad"):
-    code, text = code_of(bad.PullImage, image=pb.ImageSpec(image=name), deadline=60)
+    code, text = code_of(bad.PullImage, image=pb.ImageSpec(image=name), deadline=limit(60))
     assert code not in (Code.UNKNOWN, Code.OK, Code.INTERNAL), f"{code}: {text}"
     assert name in text, text
     return code, text

@@ -10,7 +10,7 @@ import pytest
 
 import cgroups
 from cri import BUSYBOX, E2E, code_of
-from daemon import program, wait_for
+from daemon import limit, program, wait_for
 from stubs import pb
 
 pytestmark = pytest.mark.core
@@ -177,7 +177,7 @@ def test_killed_container_process(cri, busy):
 
 def test_second_daemon_on_the_same_directories_is_refused(crispd, cri, pod):
     run = subprocess.run([program("crispd"), "--config", crispd.config], check=False, capture_output=True, text=True,
-                         timeout=20)
+                         timeout=limit(20))
     assert run.returncode != 0 and crispd.base in run.stderr
     assert cri.pod_status(pod).state == pb.SANDBOX_READY
 

@@ -7,6 +7,7 @@ import grpc
 import pytest
 
 from cri import code_of
+from daemon import limit
 from stubs import pb
 
 pytestmark = pytest.mark.core
@@ -21,7 +22,7 @@ def test_socket_is_not_for_everybody(crispd):
                          ids=["http1", "zeros", "random", "preface and random", "nothing"])
 def test_garbage_on_the_socket(cri, crispd, garbage):
     with socket.socket(socket.AF_UNIX) as s:
-        s.settimeout(5)
+        s.settimeout(limit(5))
         s.connect(crispd.socket)
         try:
             s.sendall(garbage)
@@ -72,7 +73,7 @@ def test_200_connections(cri, crispd):
             channel = grpc.insecure_channel(crispd.endpoint, options=[("grpc.use_local_subchannel_pool", 1)])
             channels.append(channel)
             from stubs import grpc_stub
-            assert grpc_stub.RuntimeServiceStub(channel).Version(pb.VersionRequest(), timeout=10).version
+            assert grpc_stub.RuntimeServiceStub(channel).Version(pb.VersionRequest(), timeout=limit(10)).version
     finally:
         for channel in channels:
             channel.close()

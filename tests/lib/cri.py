@@ -7,13 +7,13 @@ import uuid
 
 import grpc
 
-from daemon import wait_for
+from daemon import limit, wait_for
 from stubs import grpc_stub, pb
 
 E2E = "registry.k8s.io/e2e-test-images/"
 STAGING = "gcr.io/k8s-staging-cri-tools/"
 BUSYBOX = E2E + "busybox:1.29-2"
-DEADLINE = 60  # s: of every call that doesn't say otherwise
+DEADLINE = limit(60)  # s: of every call that doesn't say otherwise
 LogLine = collections.namedtuple("LogLine", "time stream tag text")
 
 
@@ -47,7 +47,7 @@ class Cri:
     # images
 
     def pull(self, image, **more):
-        return self.PullImage(image=pb.ImageSpec(image=image), deadline=120, **more).image_ref
+        return self.PullImage(image=pb.ImageSpec(image=image), deadline=limit(120), **more).image_ref
 
     def image(self, image):
         """The image's status, or None."""
@@ -125,7 +125,7 @@ class Cri:
 
     def exec(self, container, *command, timeout=10):
         """ExecSync: (exit code, stdout, stderr)."""
-        r = self.ExecSync(container_id=container, cmd=command, timeout=timeout)
+        r = self.ExecSync(container_id=container, cmd=command, timeout=limit(timeout))
         return r.exit_code, r.stdout.decode("utf-8", "replace"), r.stderr.decode("utf-8", "replace")
 
     def sh(self, container, script):
@@ -150,7 +150,7 @@ class Cri:
 
     def clean(self):
         """Removes all pods, as every test does at its end."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + limit(60)
         for pod in self.ListPodSandbox().items:
             while True:
                 try:

@@ -18,6 +18,7 @@ import cgroups  # noqa: E402
 TOP = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 BUILD = os.environ.get("CRISP_BUILD", os.path.join(TOP, "build", "release"))
 MAX_MESSAGE = 16 << 20
+SCALE = max(1, int(os.environ.get("CRISP_TIME_SCALE", "1")))  # how many times slower this machine is (hack/vm)
 
 
 def free_port_text():
@@ -35,8 +36,14 @@ def program(name):
     return found[0]
 
 
+def limit(seconds):
+    """An upper limit of what may take so long: longer on a machine that is slower."""
+    return seconds * SCALE
+
+
 def wait_for(condition, timeout=10.0, what="condition"):
     """Polls until condition() is true and returns its value; a bounded wait for what has no event."""
+    timeout = limit(timeout)
     deadline = time.monotonic() + timeout
     while True:
         value = condition()
@@ -132,7 +139,7 @@ class Crispd:
             ("grpc.max_receive_message_length", MAX_MESSAGE), ("grpc.max_send_message_length", 64 << 20),
             ("grpc.use_local_subchannel_pool", 1)])
         try:
-            grpc.channel_ready_future(self.channel).result(1)
+            grpc.channel_ready_future(self.channel).result(limit(1))
             return True
         except grpc.FutureTimeoutError:
             return False
@@ -154,7 +161,7 @@ class Crispd:
         if self.process and self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(timeout)
+                self.process.wait(limit(timeout))
             except subprocess.TimeoutExpired:
                 self.kill()
                 raise AssertionError(f"crispd didn't end within {timeout} s:\n{self.log_tail()}") from None

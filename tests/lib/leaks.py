@@ -4,6 +4,7 @@ import subprocess
 import time
 
 import cgroups
+from daemon import limit
 
 # Below the daemon's directories: what may change from test to test without being a leak.
 IGNORED = ("/root/image/layers", "/logs", "/crispd.log", "/registry", "/root/cni")
@@ -89,7 +90,7 @@ def snapshot(crispd):
 
 def find(crispd, before, patience=10):
     """What is there now that was not before; work that goes on in the background has `patience` seconds."""
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + limit(patience)
     while True:
         left = snapshot(crispd) - before
         left = {x for x in left if x != f"link {crispd.bridge}" and not x.endswith(crispd.cgroup)

@@ -104,7 +104,7 @@ def choose(args):
     elif args.all:
         job.update(unit=tests, pytest=[])
     elif args.lsm == "apparmor":
-        job.update(unit=[t for t in tests if not matches(t["name"], subset("slow"))], pytest=["-m", "vm"])
+        job.update(unit=[t for t in tests if not matches(t["name"], subset("slow"))], pytest=["-m", "vm or apparmor"])
     else:
         job.update(pytest=["-m", args.lsm])
     return job
