@@ -75,7 +75,8 @@ def fds(crispd):
             kind = os.readlink(f"{directory}/{fd}")
         except OSError:
             continue
-        if not kind.startswith("socket:") and ".db" not in kind:
+        # Device programs (cgroup v2) are kept by rule set, at most a fixed number of them.
+        if not kind.startswith("socket:") and ".db" not in kind and kind != "anon_inode:bpf-prog":
             kind = kind.split(":[")[0] if ":[" in kind else kind
             count[kind] = count.get(kind, 0) + 1
     return {f"fd {kind} #{i}" for kind, n in count.items() for i in range(n)}

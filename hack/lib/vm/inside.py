@@ -60,11 +60,17 @@ def unit(tests, job):
 
 
 def integration(arguments, job, env):
-    """Runs pytest; its exit status."""
+    """Runs pytest, whose output goes to a log; its exit status."""
     command = [f"{job['top']}/tests/lib/isolate", "/usr/bin/python3", "-B", "-m", "pytest", "-p", "no:cacheprovider",
-               "-v", "-ra", "--tb=short", "--durations=25", "--rootdir", ".", "--junitxml", f"{OUT}/vm.integration.xml"]
-    status = run_limited(command + arguments, job["seconds"] - (time.monotonic() - STARTED), None, env=env,
-                         cwd=f"{job['top']}/tests/integration")
+               "-p", "progress", "-v", "-ra", "--color=no", "--tb=short", "--durations=25", "--rootdir", ".",
+               "--junitxml", f"{OUT}/vm.integration.xml"]
+    console = os.dup(1)
+    env = {**env, "CRISP_PROGRESS": str(console), "PYTHONPATH": f"{job['top']}/hack/lib/vm"}
+    with open(f"{OUT}/integration.log", "wb") as log:
+        status = run_limited(command + arguments, job["seconds"] - (time.monotonic() - STARTED), log, env=env,
+                             cwd=f"{job['top']}/tests/integration", pass_fds=[console])
+    if status is None:
+        say("integration tests take too long")
     return 1 if status is None else status
 
 
