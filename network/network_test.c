@@ -205,7 +205,7 @@ static void test_time_out_and_cancel(void **state)
     struct fixture *f = *state;
     const struct ctx none = CTX_NONE;
     cni_testbed_plugin(&f->bed, "two", "[ $CNI_COMMAND = ADD ] && sleep 60; exit 0");
-    struct ctx ctx = ctx_with_timeout(&none, 300 * NS_PER_MS);
+    struct ctx ctx = ctx_with_timeout(&none, testing_limit(300 * NS_PER_MS));
     expect_attach_error(f, &ctx, STATUS_DEADLINE_EXCEEDED, "CNI plugin two ADD");
     expect_calls(f, "ADD one;ADD two;DEL two;DEL one;");
     assert_false(has_record(f));
@@ -410,7 +410,7 @@ static void test_shutdown_is_quick(void **state)
     cni_testbed_plugin(&f->bed, "two", "sleep 60");
     network_shutdown(f->net);
     int64_t start = clock_mono_ns();
-    struct ctx ctx = ctx_with_timeout(&none, 200 * NS_PER_MS);
+    struct ctx ctx = ctx_with_timeout(&none, testing_limit(200 * NS_PER_MS));
     expect_attach_error(f, &ctx, STATUS_DEADLINE_EXCEEDED, "CNI plugin two ADD");
     assert_true(clock_mono_ns() - start < testing_limit(NS_PER_SEC));
     assert_true(has_record(f)); // for the next start
