@@ -2,11 +2,10 @@
 import os
 import subprocess
 import sys
-import tarfile
 import threading
 
 KERNEL_LINE = ("console=ttyS0 root=/dev/nvme0n1 rw rootwait tsc=reliable mitigations=off random.trust_cpu=on quiet "
-               "systemd.show_status=0 panic=-1 audit=0 init_on_alloc=0 nokaslr ")
+               "systemd.show_status=0 panic=-1 audit=0 init_on_alloc=0 nokaslr no_timer_check ")
 LSM = {"apparmor": "apparmor=1 security=apparmor", "selinux": "security=selinux selinux=1 enforcing=0"}
 OUTPUT_BYTES = 512 << 20
 
@@ -64,10 +63,10 @@ class Machine:
     def result(self):
         out = f"{self.work}/out"
         os.makedirs(out)
+        subprocess.run(["tar", "--no-same-owner", "-xf", f"{self.work}/out.img", "-C", out], check=False,
+                       stderr=subprocess.DEVNULL)  # a machine that was killed has left nothing
         try:
-            with tarfile.open(f"{self.work}/out.img") as tar:
-                tar.extractall(out, [m for m in tar if m.isdir() or m.isfile()])
             with open(f"{out}/rc", encoding="utf-8") as f:
                 return int(f.read()), out
-        except (tarfile.TarError, OSError, ValueError):
+        except (OSError, ValueError):
             return None, out
