@@ -79,10 +79,12 @@ static int parse_endpoint(const char *endpoint, char **path, struct error *err)
 
 static grpc_channel *open_channel(const char *target)
 {
-    // A daemon that restarts is back within a second: don't wait longer before looking again.
+    // A daemon that restarts is back within a second: don't wait longer before looking again. The "minimal
+    // back-off" is how long one attempt may take: a machine under load needs more than moments for the first
+    // answer.
     grpc_arg args[] = {
         {GRPC_ARG_INTEGER, (char *)GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, {.integer = RECEIVE_MAX}},
-        {GRPC_ARG_INTEGER, (char *)GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, {.integer = 100}},
+        {GRPC_ARG_INTEGER, (char *)GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, {.integer = 10000}},
         {GRPC_ARG_INTEGER, (char *)GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, {.integer = 100}},
         {GRPC_ARG_INTEGER, (char *)GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, {.integer = 500}},
         {GRPC_ARG_INTEGER, (char *)GRPC_ARG_ENABLE_RETRIES, {.integer = 0}},
