@@ -275,7 +275,7 @@ static int build(struct runtime *rt, struct container *c, const struct container
     return r;
 }
 
-// A head start: crisp-pod may park a process in the cgroups already. Nothing depends on it.
+// A head start: crisp-pod may have a process build the root already. Nothing depends on it.
 static void post_prepare(struct runtime *rt, struct container *c)
 {
     struct podconn *conn = store_pod_conn(rt, c->pod);
@@ -284,6 +284,7 @@ static void post_prepare(struct runtime *rt, struct container *c)
     prepare.container_id = c->id;
     prepare.cgroup = c->private->start->cgroup;
     prepare.pid_mode = c->private->start->pid_mode;
+    prepare.plan = c->private->start->plan;
     request.op_case = POD__REQUEST__OP_PREPARE;
     request.prepare = &prepare;
     if (conn)

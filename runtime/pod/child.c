@@ -125,21 +125,18 @@ void child_report_executing(struct child *c, const Pod__Process *process)
                       0);
 }
 
-// Waits for the order and takes the plan out of its memfd. Ends when crisp-pod does, or lets go of it.
-static const Pod__LaunchPlan *receive_plan(struct child *c, bool *tty, struct error *err)
+// Waits for the plan and takes it out of its memfd. Ends when crisp-pod does, or lets go of it.
+static const Pod__LaunchPlan *receive_plan(struct child *c, struct error *err)
 {
-    struct launch_order order;
-    int fds[4];
-    size_t n_fds = 4, used = 1;
+    struct launch_plan_order order;
+    int memfd = -1;
+    size_t n_fds = 1;
 
-    long n = launch_recv(c->sock, &order, sizeof(order), fds, &n_fds, 0);
-    if (n != (long)sizeof(order) || n_fds == 0)
+    long n = launch_recv(c->sock, &order, sizeof(order), &memfd, &n_fds, 0);
+    if (n != (long)sizeof(order) || n_fds != 1)
         _exit(1);
-    for (int i = 0; i < 3; i++)
-        c->stdio[i] = (order.stdio_mask & 1u << i) && used < n_fds ? fds[used++] : -1;
-    *tty = order.tty;
     uint8_t *data =
-        order.plan_len ? mmap(NULL, order.plan_len, PROT_READ, MAP_PRIVATE, fds[0], 0) : MAP_FAILED;
+        order.plan_len ? mmap(NULL, order.plan_len, PROT_READ, MAP_PRIVATE, memfd, 0) : MAP_FAILED;
     struct arena *arena = arena_new(PLAN_MEMORY_MAX); // lives until exec
     if (data == MAP_FAILED || !arena) {
         (void)error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "the launch plan is missing");
@@ -147,10 +144,25 @@ static const Pod__LaunchPlan *receive_plan(struct child *c, bool *tty, struct er
     }
     Pod__LaunchPlan *plan = pod__launch_plan__unpack(arena_pb(arena), order.plan_len, data);
     (void)munmap(data, order.plan_len);
-    (void)close(fds[0]);
+    (void)close(memfd);
     if (!plan)
         (void)error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "the launch plan can't be unpacked");
     return plan;
+}
+
+// Waits for the start, which brings standard streams.
+static void receive_go(struct child *c, bool *tty)
+{
+    struct launch_go_order order;
+    int fds[3];
+    size_t n_fds = 3, used = 0;
+
+    long n = launch_recv(c->sock, &order, sizeof(order), fds, &n_fds, 0);
+    if (n != (long)sizeof(order))
+        _exit(1);
+    for (int i = 0; i < 3; i++)
+        c->stdio[i] = (order.stdio_mask & 1u << i) && used < n_fds ? fds[used++] : -1;
+    *tty = order.tty;
 }
 
 // A plan with anything that this crisp-pod does not know is refused: never half an isolation.
@@ -190,18 +202,20 @@ _Noreturn void child_start(const struct child_start *start, int sock, char *step
     child_step(&c, "join cgroups");
     if (rc == 0 && start->place && !start->in_cgroup)
         rc = cgroups_join_place(start->place, NULL, &err);
-    // Only now: a parked child that has failed still waits for the order, to answer it with its error.
-    const Pod__LaunchPlan *plan = receive_plan(&c, &tty, rc < 0 ? NULL : &err);
+    const Pod__LaunchPlan *plan = receive_plan(&c, rc < 0 ? NULL : &err);
     if (rc == 0)
         rc = plan ? check_plan(plan, &err) : -err.errnum;
+    if (rc == 0)
+        rc = child_enter_root(&c, plan, &err);
+    // Also after a failure: it is the start's answer.
+    receive_go(&c, &tty);
     if (rc == 0 && plan->process->tty != tty)
         rc = error_set(&err, STATUS_INVALID_ARGUMENT, EINVAL,
                        "the plan and the order differ about a terminal");
-    if (rc == 0)
-        rc = child_enter_root(&c, plan, &err);
-    child_step(&c, "user");
-    if (rc == 0)
+    if (rc == 0) {
+        child_step(&c, "user");
         rc = child_resolve_user(&c, plan->process, &err);
+    }
     if (rc == 0)
         (void)child_run(&c, plan->process, &err);
     child_fail(&c, &err);

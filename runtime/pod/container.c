@@ -134,20 +134,6 @@ static int park(struct container *c, const char *target, struct error *err)
     return launch_clone(&c->launch, p, &o, err);
 }
 
-void container_prepare(struct pod *p, struct waiter w, const Pod__PrepareRequest *request)
-{
-    struct error err;
-
-    // Only a head start: where it can't be had, the start makes its own child, and tells what is wrong.
-    conn_reply_ok(p, w);
-    if (request->pid_mode == POD__PID_MODE__PID_TARGET || p->shutting_down ||
-        container_find(p, request->container_id))
-        return;
-    struct container *c = container_new(p, request->container_id, request->cgroup, request->pid_mode, &err);
-    if (c && park(c, "", &err) < 0)
-        container_free(c);
-}
-
 static void reply_started(const struct container *c, struct waiter w)
 {
     Pod__Reply reply = POD__REPLY__INIT;
@@ -218,18 +204,49 @@ static void launched(struct launch *l)
         container_begin_end(c);
 }
 
-// The order to a parked child: the plan in a memfd (the socket could not take it all without blocking) and
-// its side of stdio.
-static int send_order(struct container *c, const Pod__StartRequest *request, const int stdio[3],
-                      struct error *err)
+// In a memfd: the socket could not take it all without blocking.
+static int send_plan(struct container *c, const ProtobufCBinaryData *plan, struct error *err)
 {
-    struct launch_order order = {.plan_len = request->plan.len, .tty = request->stdio && request->stdio->tty};
+    struct launch_plan_order order = {.plan_len = plan->len};
     _cleanup_fd_ int memfd = memfd_create("plan", MFD_CLOEXEC);
-    int fds[4] = {memfd};
-    size_t n = 1;
 
-    if (memfd < 0 || file_write_all(memfd, request->plan.data, request->plan.len) < 0)
+    if (memfd < 0 || file_write_all(memfd, plan->data, plan->len) < 0)
         return error_errno(err, errno, "hand over the launch plan");
+    long sent = launch_send(c->launch.source.fd, &order, sizeof(order), &memfd, 1);
+    if (sent < 0)
+        return error_errno(err, (int)sent, "hand over the launch plan");
+    c->planned = true;
+    return 0;
+}
+
+void container_prepare(struct pod *p, struct waiter w, const Pod__PrepareRequest *request)
+{
+    struct error err;
+
+    // Only a head start: where it can't be had, the start makes its own child, and tells what is wrong.
+    conn_reply_ok(p, w);
+    if (request->pid_mode == POD__PID_MODE__PID_TARGET || p->shutting_down ||
+        container_find(p, request->container_id))
+        return;
+    struct container *c = container_new(p, request->container_id, request->cgroup, request->pid_mode, &err);
+    if (!c)
+        return;
+    int rc = park(c, "", &err);
+    if (rc == 0 && request->plan.len > 0)
+        rc = send_plan(c, &request->plan, &err);
+    if (rc < 0) {
+        if (c->launch.pid > 0)
+            container_kill(c);
+        container_free(c);
+    }
+}
+
+static int send_go(const struct container *c, const int stdio[3], struct error *err)
+{
+    struct launch_go_order order = {.tty = c->tty};
+    int fds[3];
+    size_t n = 0;
+
     for (int i = 0; i < 3; i++) {
         if (stdio[i] < 0)
             continue;
@@ -237,7 +254,7 @@ static int send_order(struct container *c, const Pod__StartRequest *request, con
         fds[n++] = stdio[i];
     }
     long sent = launch_send(c->launch.source.fd, &order, sizeof(order), fds, n);
-    return sent < 0 ? error_errno(err, (int)sent, "hand over the launch plan") : 0;
+    return sent < 0 ? error_errno(err, (int)sent, "order the launch") : 0;
 }
 
 static int launch(struct container *c, const Pod__StartRequest *request, struct error *err)
@@ -247,7 +264,9 @@ static int launch(struct container *c, const Pod__StartRequest *request, struct 
 
     c->tty = io && io->tty;
     c->has_stdin = io && io->stdin;
-    int rc = crilog_init(&c->log, io ? io->log_path : "", err);
+    int rc = c->planned ? 0 : send_plan(c, &request->plan, err);
+    if (rc == 0)
+        rc = crilog_init(&c->log, io ? io->log_path : "", err);
     if (rc < 0)
         return rc;
     struct error log_err;
@@ -255,7 +274,7 @@ static int launch(struct container *c, const Pod__StartRequest *request, struct 
         log_warn("a container's log can't be opened", "container", c->id, "error", log_err.message);
     rc = container_open_stdio(c, stdio, err);
     if (rc == 0)
-        rc = send_order(c, request, stdio, err);
+        rc = send_go(c, stdio, err);
     for (int i = 0; i < 3; i++)
         fd_closep(&stdio[i]);
     if (rc < 0)

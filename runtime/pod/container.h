@@ -8,7 +8,7 @@
 #define CONTAINER_WAITERS_MAX 4
 
 enum container_phase {
-    CONTAINER_PARKED,    // a child waits in its cgroups for the order to start
+    CONTAINER_PARKED,    // a child has, or builds, the root and waits for the order to start
     CONTAINER_LAUNCHING, // the child is on its way to exec
     CONTAINER_FAILING,   // the launch has failed; its child is being waited for
     CONTAINER_RUNNING,
@@ -33,6 +33,7 @@ struct container {
     Pod__CgroupPlace *place;
     Pod__PidMode pid_mode;
     struct launch launch; // valid while parked or launching; its pid and pidfd until the exit
+    bool planned;         // its child has its plan
     bool reaped;          // the first process has been waited for
     int wait_status;
     struct waiter waiters[CONTAINER_WAITERS_MAX];

@@ -34,9 +34,14 @@ struct report {
     uint32_t groups[ACCOUNTS_GROUPS_MAX]; // only n_groups of them are sent
 };
 
-// To a parked child, with descriptors: the plan (a memfd), then stdin, stdout, stderr as the mask says.
-struct launch_order {
+// What a container's child is told, in this order. First the plan (a memfd that comes with it): it builds its
+// root.
+struct launch_plan_order {
     uint64_t plan_len;
+};
+
+// Then to go on to exec, with descriptors: stdin, stdout, stderr as the mask says.
+struct launch_go_order {
     uint32_t stdio_mask;
     uint32_t tty;
 };

@@ -74,6 +74,7 @@ static void bench_start(struct kit *k, size_t n, bool prepare)
         r.start = kit_start_request(k, id, kit_plan(k, argv));
         prep.container_id = id;
         prep.cgroup = r.start->cgroup;
+        prep.plan = r.start->plan;
         p.op_case = POD__REQUEST__OP_PREPARE;
         p.prepare = &prep;
         if (prepare)
