@@ -47,6 +47,26 @@ int file_open_in_root(int root_fd, const char *path, int flags, mode_t mode, str
     return fd;
 }
 
+// Mostly only the last component is missing, and one look finds its parent: its length, *dir is open then. 0:
+// more is missing, or there is no parent in the path.
+static size_t open_parent_in_root(int root_fd, const char *path, size_t len, char prefix[PATH_MAX], int *dir)
+{
+    while (len > 0 && path[len - 1] == '/')
+        len--;
+    while (len > 0 && path[len - 1] != '/')
+        len--;
+    if (len == 0)
+        return 0;
+    memcpy(prefix, path, len);
+    prefix[len] = '\0';
+    int fd = open_in_root(root_fd, prefix, O_PATH | O_DIRECTORY, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
+    if (fd < 0)
+        return 0;
+    fd_closep(dir);
+    *dir = fd;
+    return len;
+}
+
 int file_mkdir_p_in_root(int root_fd, const char *path, mode_t mode, struct error *err)
 {
     char prefix[PATH_MAX];
@@ -59,7 +79,7 @@ int file_mkdir_p_in_root(int root_fd, const char *path, mode_t mode, struct erro
         return dir;
 
     // Each prefix is resolved from the root anew, so that links and ".." in it mean what they would inside.
-    for (size_t end = 0; end < len;) {
+    for (size_t end = open_parent_in_root(root_fd, path, len, prefix, &dir); end < len;) {
         while (path[end] == '/')
             end++;
         size_t start = end;

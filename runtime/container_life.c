@@ -275,6 +275,23 @@ static int build(struct runtime *rt, struct container *c, const struct container
     return r;
 }
 
+static void forget_in_pod(struct runtime *rt, struct container *c)
+{
+    Pod__ForgetRequest forget = POD__FORGET_REQUEST__INIT;
+    Pod__Request request = POD__REQUEST__INIT;
+    forget.container_id = c->id;
+    request.op_case = POD__REQUEST__OP_FORGET;
+    request.forget = &forget;
+    struct podconn *conn = store_pod_conn(rt, c->pod);
+    // Waited for: a parked process must have left the cgroup.
+    if (conn)
+        (void)podconn_request(conn, &request, ANSWER_TIMEOUT_NS, NULL, NULL);
+    podconn_unref(conn);
+    char path[PATH_MAX];
+    snprintf(path, sizeof(path), "%s/exits/%s", c->pod->dir, c->id);
+    (void)unlink(path);
+}
+
 // A head start: crisp-pod may have a process build the root already. Nothing depends on it.
 static void post_prepare(struct runtime *rt, struct container *c)
 {
@@ -309,8 +326,10 @@ int runtime_container_create(struct runtime *rt, struct container *c, const stru
     int r = build(rt, c, rootfs, err);
     if (r < 0)
         return r;
+    post_prepare(rt, c); // it works while this is recorded
     r = record_container_insert(rt, c, err);
     if (r < 0) {
+        forget_in_pod(rt, c);
         remove_cgroup(rt, c);
         return r;
     }
@@ -323,10 +342,10 @@ int runtime_container_create(struct runtime *rt, struct container *c, const stru
     store_unlock(rt);
     if (!ready) { // stopped meanwhile: it could never be started
         (void)record_container_delete(rt, c, NULL);
+        forget_in_pod(rt, c);
         remove_cgroup(rt, c);
         return not_ready(c->pod, err);
     }
-    post_prepare(rt, c);
     return 0;
 }
 
@@ -392,7 +411,7 @@ static int start_in_pod(struct runtime *rt, struct container *c, struct error *e
         r = error_set(err, STATUS_INTERNAL, EPROTO, "crisp-pod answered something else");
     if (r == 0) {
         exits_started(rt, c, reply->start->pid, reply->start->started_at_ns, reply->start->user);
-        record_container_now(rt, c);
+        record_container_later(rt, c); // crisp-pod can tell it again
     } else if (reply || err->status == STATUS_DEADLINE_EXCEEDED) {
         // NOT_FOUND would be taken for a missing container; what is missing is something the config names.
         if (err->status == STATUS_NOT_FOUND)
@@ -427,23 +446,6 @@ int runtime_container_start(struct runtime *rt, struct container *c, const struc
 }
 
 // ---- Removing ----
-
-static void forget_in_pod(struct runtime *rt, struct container *c)
-{
-    Pod__ForgetRequest forget = POD__FORGET_REQUEST__INIT;
-    Pod__Request request = POD__REQUEST__INIT;
-    forget.container_id = c->id;
-    request.op_case = POD__REQUEST__OP_FORGET;
-    request.forget = &forget;
-    struct podconn *conn = store_pod_conn(rt, c->pod);
-    // Waited for: a parked process must have left the cgroup.
-    if (conn)
-        (void)podconn_request(conn, &request, ANSWER_TIMEOUT_NS, NULL, NULL);
-    podconn_unref(conn);
-    char path[PATH_MAX];
-    snprintf(path, sizeof(path), "%s/exits/%s", c->pod->dir, c->id);
-    (void)unlink(path);
-}
 
 static void leave_gate(struct runtime *rt, struct container *c)
 {

@@ -208,12 +208,6 @@ void record_container_later(struct runtime *rt, struct container *c)
         save_queue(rt, c);
 }
 
-void record_container_now(struct runtime *rt, struct container *c)
-{
-    if (save_begin(rt, c) && save(rt, c, NULL) < 0)
-        save_queue(rt, c);
-}
-
 void record_flush(struct runtime *rt)
 {
     for (struct map_iter it = {0}; map_next(rt->containers, &it);) {

@@ -124,8 +124,6 @@ int record_container_insert(struct runtime *rt, const struct container *c, struc
 int record_container_state(struct runtime *rt, struct container *c, struct error *err);
 // Queues record_container_state(): states that crisp-pod can tell again need not be waited for.
 void record_container_later(struct runtime *rt, struct container *c);
-// At once, for what the client is about to be told; a failure is left to a job.
-void record_container_now(struct runtime *rt, struct container *c);
 void record_flush(struct runtime *rt); // at the end, when nothing else runs
 int record_container_delete(struct runtime *rt, const struct container *c, struct error *err);
 // Whether the node was restarted since the last call of this; records that it was noticed.

@@ -15,6 +15,60 @@
 #define EXEC_PREFIX "exec-"
 #define PIDS_MAX    ((size_t)4 << 20) // bytes of one cgroup.procs (4 million pids are 32 MiB: more passes then)
 
+// The directories that a pod's cgroups are in: each path of theirs is seven components long, and the kernel
+// walks cgroup file systems slowly.
+static struct {
+    char *path;
+    size_t len;
+    int fd;
+} parents[CGROUPS_PARENTS_MAX];
+static size_t n_parents;
+
+void cgroups_remember_parent(const char *dir)
+{
+    const char *slash = strrchr(dir, '/');
+
+    if (!slash || slash == dir || n_parents == CGROUPS_PARENTS_MAX)
+        return;
+    char *path = strndup(dir, (size_t)(slash - dir));
+    int fd = path ? open(path, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (fd < 0) {
+        free(path);
+        return;
+    }
+    parents[n_parents].path = path;
+    parents[n_parents].len = (size_t)(slash - dir);
+    parents[n_parents++].fd = fd;
+}
+
+size_t cgroups_parent_fds(int fds[CGROUPS_PARENTS_MAX])
+{
+    for (size_t i = 0; i < n_parents; i++)
+        fds[i] = parents[i].fd;
+    return n_parents;
+}
+
+void cgroups_close_parents(void)
+{
+    for (size_t i = 0; i < n_parents; i++) {
+        fd_closep(&parents[i].fd);
+        free(parents[i].path);
+    }
+    n_parents = 0;
+}
+
+// The remembered directory that path is below of, or AT_FDCWD; *path is what is left to walk.
+static int nearest(const char **path)
+{
+    for (size_t i = 0; i < n_parents; i++) {
+        if (strncmp(*path, parents[i].path, parents[i].len) != 0 || (*path)[parents[i].len] != '/')
+            continue;
+        *path += parents[i].len + 1;
+        return parents[i].fd;
+    }
+    return AT_FDCWD;
+}
+
 static int write_at(int dir, const char *file, const char *text)
 {
     _cleanup_fd_ int fd = openat(dir, file, O_WRONLY | O_CLOEXEC);
@@ -30,9 +84,12 @@ int cgroups_join(const char *dir, struct error *err)
 {
     _cleanup_free_ char *tasks = str_printf("%s/tasks", dir), *procs = str_printf("%s/cgroup.procs", dir);
 
-    int rc = tasks && procs ? write_at(AT_FDCWD, tasks, "0") : -ENOMEM;
+    const char *near = dir;
+    int parent = nearest(&near);
+    size_t skipped = (size_t)(near - dir);
+    int rc = tasks && procs ? write_at(parent, tasks + skipped, "0") : -ENOMEM;
     if (rc == -ENOENT)
-        rc = write_at(AT_FDCWD, procs, "0");
+        rc = write_at(parent, procs + skipped, "0");
     return rc < 0 ? error_errno(err, rc, "join cgroup %s", dir) : 0;
 }
 

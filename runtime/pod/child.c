@@ -22,7 +22,7 @@
 #include "runtime/pod/launch.h"
 #include "runtime/pod/sys.h"
 
-#define KEEP_MAX        16
+#define KEEP_MAX        (16 + CGROUPS_PARENTS_MAX)
 #define PLAN_MEMORY_MAX ((size_t)32 << 20)
 
 // Closes everything from 3 on but the n in keep. A parked child that held a copy of another container's pipe
@@ -72,7 +72,11 @@ int child_begin(struct child *c, const int *keep, size_t n, struct error *err)
     int rc = child_leave_keyring(err);
     if (rc < 0)
         return rc;
-    rc = close_others(keep, n);
+    int kept[KEEP_MAX];
+    size_t n_kept = cgroups_parent_fds(kept);
+    for (size_t i = 0; i < n && n_kept < KEEP_MAX; i++)
+        kept[n_kept++] = keep[i];
+    rc = close_others(kept, n_kept);
     if (rc < 0)
         return error_errno(err, rc, "close descriptors");
     _cleanup_fd_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -202,6 +206,7 @@ _Noreturn void child_start(const struct child_start *start, int sock, char *step
     child_step(&c, "join cgroups");
     if (rc == 0 && start->place && !start->in_cgroup)
         rc = cgroups_join_place(start->place, NULL, &err);
+    cgroups_close_parents();
     const Pod__LaunchPlan *plan = receive_plan(&c, rc < 0 ? NULL : &err);
     if (rc == 0)
         rc = plan ? check_plan(plan, &err) : -err.errnum;
@@ -229,6 +234,7 @@ static int join_container(struct child *c, const struct child_exec *exec, struct
         if (rc < 0)
             return rc;
     }
+    cgroups_close_parents();
     child_step(c, "join namespaces");
     int all = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
     // Its pid namespace is where we are already, or where our second stage will be.

@@ -29,7 +29,24 @@ static int null_tree(struct error *err)
     return steal_fd(&tree);
 }
 
-static int mask_one(int root, const char *path, struct error *err)
+// An empty directory that nothing can be put into. One file system serves all of a container's masks: *shown
+// is a place where it is attached already, or -1 (a mount that is still detached can't be cloned before
+// Linux 6.15).
+static int empty_tree(int *shown, struct error *err)
+{
+    if (*shown >= 0) {
+        int tree = open_tree(*shown, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+        return tree < 0 ? error_errno(err, errno, "clone a mask") : tree;
+    }
+    int tree =
+        mounts_new_fs("tmpfs", "size=4k,nr_inodes=1,mode=555", "",
+                      MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, err);
+    if (tree >= 0)
+        *shown = fcntl(tree, F_DUPFD_CLOEXEC, 3); // -1: the next one gets its own
+    return tree;
+}
+
+static int mask_one(int root, const char *path, int *shown, struct error *err)
 {
     struct stat st;
     _cleanup_fd_ int target = file_open_in_root(root, path, O_PATH, 0, err);
@@ -40,11 +57,7 @@ static int mask_one(int root, const char *path, struct error *err)
         return target;
     if (fstat(target, &st) < 0)
         return error_errno(err, errno, "%s", path);
-    _cleanup_fd_ int tree =
-        S_ISDIR(st.st_mode)
-            ? mounts_new_fs("tmpfs", "size=0,nr_inodes=1,mode=555", "",
-                            MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, err)
-            : null_tree(err);
+    _cleanup_fd_ int tree = S_ISDIR(st.st_mode) ? empty_tree(shown, err) : null_tree(err);
     return tree < 0 ? tree : mounts_move(tree, target, path, err);
 }
 
@@ -66,9 +79,10 @@ static int readonly_one(int root, const char *path, struct error *err)
 
 int masks_apply(struct child *c, int root, const Pod__LaunchPlan *plan, struct error *err)
 {
+    _cleanup_fd_ int shown = -1;
     for (size_t i = 0; i < plan->n_masked_paths; i++) {
         child_step(c, "mask %s", plan->masked_paths[i]);
-        if (mask_one(root, plan->masked_paths[i], err) < 0)
+        if (mask_one(root, plan->masked_paths[i], &shown, err) < 0)
             return error_wrap(err, "mask %s", plan->masked_paths[i]);
     }
     for (size_t i = 0; i < plan->n_readonly_paths; i++) {

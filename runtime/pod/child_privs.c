@@ -112,9 +112,13 @@ static int set_identity(const struct account *a, struct error *err)
 
 static int drop_bounding(uint64_t keep, struct error *err)
 {
-    for (unsigned long n = 0; n < 64 && prctl(PR_CAPBSET_READ, n) >= 0; n++)
-        if (!(keep >> n & 1) && prctl(PR_CAPBSET_DROP, n) < 0)
-            return error_errno(err, errno, "drop capability %lu", n);
+    for (unsigned long n = 0; n < 64; n++) {
+        if ((keep >> n & 1) || prctl(PR_CAPBSET_DROP, n) == 0)
+            continue;
+        if (errno == EINVAL) // after the last capability that this kernel has
+            break;
+        return error_errno(err, errno, "drop capability %lu", n);
+    }
     return 0;
 }
 

@@ -151,6 +151,8 @@ static void join_own_cgroups(struct setup *s)
     struct error err;
 
     for (size_t i = 0; i < s->request->n_cgroup_dirs; i++)
+        cgroups_remember_parent(s->request->cgroup_dirs[i]);
+    for (size_t i = 0; i < s->request->n_cgroup_dirs; i++)
         if (cgroups_join(s->request->cgroup_dirs[i], &err) < 0)
             log_warn("crisp-pod stays outside a cgroup of its pod", "pod", s->pod->id, "error", err.message);
 }
