@@ -261,6 +261,8 @@ int seccomp_parse_json(const char *file, const char *text, size_t len, const str
     _cleanup_free_ char *quoted = seccomp_text_quote_integers(text, len, &quoted_len);
     if (!quoted)
         return error_errno(err, ENOMEM, "read the seccomp profile %s", file);
+    if (memchr(text, '\0', len)) // the library lets one through where a number ends
+        return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "%.200s: has a NUL byte in it: no JSON", file);
     json_t *root = json_loadb(quoted, quoted_len, JSON_REJECT_DUPLICATES, &where);
     if (!root)
         return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "%.200s:%d: %s", file, where.line, where.text);

@@ -300,6 +300,38 @@ static void json_errors_say_where(void **state)
     assert_true(seccomp_cache_get(f->cache, &profile, 0, f->arena, &out, &err) < 0);
     assert_int_equal(err.status, STATUS_INVALID_ARGUMENT);
     assert_non_null(strstr(err.message, "localhost_ref \"/no/such/profile.json\": "));
+    // The JSON library takes a NUL byte that follows a number.
+    static const char nul[] = "{\"defaultErrnoRet\": 1\0, \"defaultAction\": \"SCMP_ACT_ERRNO\"}";
+    const struct seccomp_target target = {.native = SECCOMP_X86_64};
+    struct seccomp_profile parsed = {0};
+    void *keep = NULL;
+    assert_int_equal(seccomp_parse_json("f", nul, sizeof(nul) - 1, &target, &parsed, &keep, &err), -EINVAL);
+    assert_string_equal(err.message, "f: has a NUL byte in it: no JSON");
+}
+
+// Where a value stands, in texts that a reader of JSON takes and in others.
+static void text_lines(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "\n{\"a\\\"b\": {},\n\"c\": [1,\n[2, \"]\"], {\"d\":\n-3.5e1,\n\"e\": null}]\n}";
+    static const struct {
+        const char *path;
+        int line;
+    } cases[] = {{"", 2},       {"c", 3},         {"c[0]", 3},     {"c[1]", 4},    {"c[1][1]", 4},
+                 {"c[2].d", 5}, {"c[2].e", 6},    {"c[3]", 3},     {"x", 2},       {"c.x", 3},
+                 {"c[2].x", 4}, {"c[1][5].z", 4}, {"a\\\"b.z", 2}, {"c[2].e.f", 6}};
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        int line = seccomp_text_line(text, strlen(text), cases[i].path);
+        if (line != cases[i].line)
+            fail_msg("%s: line %d, not %d", cases[i].path, line, cases[i].line);
+    }
+    static const char *const odd[] = {"",     "{",      "[",       "[:", "[}",  "{\"",
+                                      "{\"a", "{\"a\"", "{\"a\":", "]",  "[[[", "[1 2 3"};
+    for (size_t i = 0; i < ARRAY_SIZE(odd); i++) {
+        assert_int_equal(seccomp_text_line(odd[i], strlen(odd[i]), "[3].a[1]"), 1);
+        assert_int_equal(seccomp_text_line(odd[i], strlen(odd[i]), "b.a"), 1);
+    }
 }
 
 // What isn't a file never holds a thread up.
@@ -336,6 +368,7 @@ int main(void)
         cmocka_unit_test(json_oddities_are_fine),
         cmocka_unit_test(json_comparisons),
         cmocka_unit_test(json_errors_say_where),
+        cmocka_unit_test(text_lines),
         cmocka_unit_test(json_from_odd_files),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

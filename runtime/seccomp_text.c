@@ -42,8 +42,10 @@ static void skip_value(struct cursor *c)
             depth++;
         else if (*c->p == '}' || *c->p == ']')
             depth--;
-        else if (depth == 0) // a number or a word, up to what ends it
-            c->p += strcspn(c->p, " \t\r\n,:]}") - 1;
+        else if (depth == 0) { // a number or a word, up to what ends it
+            c->p += strcspn(c->p, " \t\r\n,:]}");
+            return;
+        }
         c->p++;
     } while (depth > 0);
 }
@@ -70,7 +72,10 @@ static bool enter(struct cursor *c, const char *key, size_t key_len, size_t inde
         skip_space(c);
         if (found)
             return true;
+        const char *before = c->p;
         skip_value(c);
+        if (c->p == before)
+            return false; // no JSON
         skip_space(c);
         c->p += c->p < c->end && *c->p == ',';
     }
