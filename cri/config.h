@@ -38,6 +38,7 @@ struct config {
     char *streaming_address; // numeric IP and port
     char *runtime_handler;
     bool device_ownership;
+    char **cdi_spec_dirs; // NULL-terminated
     int64_t image_pull_concurrency;
     char **image_pinned;                // NULL-terminated
     struct registry_config *registries; // image/registry_config.h

@@ -122,6 +122,13 @@ const struct config_key config_keys[] = {
      .doc = "Device nodes that a container asks for belong to its runAsUser and runAsGroup, where it names "
             "them, "
             "and not to the owner that they have on the host."},
+    {.path = "cdi.spec_dirs",
+     .type = CONFIG_PATHS,
+     .offset = FIELD(cdi_spec_dirs),
+     .default_value = "/etc/cdi,/var/run/cdi",
+     .doc = "Directories of CDI specifications (*.json, *.yaml), looked at when a container asks for a "
+            "device. A "
+            "later directory's device takes the place of an earlier one's. They need not exist."},
     {.path = "image.pull_concurrency",
      .type = CONFIG_INT,
      .offset = FIELD(image_pull_concurrency),

@@ -70,6 +70,7 @@ static int open_runtime(struct daemon *d, struct error *err)
                                       .run_dir = c->run_dir,
                                       .crisp_pod_path = c->crisp_pod,
                                       .cgroup_parent = c->cgroup_parent,
+                                      .cdi_dirs = c->cdi_spec_dirs,
                                       .device_ownership = c->device_ownership,
                                       .cgroup_driver =
                                           c->cgroup_driver == CONFIG_CGROUP_SYSTEMD ? "systemd" : "cgroupfs"};

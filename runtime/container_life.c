@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/pb.h"
 #include "base/str.h"
+#include "runtime/cdi.h"
 #include "runtime/plan.h"
 #include "runtime/selinux.h"
 
@@ -234,11 +235,22 @@ static int make_cgroup(struct runtime *rt, const struct container *c, const stru
     return r < 0 ? r : cgroup_create(rt->cgroups, c->cgroup, l ? l->resources : NULL, &devices, err);
 }
 
+static int resolve_cdi(struct runtime *rt, const struct container *c, struct arena *arena,
+                       struct cdi_set *set, struct error *err)
+{
+    char **names;
+    size_t n;
+    int r = cdi_list_requests(c->config, arena, &names, &n, err);
+    return r < 0 ? r : cdi_resolve(rt->cdi, names, n, arena, set, err);
+}
+
 // Compiles the plan and makes the cgroup. On success the container has its StartRequest.
 static int build(struct runtime *rt, struct container *c, const struct container_rootfs *rootfs,
                  struct error *err)
 {
     struct arena *arena __attribute__((cleanup(arena_freep))) = arena_new(PLAN_ARENA_MAX);
+    struct cdi_set cdi
+        __attribute__((cleanup(cdi_set_done))) = {0}; // the plan points into it until it is packed
     struct pod_files *files = arena ? arena_alloc(arena, sizeof(*files)) : NULL;
     char level[SELINUX_LEVEL_MAX];
     struct plan_input in;
@@ -250,6 +262,10 @@ static int build(struct runtime *rt, struct container *c, const struct container
     pod_file_paths(c->pod, files);
     plan_input_fill(rt, c, rootfs, files, &in);
     int r = find_level(rt, c->pod, level, &in.selinux_level, err);
+    if (r == 0 && cdi_is_requested(c->config)) {
+        r = resolve_cdi(rt, c, arena, &cdi, err);
+        in.cdi = &cdi;
+    }
     if (r == 0)
         r = fill_images(rootfs, arena, &in, err);
     if (r == 0)

@@ -166,6 +166,8 @@ int plan_build(struct policy *policy, const struct plan_input *in, struct arena 
     if (r == 0)
         r = plan_add_devices(&b);
     if (r == 0)
+        r = plan_add_cdi(&b);
+    if (r == 0)
         r = plan_add_labels(&b);
     if (r == 0 && b.out_of_memory)
         r = plan_no_memory(err);

@@ -14,6 +14,7 @@
 #include "base/error.h"
 
 struct policy;         // runtime/policy.h
+struct cdi_set;        // runtime/cdi.h
 struct cgroup_devices; // runtime/cgroup.h
 
 // The container's root: layers on disk, as image_rootfs_create() gives them, and where to mount it.
@@ -47,6 +48,7 @@ struct plan_input {
     const char *hosts_path;       // /etc/hosts
     const char *hostname_path;    // /etc/hostname
     const char *resolv_conf_path; // /etc/resolv.conf
+    const struct cdi_set *cdi;    // what CDI devices change; NULL: none were asked for
     const char *shm_path;         // /dev/shm: a mounted tmpfs that the pod shares (with host IPC: the host's)
     const char *selinux_level;    // the pod's, for containers that name none; NULL: the policy's default
 };

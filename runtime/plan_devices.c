@@ -119,9 +119,7 @@ static int each_node(const Cri__Device *d, size_t index, node_fn fn, void *arg, 
     return r < 0 ? plan_no_memory(err) : 0;
 }
 
-// The plan's device at that path: one that is there already (a default one, which the config's replaces) or a
-// new one. *out is initialised but for its path.
-static int device_at(struct plan_builder *b, const char *container, Pod__Device **out)
+int plan_device_at(struct plan_builder *b, const char *container, Pod__Device **out)
 {
     char *path = plan_clean_path(b->arena, container);
     Pod__Device *d = NULL;
@@ -146,7 +144,7 @@ static int device_at(struct plan_builder *b, const char *container, Pod__Device 
 static int add_node(void *arg, const char *container, const struct stat *st)
 {
     Pod__Device *d;
-    int r = device_at(arg, container, &d);
+    int r = plan_device_at(arg, container, &d);
     if (r < 0)
         return r;
     d->type = st->st_mode & S_IFMT;
@@ -226,7 +224,7 @@ int plan_device_rules(const struct plan_input *in, struct arena *arena, struct c
     const Cri__ContainerConfig *config = in->config;
     struct rule_list l = {0};
     *out = (struct cgroup_devices){.allow_all = plan_security(config)->privileged};
-    if (out->allow_all || config->n_devices == 0)
+    if (out->allow_all || (config->n_devices == 0 && !in->cdi))
         return 0;
     l.rules = arena_alloc(arena, PLAN_DEVICES_MAX * sizeof(*l.rules));
     if (!l.rules)
@@ -238,6 +236,9 @@ int plan_device_rules(const struct plan_input *in, struct arena *arena, struct c
         if (r < 0)
             return r;
     }
+    int r = in->cdi ? plan_add_cdi_rules(in->cdi, l.rules, PLAN_DEVICES_MAX, &l.n, err) : 0;
+    if (r < 0)
+        return r;
     out->rules = l.rules;
     out->n_rules = l.n;
     return 0;

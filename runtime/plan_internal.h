@@ -5,6 +5,8 @@
 #include "runtime/plan.h"
 #include "runtime/policy.h"
 
+struct cgroup_device_rule;
+
 // A plan under construction. Memory comes from the arena; running out of it is noticed once, at the end.
 struct plan_builder {
     struct policy *policy;
@@ -30,6 +32,12 @@ char *plan_clean_path(struct arena *arena, const char *path);
 // Does the config mount something there, or (parents) on a directory above it?
 bool plan_is_covered(const Cri__ContainerConfig *config, const char *destination, bool parents);
 
+// Sets one KEY=value, in the place of an earlier one with that key. p->env has room. NULL: no memory.
+void plan_set_env(struct plan_builder *b, Pod__Process *p, char *entry);
+// The plan's device at that path: one that is there already, or a new one. All but its path is to be set. 0,
+// or -E2BIG, -ENOMEM.
+int plan_device_at(struct plan_builder *b, const char *container, Pod__Device **out);
+
 // plan_mounts.c. All in order; then plan->mounts is sorted.
 int plan_add_mounts(struct plan_builder *b);
 // A new last mount; the strings stay the caller's. NULL when there is no room: noticed at the end.
@@ -40,6 +48,10 @@ int plan_add_config_mounts(struct plan_builder *b);
 int plan_add_volumes(struct plan_builder *b);
 int plan_add_devices(struct plan_builder *b); // plan_devices.c
 int plan_add_process(struct plan_builder *b); // plan_process.c
+int plan_add_cdi(struct plan_builder *b);     // plan_cdi.c; after those above
+// Adds what CDI devices may be used for to rules, which has room for so many.
+int plan_add_cdi_rules(const struct cdi_set *cdi, struct cgroup_device_rule *rules, size_t room, size_t *n,
+                       struct error *err);
 // plan_labels.c: AppArmor and SELinux. The last: it relabels the mounts' sources.
 int plan_add_labels(struct plan_builder *b);
 

@@ -33,8 +33,7 @@ static int build_args(struct plan_builder *b, Pod__Process *p)
     return 0;
 }
 
-// Sets one KEY=value, in the place of an earlier one with that key. p->env has room.
-static void set_env(struct plan_builder *b, Pod__Process *p, char *entry)
+void plan_set_env(struct plan_builder *b, Pod__Process *p, char *entry)
 {
     if (!entry) {
         b->out_of_memory = true;
@@ -61,19 +60,19 @@ static int build_env(struct plan_builder *b, Pod__Process *p)
     p->env = arena_alloc(b->arena, room * sizeof(*p->env));
     if (!p->env)
         return plan_no_memory(b->err);
-    set_env(b, p, (char *)DEFAULT_PATH);
+    plan_set_env(b, p, (char *)DEFAULT_PATH);
     if (c->tty)
-        set_env(b, p, (char *)"TERM=xterm");
+        plan_set_env(b, p, (char *)"TERM=xterm");
     for (size_t i = 0; i < image->n_env; i++)
-        set_env(b, p, image->env[i]);
+        plan_set_env(b, p, image->env[i]);
     // After the image's: a HOSTNAME that was the build machine's is no use to anybody.
     if (!str_empty(b->in->hostname))
-        set_env(b, p, arena_printf(b->arena, "HOSTNAME=%s", b->in->hostname));
+        plan_set_env(b, p, arena_printf(b->arena, "HOSTNAME=%s", b->in->hostname));
     for (size_t i = 0; i < c->n_envs; i++) {
         const Cri__KeyValue *kv = c->envs[i];
-        set_env(b, p,
-                arena_printf(b->arena, "%s=%.*s", kv->key, (int)kv->value.len,
-                             kv->value.data ? (const char *)kv->value.data : ""));
+        plan_set_env(b, p,
+                     arena_printf(b->arena, "%s=%.*s", kv->key, (int)kv->value.len,
+                                  kv->value.data ? (const char *)kv->value.data : ""));
     }
     return 0;
 }

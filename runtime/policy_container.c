@@ -7,6 +7,7 @@
 #include "base/cleanup.h"
 #include "base/str.h"
 #include "runtime/caps.h"
+#include "runtime/cdi.h"
 #include "runtime/policy_internal.h"
 
 #define MOUNTS_MAX  2048
@@ -22,9 +23,6 @@ static int check_basics(const Cri__ContainerConfig *c, struct error *err)
         return policy_bad(err, "metadata.name: is empty");
     if (!c->image || str_empty(c->image->image))
         return policy_bad(err, "image.image: is empty");
-    if (c->n_cdi_devices > 0)
-        return policy_missing(err, "CDI_devices: \"%.100s\": CDI is not supported yet",
-                              c->cdi_devices[0]->name);
     if (c->stop_signal != CRI__SIGNAL__RUNTIME_DEFAULT && policy_signal_number(c->stop_signal) == 0)
         return policy_bad(err, "stop_signal: unknown signal %d", (int)c->stop_signal);
     if (!str_empty(c->working_dir) && c->working_dir[0] != '/')
@@ -258,6 +256,8 @@ int policy_validate_container(const struct policy *p, const Cri__PodSandboxConfi
         r = check_mounts(p, config, err);
     if (r == 0)
         r = check_devices(config, err);
+    if (r == 0)
+        r = cdi_check_requests(config, err);
     if (r == 0 && config->linux)
         r = policy_validate_resources(p, config->linux->resources, err);
     if (r == 0 && config->linux && config->linux->security_context)

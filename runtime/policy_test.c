@@ -97,7 +97,7 @@ static void init_parts(struct configs *c)
     cri__idmapping__init(&c->mapping);
     c->mappings = &c->mapping;
     cri__cdidevice__init(&c->cdi);
-    c->cdi.name = (char *)"vendor.com/class=one";
+    c->cdi.name = (char *)"vendor.com/class";
     c->cdis = &c->cdi;
     cri__image_spec__init(&c->mount_image);
     c->mount_image.image = (char *)"volume";
@@ -358,7 +358,7 @@ static void bad_containers_are_refused(void **state)
         {no_name, STATUS_INVALID_ARGUMENT, "metadata.name: is empty"},
         {no_image, STATUS_INVALID_ARGUMENT, "image.image: is empty"},
         {is_windows, STATUS_INVALID_ARGUMENT, "windows: "},
-        {has_cdi, STATUS_UNIMPLEMENTED, "CDI_devices: \"vendor.com/class=one\""},
+        {has_cdi, STATUS_INVALID_ARGUMENT, "CDI_devices[0].name: \"vendor.com/class\" is not"},
         {stop_signal, STATUS_INVALID_ARGUMENT, "stop_signal: unknown signal 99"},
         {working_dir, STATUS_INVALID_ARGUMENT, "working_dir: \"tmp\" is not an absolute path"},
         {log_path, STATUS_INVALID_ARGUMENT, "log_path: \"/a/../../b\" has a \"..\" in it"},

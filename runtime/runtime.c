@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "runtime/cdi.h"
 #include "base/mount_template.h"
 
 #define RECONNECT_TIMEOUT_NS (5 * NS_PER_SEC) // for all crisp-pods together
@@ -141,6 +142,8 @@ static int open_parts(struct runtime *rt, const struct runtime_options *o, struc
     if (r == 0)
         r = policy_open(rt->cgroups, &rt->policy, err);
     if (r == 0)
+        r = cdi_open(o->cdi_dirs, &rt->cdi, err);
+    if (r == 0)
         rt->policy->device_ownership = o->device_ownership;
     if (r == 0)
         r = monitor_new(&rt->monitor, err);
@@ -203,6 +206,7 @@ void runtime_close(struct runtime *rt)
         record_flush(rt);
     close_objects(rt);
     policy_close(rt->policy);
+    cdi_close(rt->cdi);
     cgroup_host_close(rt->cgroups);
     map_free(rt->pods);
     map_free(rt->pod_names);
@@ -240,6 +244,11 @@ struct worker *runtime_worker(struct runtime *rt)
 void runtime_get_features(const struct runtime *rt, struct runtime_features *out)
 {
     *out = (struct runtime_features){.recursive_read_only_mounts = rt->policy->recursive_readonly};
+}
+
+char *runtime_cdi_describe(struct runtime *rt)
+{
+    return cdi_describe(rt->cdi);
 }
 
 int runtime_check(struct runtime *rt, struct error *err)

@@ -37,6 +37,7 @@ struct runtime_options {
     const char *crisp_pod_path; // the program; copied into memory at open
     const char *cgroup_parent;  // for pods that name none: "/crisp"
     const char *cgroup_driver;  // "cgroupfs"
+    char *const *cdi_dirs;      // NULL-terminated; NULL: none
     bool device_ownership;      // devices of containers belong to their run_as_user and run_as_group
 };
 
@@ -52,6 +53,8 @@ void runtime_shutdown(struct runtime *rt);
 struct ctx runtime_work_ctx(struct runtime *rt);
 // Background threads for what could not be finished at once.
 struct worker *runtime_worker(struct runtime *rt);
+// The CDI directories, devices and errors, as JSON; the caller frees. NULL: no memory.
+char *runtime_cdi_describe(struct runtime *rt);
 // Why pods can't be run at present (crisp-pod missing, run directory not writable …): 0 or -errno.
 int runtime_check(struct runtime *rt, struct error *err);
 

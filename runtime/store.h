@@ -33,6 +33,7 @@ struct runtime {
     int shutdown_fd;    // eventfd: readable once runtime_shutdown() was called
     struct cgroup_host *cgroups;
     struct policy *policy;
+    struct cdi *cdi;
     struct monitor *monitor;
     struct worker *worker;
 

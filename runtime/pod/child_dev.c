@@ -44,7 +44,8 @@ static int make_device(int root, const Pod__Device *d, struct error *err)
     mode_t type = d->type & S_IFMT;
     struct stat st;
 
-    if (*d->path != '/' || !name[1] || strlen(d->path) >= PATH_MAX || (type != S_IFCHR && type != S_IFBLK))
+    if (*d->path != '/' || !name[1] || strlen(d->path) >= PATH_MAX ||
+        (type != S_IFCHR && type != S_IFBLK && type != S_IFIFO))
         return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "device \"%s\"", d->path);
     (void)snprintf(dir, sizeof(dir), "%.*s", (int)(name - d->path), d->path);
     _cleanup_fd_ int parent = file_mkdir_p_in_root(root, dir, 0755, err);
