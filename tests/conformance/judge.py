@@ -46,6 +46,8 @@ def main():
     parser.add_argument("--regex", default="")
     args = parser.parse_args()
     must = set(names_of(f"{HERE}/must-pass"))
+    if os.path.exists("/sys/module/apparmor"):  # as in the machine of hack/vm
+        must |= set(names_of(f"{HERE}/must-pass-apparmor"))
     count = {"passed": 0, "failed": 0, "skipped": 0}
     broken, seen = [], set()
     suite = ET.Element("testsuite", name="critest")

@@ -15,6 +15,11 @@ def say(text):
     print(f"[{time.monotonic() - STARTED:4.0f}s] {text}", flush=True)
 
 
+def left(job):
+    """Seconds of the time that the host gives us."""
+    return job["seconds"] - (time.monotonic() - STARTED)
+
+
 def run_limited(command, seconds, log, **more):
     """Runs a command in a session of its own; its exit status, or None if it had to be killed."""
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
@@ -39,8 +44,7 @@ def unit(tests, job):
             log.write(f"==== {test['name']}\n".encode())
             log.flush()
             begin, at = time.monotonic(), log.tell()
-            left = job["seconds"] - (begin - STARTED)
-            status = run_limited(test["command"], min(test["timeout"] * 2, left), log, cwd=test["directory"])
+            status = run_limited(test["command"], min(test["timeout"] * 2, left(job)), log, cwd=test["directory"])
             took = time.monotonic() - begin
             case = ET.SubElement(suite, "testcase", name=test["name"], time=f"{took:.1f}")
             if status != 0:
@@ -67,8 +71,8 @@ def integration(arguments, job, env):
     console = os.dup(1)
     env = {**env, "CRISP_PROGRESS": str(console), "PYTHONPATH": f"{job['top']}/hack/lib/vm"}
     with open(f"{OUT}/integration.log", "wb") as log:
-        status = run_limited(command + arguments, job["seconds"] - (time.monotonic() - STARTED), log, env=env,
-                             cwd=f"{job['top']}/tests/integration", pass_fds=[console])
+        status = run_limited(command + arguments, left(job), log, env=env, cwd=f"{job['top']}/tests/integration",
+                             pass_fds=[console])
     if status is None:
         say("integration tests take too long")
     return 1 if status is None else status
@@ -81,11 +85,15 @@ def main():
         say(f"Linux {os.uname().release}, up {f.read().split()[0]} s")
     env = {**os.environ, "CRISP_BUILD": job["build"], "CRISP_LOGS": OUT, "CRISP_SUITE": "vm", "PYTHONUNBUFFERED": "1",
            "CRISP_TEST_IMAGES": "/crisp-vm/in/images", "CRISP_TEST_STUBS": "/crisp-vm/in/stubs",
-           "CRISP_TIME_SCALE": str(job["scale"]), "PYTHONDONTWRITEBYTECODE": "1"}
+           "CRISP_TEST_GO": "built", "CRISP_TIME_SCALE": str(job["scale"]), "PYTHONDONTWRITEBYTECODE": "1"}
     os.environ.update(env)
     if job["command"]:
-        return run_limited(job["command"], job["seconds"], None, cwd=job["top"], env=env) or 0
+        status = run_limited(job["command"], left(job), None, cwd=job["top"], env=env)
+        return 124 if status is None else status
     failed = unit(job["unit"], job) if job["unit"] else 0
+    if job["critest"]:
+        failed += run_limited([f"{job['top']}/tests/conformance/run", job["critest"]], left(job), None,
+                              env={**env, "CRISP_SUITE": "vm.critest"}) != 0
     if job["pytest"] is not None:
         failed += integration(job["pytest"], job, env)
     return 1 if failed else 0

@@ -5,6 +5,7 @@
   hack/vm -k EXPR            integration tests by pytest's expression
   hack/vm -R REGEX           unit tests by name; with -k: both
   hack/vm --list             what would run, and nothing else
+  hack/vm --critest REGEX    specs of the real critest
   hack/vm -- COMMAND...      a command instead, in the source's folder; what it writes to $CRISP_LOGS is brought back
   hack/vm --lsm selinux      the machine boots with SELinux (permissive) instead of AppArmor
 
@@ -91,9 +92,12 @@ def matches(name, patterns):
 
 def choose(args):
     """The job that the arguments ask for."""
-    job = {"unit": [], "pytest": None, "command": None}
+    job = {"unit": [], "pytest": None, "critest": None, "command": None}
     if args.command:
         job["command"] = args.command
+        return job
+    if args.critest:
+        job["critest"] = args.critest
         return job
     tests = [t for t in unit_tests() if not matches(t["name"], subset("never"))]
     if args.regex or args.expression or args.marker:
@@ -132,8 +136,9 @@ def fill(work, job):
     images = subprocess.run([f"{TOP}/tests/images/build"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
     shutil.copytree(images, f"{disk}/images")
     go = f"{TOP}/build/go"
-    subprocess.run([f"{TOP}/tests/go/build", "crictl", "cni"], check=False, stdout=subprocess.DEVNULL)
-    for name in ("cni", "bin/crictl"):
+    programs = ["crictl", "cni"] + (["critest"] if job["critest"] else [])
+    subprocess.run([f"{TOP}/tests/go/build"] + programs, check=False, stdout=subprocess.DEVNULL)
+    for name in ("cni", "bin/crictl") + (("bin/critest",) if job["critest"] else ()):
         if os.path.isdir(f"{go}/{name}"):
             shutil.copytree(f"{go}/{name}", f"{disk}{go}/{name}")
         elif os.path.exists(f"{go}/{name}"):
@@ -175,6 +180,7 @@ def arguments():
     parser.add_argument("-k", dest="expression", help="integration tests that match pytest's EXPRESSION")
     parser.add_argument("-m", dest="marker", help="integration tests with this marker")
     parser.add_argument("-R", dest="regex", help="unit tests whose name matches")
+    parser.add_argument("--critest", metavar="REGEX", help="specs of critest whose names match")
     parser.add_argument("--lsm", choices=("apparmor", "selinux"), default="apparmor")
     parser.add_argument("--scale", type=int, default=20, help="how many times longer the tests' time-outs are")
     parser.add_argument("--minutes", type=float, help="the longest run (default: 12, with --all 90)")
@@ -189,7 +195,7 @@ def arguments():
 def run(args, job):
     """Boots the machine with the job; the exit status."""
     for name in os.listdir(LOGS) if os.path.isdir(LOGS) else []:
-        if name.startswith("vm."):
+        if name.startswith("vm.") and name != "vm.log":  # hack/test's own
             os.unlink(f"{LOGS}/{name}")
     root = cached_root(args.lsm)
     work = tempfile.mkdtemp(prefix="crisp-vm-", dir=os.environ.get("CRISP_TMP", "/tmp"))
