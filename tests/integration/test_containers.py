@@ -17,6 +17,7 @@ def security(**fields):
     return pb.LinuxContainerConfig(security_context=pb.LinuxContainerSecurityContext(**fields))
 
 
+@pytest.mark.vm
 def test_states_and_times(cri, pod):
     before = time.time_ns()
     config = cri.container_config(["sh", "-c", "exit 7"], labels={"l": "1"}, annotations={"a": "2"})
@@ -67,6 +68,7 @@ def test_stop_right_after_start_reaches_the_program(cri, pod):
     assert cri.status(container).exit_code == 5
 
 
+@pytest.mark.vm
 def test_stop_with_signal_then_kill(cri, pod):
     polite = cri.run(pod, ["sh", "-c", "trap 'exit 5' TERM; echo ready; while :; do sleep 0.1; done"])
     wait_for(lambda: cri.log_lines(polite), 5, "the trap is set")
@@ -199,6 +201,7 @@ def test_image_entrypoint_and_env(cri, pod):
     assert "Hello from a container!" in cri.output(pod, image="docker.io/library/hello-world", command=[])
 
 
+@pytest.mark.vm
 def test_run_as_user_and_groups(cri, pod):
     def ids(**fields):
         return cri.output(pod, ["sh", "-c", "id -u; id -g; id -G"], linux=security(**fields)).split("\n")[:3]
@@ -221,6 +224,7 @@ def test_image_user_and_status_user(cri, pod):
     assert [line.text for line in cri.log_lines(container)] == ["1000", "1000 50000"]
 
 
+@pytest.mark.vm
 def test_capabilities(cri, pod):
     def effective(**fields):
         return int(cri.output(pod, ["sh", "-c", "grep CapEff /proc/self/status"], linux=security(**fields)).split()[1], 16)
@@ -236,6 +240,7 @@ def test_capabilities(cri, pod):
     assert code == grpc.StatusCode.INVALID_ARGUMENT and "NO_SUCH" in text
 
 
+@pytest.mark.vm
 def test_seccomp_default_and_unconfined(cri, pod):
     def mode(profile):
         context = {"seccomp": pb.SecurityProfile(profile_type=profile)} if profile is not None else {}
@@ -259,6 +264,7 @@ def test_readonly_root(cri, pod):
     assert code == 1 and "touch: test.go: Read-only file system" in err
 
 
+@pytest.mark.vm
 def test_masked_and_readonly_paths(cri, pod):
     linux = security(masked_paths=["/bin/ls", "/proc/kcore"], readonly_paths=["/tmp"])
     container = cri.run(pod, ["sleep", "3600"], linux=linux)

@@ -24,6 +24,7 @@ def test_runs_as_the_container_does(cri, pod):
     assert cri.sh(container, "id -u; id -G; pwd; echo $X") == "1005\n0 9\n/tmp\ny\n"
 
 
+@pytest.mark.vm
 def test_timeout_kills_the_whole_tree(cri, busy):
     started = time.monotonic()
     code, text = code_of(cri.ExecSync, container_id=busy, timeout=1,
@@ -80,6 +81,7 @@ def test_many_at_once(cri, busy):
     assert [call.result().stdout for call in calls] == [f"{i}\n".encode() for i in range(60)]
 
 
+@pytest.mark.vm
 def test_in_the_containers_namespaces_and_cgroup(cri, busy):
     paths = [f"/proc/{pid}/ns/{kind}" for kind in ("pid", "mnt", "net") for pid in ("self", "1")]
     out = cri.sh(busy, "for p in " + " ".join(paths) + "; do readlink $p; done").split()

@@ -33,6 +33,7 @@ def test_readonly_mount(cri, pod, volume):
     assert code != 0 and "Read-only file system" in err
 
 
+@pytest.mark.vm
 def test_recursive_readonly(cri, pod, volume):
     """`readonly` is for the mount itself; recursive_read_only for those below it too."""
     os.mkdir(volume + "/inner")
@@ -70,6 +71,7 @@ def test_symlinks_of_host_and_of_image(cri, pod, volume):
     assert cri.output(pod, ["cat", "/var/run/x/seen"], mounts=[mount]) == "from the host\n"
 
 
+@pytest.mark.vm
 def test_target_cannot_leave_the_root(cri, pod, volume):
     mount = pb.Mount(host_path=volume, container_path="/../../../../escape-test")
     try:
@@ -136,6 +138,7 @@ def shared_volume(volume):
     subprocess.run(["umount", "-R", "-l", volume], check=True)
 
 
+@pytest.mark.vm
 def test_propagation(cri, pod, shared_volume):
     def see(propagation, name):
         mount = pb.Mount(host_path=shared_volume, container_path="/data", propagation=propagation)
@@ -165,6 +168,7 @@ def test_what_the_runtime_mounts(cri, pod):
     assert "/sys/fs/cgroup" in types and "/proc/sys" in types or True
 
 
+@pytest.mark.vm
 def test_devices(cri, pod):
     out = cri.output(pod, ["sh", "-c", "echo x >/dev/null; head -c 4 /dev/zero | od -An -tx1; head -c 1 /dev/urandom |"
                            " wc -c; ls /dev; readlink /dev/fd"])

@@ -29,6 +29,7 @@ def test_containers_reach_each_other_by_localhost_and_pods_by_ip(cri, pod):
 
 
 @pytest.mark.core
+@pytest.mark.vm
 def test_host_port(cri):
     pod = cri.run_pod(port_mappings=[pb.PortMapping(protocol=pb.TCP, container_port=80, host_port=18080)])
     cri.run(pod, [], image=E2E + "nginx:1.14-2")

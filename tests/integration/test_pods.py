@@ -143,6 +143,7 @@ def test_host_network_pod(cri):
     assert cri.pod_status(pod).linux.namespaces.options.network == pb.NODE
 
 
+@pytest.mark.vm
 def test_containers_share_net_ipc_uts_but_not_pid_and_mnt(cri, pod):
     one, two = (cri.pid_of(cri.run(pod, ["sleep", "3600"])) for _ in range(2))
 
@@ -155,6 +156,7 @@ def test_containers_share_net_ipc_uts_but_not_pid_and_mnt(cri, pod):
         assert ns(one, kind) != ns(two, kind) != ns("self", kind)
 
 
+@pytest.mark.vm
 def test_shared_pid_namespace(cri):
     options = pb.NamespaceOption(pid=pb.POD)
     linux = pb.LinuxPodSandboxConfig(security_context=pb.LinuxSandboxSecurityContext(namespace_options=options))
@@ -166,6 +168,7 @@ def test_shared_pid_namespace(cri):
     assert "sleep 4321" in cri.sh(second, "ps")
 
 
+@pytest.mark.vm
 def test_sysctls(cri):
     pod = cri.run_pod(linux=pb.LinuxPodSandboxConfig(sysctls={"net.ipv4.ip_unprivileged_port_start": "80",
                                                               "kernel.shm_rmid_forced": "1"}))
@@ -173,6 +176,7 @@ def test_sysctls(cri):
                             "/proc/sys/kernel/shm_rmid_forced"]) == "80\n1\n"
 
 
+@pytest.mark.vm
 def test_pod_cgroup_parent(cri, crispd):
     import cgroups
     parent = crispd.cgroup + "/kubepods/podx"

@@ -60,6 +60,7 @@ def test_killed_between_any_two_calls(cri, crispd):
     assert not cri.ListPodSandbox().items
 
 
+@pytest.mark.vm
 def test_exit_while_the_daemon_is_down(cri, crispd, pod):
     container = cri.run(pod, ["sh", "-c", "sleep 0.7; seq 1 50000; exit 42"])
     crispd.kill()
@@ -135,6 +136,7 @@ def test_killed_during_create_and_start(cri, crispd, pod, delay):
     assert cri.exec(container, "true")[0] == 0
 
 
+@pytest.mark.vm
 def test_killed_supervisor_takes_its_containers_along(cri, crispd, pod, busy):
     pid = cri.pid_of(busy)
     os.kill(crispd.supervisors()[0], signal.SIGKILL)

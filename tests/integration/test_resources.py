@@ -7,7 +7,7 @@ import pytest
 import cgroups
 from stubs import pb
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.vm]
 
 
 def limits(**fields):
