@@ -114,8 +114,6 @@ static int attach_network(struct daemon *d, struct pod *pod, int netns_fd, struc
     if (!arena)
         return error_errno(err, ENOMEM, "describe the pod to its network");
     int r = netns_pin(netns_fd, pod->netns, err);
-    if (r == 0)
-        r = netns_bring_up_lo(netns_fd, err);
     if (r < 0)
         return r;
     runtime_pod_view(d->runtime, pod, &view);

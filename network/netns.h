@@ -14,8 +14,5 @@ int netns_pin(int netns_fd, const char *path, struct error *err);
 int netns_unpin(const char *path, struct error *err);
 // Is there a namespace at path (and not just a file, as after a reboot)?
 bool netns_is_pinned(const char *path);
-// Brings lo up, in the namespace and without a plugin (a process less per pod). Runs in a short-lived thread:
-// a thread that has entered another network namespace is never used again.
-int netns_bring_up_lo(int netns_fd, struct error *err);
 
 #endif

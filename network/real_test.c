@@ -22,6 +22,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/netdev.h"
 #include "base/str.h"
 #include "cni/testing.h"
 #include "network/netns.h"
@@ -39,7 +40,7 @@ static void *make_netns(void *arg)
     if (unshare(CLONE_NEWNET) < 0)
         return NULL;
     _cleanup_fd_ int fd = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-    return fd >= 0 && netns_pin(fd, arg, &err) == 0 && netns_bring_up_lo(fd, &err) == 0 ? arg : NULL;
+    return fd >= 0 && netns_pin(fd, arg, &err) == 0 && netdev_bring_up_lo(&err) == 0 ? arg : NULL;
 }
 
 static void run_thread(void *(*fn)(void *), void *arg, void **result)
@@ -235,10 +236,8 @@ int main(void)
         (void)fprintf(stderr, "skipped: needs root for namespaces\n");
         return 0;
     }
-    int own = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-    if (own < 0 || netns_bring_up_lo(own, NULL) < 0)
+    if (netdev_bring_up_lo(NULL) < 0)
         return 1;
-    (void)close(own);
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_debian), cmocka_unit_test(test_reference)};
     log_setup(LOG_LEVEL_ERROR, LOG_FORMAT_TEXT);
     return cmocka_run_group_tests(tests, NULL, NULL);

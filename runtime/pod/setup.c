@@ -11,6 +11,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/netdev.h"
 #include "base/pb.h"
 #include "runtime/pod/cgroups.h"
 #include "runtime/pod/child.h"
@@ -51,6 +52,8 @@ static int make_namespaces(const struct setup *s, struct error *err)
         flags |= s->wanted[i] ? ns_kinds[i].flag : 0;
     if (flags && unshare(flags) < 0)
         return error_errno(err, errno, "create the pod's namespaces");
+    if (r->new_net && netdev_bring_up_lo(err) < 0) // no plugin's work: a process less per pod
+        return -err->errnum;
     if (r->new_uts && *r->hostname && sethostname(r->hostname, strlen(r->hostname)) < 0)
         return error_errno(err, errno, "set hostname %s", r->hostname);
     return child_write_sysctls(r->sysctls, r->n_sysctls, err);
