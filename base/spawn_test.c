@@ -81,7 +81,7 @@ static void test_big_input(void **state)
 // The time-out kills what the child started, too.
 static void test_timeout(void **state)
 {
-    struct ctx ctx = ctx_with_timeout(NULL, 100 * NS_PER_MS);
+    struct ctx ctx = ctx_with_timeout(NULL, testing_limit(100 * NS_PER_MS));
     int64_t before = clock_mono_ns();
 
     (void)state;

@@ -319,6 +319,15 @@ static void covered_defaults_are_left_out(void **state)
     assert_non_null(mount_at(plan, "/dev/shm"));
 }
 
+// Whether crisp-pod must know a feature for this plan; the kernel's security module may ask for more.
+static bool requires(const Pod__LaunchPlan *plan, const char *feature)
+{
+    for (size_t i = 0; i < plan->n_required_features; i++)
+        if (str_eq(plan->required_features[i], feature))
+            return true;
+    return false;
+}
+
 static void volumes_are_planned(void **state)
 {
     struct fixture *f = *state;
@@ -345,8 +354,8 @@ static void volumes_are_planned(void **state)
         assert_true(m->copy_content);
         assert_int_equal(rmdir(path), 0);
     }
-    assert_string_equal(plan->required_features[1], "volume-content");
-    assert_int_equal(plan->n_required_features, 2);
+    assert_true(requires(plan, "volume-content"));
+    assert_false(requires(plan, "image-volume"));
     declared[0] = (char *)"/..";
     assert_true(plan_build(f->policy, &f->in, f->arena, &plan, &f->err) < 0);
     assert_string_equal(f->err.message, "the image declares its root a volume (\"/..\")");
@@ -380,7 +389,7 @@ static void images_are_mounted(void **state)
     assert_string_equal(m->lowers[1], "empty");
     assert_int_equal(m->n_lowers, 2);
     assert_int_equal(m->flags, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV);
-    assert_string_equal(plan->required_features[1], "image-volume");
+    assert_true(requires(plan, "image-volume"));
 }
 
 static void host_dev_is_left_alone(void **state)
