@@ -37,6 +37,7 @@ struct config {
     bool cni_exclusive;
     char *streaming_address; // numeric IP and port
     char *runtime_handler;
+    char **runtime_rlimits; // NULL-terminated
     bool device_ownership;
     char **cdi_spec_dirs; // NULL-terminated
     int64_t image_pull_concurrency;

@@ -122,6 +122,15 @@ const struct config_key config_keys[] = {
      .doc = "Device nodes that a container asks for belong to its runAsUser and runAsGroup, where it names "
             "them, "
             "and not to the owner that they have on the host."},
+    {.path = "runtime.rlimits",
+     .type = CONFIG_STRINGS,
+     .offset = FIELD(runtime_rlimits),
+     .valid = config_is_rlimit,
+     .allowed =
+         "a list of NAME=SOFT:HARD or NAME=BOTH; names as in setrlimit(2) (nofile, nproc, core, memlock …);"
+         " values are numbers or unlimited",
+     .doc = "Resource limits of all containers and what is executed in them. Others are as crispd was started"
+            " with. What can't be raised that far stays as it is, and is told in the log at start."},
     {.path = "cdi.spec_dirs",
      .type = CONFIG_PATHS,
      .offset = FIELD(cdi_spec_dirs),

@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/str.h"
+#include "base/rlimit.h"
 
 #define CONFIG_LIST_MAX   64
 #define CGROUP_PARENT_MAX 512
@@ -60,6 +61,12 @@ bool config_is_handler_name(const char *value)
     if (len == 0 || len > 63 || value[0] == '-' || value[len - 1] == '-')
         return false;
     return strspn(value, "abcdefghijklmnopqrstuvwxyz0123456789-") == len;
+}
+
+bool config_is_rlimit(const char *value)
+{
+    struct rlimit_spec spec;
+    return rlimit_parse(value, &spec);
 }
 
 bool config_is_address(const char *value)

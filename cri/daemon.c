@@ -71,6 +71,7 @@ static int open_runtime(struct daemon *d, struct error *err)
                                       .crisp_pod_path = c->crisp_pod,
                                       .cgroup_parent = c->cgroup_parent,
                                       .cdi_dirs = c->cdi_spec_dirs,
+                                      .rlimits = (const char *const *)c->runtime_rlimits,
                                       .device_ownership = c->device_ownership,
                                       .cgroup_driver =
                                           c->cgroup_driver == CONFIG_CGROUP_SYSTEMD ? "systemd" : "cgroupfs"};

@@ -128,14 +128,16 @@ static int add_info(struct rpc_call *call, Cri__StatusResponse *out)
     _cleanup_free_ char *config = config_json(call->daemon->config);
     _cleanup_free_ char *cni = network_info_json(call->daemon->network);
     _cleanup_free_ char *cdi = runtime_cdi_describe(call->daemon->runtime);
-    out->info = arena_alloc(call->arena, 3 * sizeof(*out->info));
+    _cleanup_free_ char *host = runtime_host_json(call->daemon->runtime);
+    out->info = arena_alloc(call->arena, 4 * sizeof(*out->info));
     if (!out->info)
         return -ENOMEM;
-    out->n_info = 3;
+    out->n_info = 4;
     out->info[0] = info_entry(call, "config", config);
     out->info[1] = info_entry(call, "cni", cni);
     out->info[2] = info_entry(call, "cdi", cdi);
-    return out->info[0] && out->info[1] && out->info[2] ? 0 : -ENOMEM;
+    out->info[3] = info_entry(call, "host", host);
+    return out->info[0] && out->info[1] && out->info[2] && out->info[3] ? 0 : -ENOMEM;
 }
 
 int rpc_status(struct rpc_call *call, const ProtobufCMessage *request, ProtobufCMessage **response,

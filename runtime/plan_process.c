@@ -146,6 +146,23 @@ static int build_privileges(struct plan_builder *b, Pod__Process *p)
     return 0;
 }
 
+static int build_rlimits(struct plan_builder *b, Pod__Process *p)
+{
+    const struct rlimit_list *list = &b->policy->rlimits;
+    Pod__Rlimit *limits = arena_alloc(b->arena, (list->n + 1) * sizeof(*limits));
+    p->rlimits = arena_alloc(b->arena, (list->n + 1) * sizeof(*p->rlimits));
+    if (!limits || !p->rlimits)
+        return plan_no_memory(b->err);
+    for (size_t i = 0; i < list->n; i++) {
+        pod__rlimit__init(&limits[i]);
+        limits[i].resource = list->items[i].resource;
+        limits[i].soft = list->items[i].soft;
+        limits[i].hard = list->items[i].hard;
+        p->rlimits[p->n_rlimits++] = &limits[i];
+    }
+    return 0;
+}
+
 int plan_add_process(struct plan_builder *b)
 {
     const Cri__ContainerConfig *c = b->in->config;
@@ -170,6 +187,8 @@ int plan_add_process(struct plan_builder *b)
         r = build_env(b, p);
     if (r == 0)
         r = build_user(b, p);
+    if (r == 0)
+        r = build_rlimits(b, p);
     return r < 0 ? r : build_privileges(b, p);
 }
 

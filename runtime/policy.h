@@ -11,6 +11,7 @@
 
 #include "api/cri/api.pb-c.h"
 #include "base/error.h"
+#include "base/rlimit.h"
 
 struct apparmor;
 struct cgroup_host;
@@ -24,12 +25,18 @@ struct policy {
     struct selinux *selinux;       // likewise
     bool device_ownership;         // devices belong to run_as_user and run_as_group; the opener's to set
     bool recursive_readonly;       // mounts can be made read-only with all below them
+    struct rlimit_list rlimits;    // of all containers; the opener sets them
     struct seccomp_cache *seccomp; // compiled filters by profile and capabilities
 };
 
 // Looks at the host. cgroups stays the caller's and must outlive the policy.
 int policy_open(struct cgroup_host *cgroups, struct policy **out, struct error *err);
 void policy_close(struct policy *p); // NULL is fine
+
+// Warns in the log, once each, of what this host or its configuration makes less than it could be.
+void policy_log_limits(const struct policy *p);
+// What the host has of all this, for the verbose Status: JSON that the caller frees, or NULL.
+char *policy_host_json(const struct policy *p);
 
 int policy_validate_pod(const struct policy *p, const Cri__PodSandboxConfig *pod, struct error *err);
 int policy_validate_container(const struct policy *p, const Cri__PodSandboxConfig *pod,

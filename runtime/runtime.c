@@ -146,6 +146,10 @@ static int open_parts(struct runtime *rt, const struct runtime_options *o, struc
     if (r == 0)
         rt->policy->device_ownership = o->device_ownership;
     if (r == 0)
+        r = rlimit_parse_list(o->rlimits, &rt->policy->rlimits, err);
+    if (r == 0)
+        policy_log_limits(rt->policy);
+    if (r == 0)
         r = monitor_new(&rt->monitor, err);
     return r;
 }
@@ -249,6 +253,11 @@ void runtime_get_features(const struct runtime *rt, struct runtime_features *out
 char *runtime_cdi_describe(struct runtime *rt)
 {
     return cdi_describe(rt->cdi);
+}
+
+char *runtime_host_json(struct runtime *rt)
+{
+    return policy_host_json(rt->policy);
 }
 
 int runtime_check(struct runtime *rt, struct error *err)

@@ -38,6 +38,8 @@ struct runtime_options {
     const char *cgroup_parent;  // for pods that name none: "/crisp"
     const char *cgroup_driver;  // "cgroupfs"
     char *const *cdi_dirs;      // NULL-terminated; NULL: none
+    // Resource limits of all containers, as rlimit_parse() takes them; NULL-terminated; NULL: none.
+    const char *const *rlimits;
     bool device_ownership;      // devices of containers belong to their run_as_user and run_as_group
 };
 
@@ -63,6 +65,8 @@ struct runtime_features { // what Status tells kubelet; each found out by doing 
 };
 void runtime_get_features(const struct runtime *rt, struct runtime_features *out);
 
+// What the host has of security modules and limits, as JSON: the caller frees; NULL when there is no memory.
+char *runtime_host_json(struct runtime *rt);
 // Kills processes and removes run directories and cgroups that no record owns. Once, at start.
 void runtime_sweep(struct runtime *rt);
 

@@ -210,8 +210,10 @@ _Noreturn void child_start(const struct child_start *start, int sock, char *step
     const Pod__LaunchPlan *plan = receive_plan(&c, rc < 0 ? NULL : &err);
     if (rc == 0)
         rc = plan ? check_plan(plan, &err) : -err.errnum;
-    if (rc == 0)
+    if (rc == 0) {
+        child_raise_limits(plan->process);
         rc = child_enter_root(&c, plan, &err);
+    }
     // Also after a failure: it is the start's answer.
     receive_go(&c, &tty);
     if (rc == 0 && plan->process->tty != tty)
@@ -256,6 +258,7 @@ _Noreturn void child_exec(const struct child_exec *exec, int sock, char *step)
     int rc = child_begin(&c, keep, ARRAY_SIZE(keep), &err);
     if (rc == 0 && exec->two_stages)
         rc = stage_make_key(&c, &err);
+    child_raise_limits(exec->process);
     if (rc == 0)
         rc = join_container(&c, exec, &err);
     child_step(&c, "user");

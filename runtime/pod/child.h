@@ -62,6 +62,9 @@ int child_enter_root(struct child *c, const Pod__LaunchPlan *plan, struct error 
 int child_resolve_user(struct child *c, const Pod__Process *process, struct error *err);
 // child_privs.c
 int child_write_sysctls(Pod__Sysctl *const *sysctls, size_t n, struct error *err);
+// Hard limits are raised while CAP_SYS_RESOURCE is held where it counts: before a user namespace is entered.
+// Nothing is lowered yet: what comes needs descriptors and memory.
+void child_raise_limits(const Pod__Process *process);
 int child_set_limits(struct child *c, const Pod__Process *process, struct error *err);
 // child_labels.c: for the exec that comes.
 int child_set_labels(struct child *c, const Pod__Process *process, struct error *err);

@@ -64,6 +64,20 @@ static int set_rlimit(const Pod__Rlimit *r, struct error *err)
                                               : 0;
 }
 
+void child_raise_limits(const Pod__Process *process)
+{
+    struct rlimit64 now;
+
+    for (size_t i = 0; i < process->n_rlimits; i++) {
+        const Pod__Rlimit *r = process->rlimits[i];
+        __rlimit_resource_t resource = (__rlimit_resource_t)r->resource;
+        if (getrlimit64(resource, &now) < 0 || r->hard <= now.rlim_max)
+            continue;
+        now.rlim_max = r->hard;
+        (void)setrlimit64(resource, &now); // what can't be raised is seen to when the limits are set
+    }
+}
+
 int child_set_limits(struct child *c, const Pod__Process *process, struct error *err)
 {
     char text[16];
