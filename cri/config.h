@@ -40,6 +40,9 @@ struct config {
     char **runtime_rlimits; // NULL-terminated
     bool device_ownership;
     char **cdi_spec_dirs; // NULL-terminated
+    int64_t shm_mib;
+    char **default_sysctls;       // NULL-terminated
+    char **absent_sources_denied; // NULL-terminated
     int64_t image_pull_concurrency;
     char **image_pinned;                // NULL-terminated
     struct registry_config *registries; // image/registry_config.h

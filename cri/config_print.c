@@ -122,7 +122,7 @@ static const char *default_text(const struct config_key *key)
 {
     if (key->default_value)
         return key->default_value;
-    if (key->type == CONFIG_STRINGS)
+    if (key->type == CONFIG_STRINGS || key->type == CONFIG_PATHS)
         return "[]";
     return key->type == CONFIG_REGISTRIES ? "{}" : "found at start";
 }

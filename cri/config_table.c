@@ -131,6 +131,30 @@ const struct config_key config_keys[] = {
          " values are numbers or unlimited",
      .doc = "Resource limits of all containers and what is executed in them. Others are as crispd was started"
             " with. What can't be raised that far stays as it is, and is told in the log at start."},
+    {.path = "runtime.default_sysctls",
+     .type = CONFIG_STRINGS,
+     .offset = FIELD(default_sysctls),
+     .default_value = "net.ipv4.ip_unprivileged_port_start=0",
+     .valid = config_is_assignment,
+     .allowed = "a list of NAME=VALUE, of sysctls that belong to a network, IPC or UTS namespace",
+     .doc = "Set in every pod that has a namespace of its own for them and doesn't set them itself. The "
+            "default lets "
+            "any user listen on ports below 1024; \"net.ipv4.ping_group_range=0 2147483647\" lets any user "
+            "ping."},
+    {.path = "runtime.shm_size_mib",
+     .type = CONFIG_INT,
+     .offset = FIELD(shm_mib),
+     .default_value = "64",
+     .min = 1,
+     .max = 1 << 24,
+     .doc = "Size of a pod's /dev/shm in MiB, a bound: only what is used takes memory (and counts as the "
+            "container's)."},
+    {.path = "runtime.absent_mount_sources_to_reject",
+     .type = CONFIG_PATHS,
+     .offset = FIELD(absent_sources_denied),
+     .doc = "A host path that is to be mounted and isn't there is made, as a directory, unless it is one of "
+            "these or "
+            "below one of them: then the container is refused. /etc/hostname, say; or /, for all."},
     {.path = "cdi.spec_dirs",
      .type = CONFIG_PATHS,
      .offset = FIELD(cdi_spec_dirs),

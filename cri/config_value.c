@@ -55,6 +55,12 @@ bool config_is_cgroup_parent(const char *value)
     return config_is_normal_path(value) && value[1] != '\0' && strlen(value) <= CGROUP_PARENT_MAX;
 }
 
+bool config_is_assignment(const char *value)
+{
+    const char *equals = strchr(value, '=');
+    return equals && equals > value && strcspn(value, " \t\n") > (size_t)(equals - value);
+}
+
 bool config_is_handler_name(const char *value)
 {
     size_t len = strlen(value);

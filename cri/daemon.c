@@ -73,6 +73,9 @@ static int open_runtime(struct daemon *d, struct error *err)
                                       .cdi_dirs = c->cdi_spec_dirs,
                                       .rlimits = (const char *const *)c->runtime_rlimits,
                                       .device_ownership = c->device_ownership,
+                                      .shm_bytes = (uint64_t)c->shm_mib << 20,
+                                      .default_sysctls = c->default_sysctls,
+                                      .absent_sources_denied = c->absent_sources_denied,
                                       .cgroup_driver =
                                           c->cgroup_driver == CONFIG_CGROUP_SYSTEMD ? "systemd" : "cgroupfs"};
     return runtime_open(&options, &d->runtime, err);

@@ -133,9 +133,9 @@ static void add_hidden_paths(struct plan_builder *b)
     b->plan->readonly_paths = sc->readonly_paths;
     b->plan->n_readonly_paths = sc->n_readonly_paths;
     // On the wire an empty list is no list. kubelet sends both, but for procMount: Unmasked, which it allows
-    // in pods with a user namespace only; clients that send nothing (crictl) must not get a container that
-    // can write to the host's /proc/sysrq-trigger.
-    if (sc->n_masked_paths == 0 && sc->n_readonly_paths == 0) {
+    // in pods with a user namespace only (the kernel then guards what the masks hide); clients that send
+    // nothing (crictl) must not get a container that can write to the host's /proc/sysrq-trigger.
+    if (sc->n_masked_paths == 0 && sc->n_readonly_paths == 0 && !policy_own_userns(b->in->pod)) {
         b->plan->masked_paths = (char **)default_masked;
         b->plan->n_masked_paths = ARRAY_SIZE(default_masked);
         b->plan->readonly_paths = (char **)default_readonly;

@@ -410,6 +410,7 @@ static void host_dev_is_left_alone(void **state)
 static void sources_are_made(void **state)
 {
     struct fixture *f = *state;
+    static char f_dir[128];
     char missing[128], parent[128], under_file[128];
     struct stat st;
     Pod__LaunchPlan *plan;
@@ -433,6 +434,21 @@ static void sources_are_made(void **state)
     assert_true(
         str_has_prefix(f->err.message, "mounts[0].host_path \"/proc/nosuch/x\" is missing and can't"));
     assert_int_equal(f->err.status, STATUS_INVALID_ARGUMENT);
+    // Not where the configuration forbids it.
+    static char *denied[] = {(char *)"/nosuch", f_dir, NULL};
+    (void)snprintf(f_dir, sizeof(f_dir), "%s/a", f->dir);
+    f->policy->absent_sources_denied = denied;
+    f->mount[0].host_path = missing;
+    assert_true(plan_build(f->policy, &f->in, f->arena, &plan, &f->err) < 0);
+    assert_non_null(strstr(f->err.message, "/a/b\" is missing, and the configuration"));
+    assert_int_equal(f->err.status, STATUS_INVALID_ARGUMENT);
+    (void)snprintf(parent, sizeof(parent), "%s/a-too", f->dir);
+    f->mount[0].host_path = parent; // "…/a-too" isn't below "…/a"
+    (void)build(f);
+    assert_int_equal(rmdir(parent), 0);
+    denied[0] = (char *)"/";
+    assert_true(plan_build(f->policy, &f->in, f->arena, &plan, &f->err) < 0);
+    f->policy->absent_sources_denied = NULL;
 }
 
 static void user_is_passed_on(void **state)

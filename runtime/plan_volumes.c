@@ -39,7 +39,18 @@ static int bad_source(struct error *err, int errnum)
 }
 
 // Peers make what is missing, and kubelet's hostPath type "" relies on it.
-static int ensure_source(const Cri__Mount *config, size_t index, struct error *err)
+static bool may_be_made(const struct policy *p, const char *path)
+{
+    for (size_t i = 0; p->absent_sources_denied && p->absent_sources_denied[i]; i++) {
+        const char *denied = p->absent_sources_denied[i];
+        size_t len = strlen(denied);
+        if (str_eq(denied, "/") || (str_has_prefix(path, denied) && (path[len] == '/' || path[len] == '\0')))
+            return false;
+    }
+    return true;
+}
+
+static int ensure_source(const struct policy *p, const Cri__Mount *config, size_t index, struct error *err)
 {
     struct stat st;
     if (stat(config->host_path, &st) == 0)
@@ -49,6 +60,11 @@ static int ensure_source(const Cri__Mount *config, size_t index, struct error *e
         (void)error_errno(err, errnum, "mounts[%zu].host_path \"%.200s\"", index, config->host_path);
         return bad_source(err, errnum);
     }
+    if (!may_be_made(p, config->host_path))
+        return error_set(err, STATUS_INVALID_ARGUMENT, ENOENT,
+                         "mounts[%zu].host_path \"%.200s\" is missing, and the configuration "
+                         "(runtime.absent_mount_sources_to_reject) forbids to make it",
+                         index, config->host_path);
     int r = file_mkdir_p(config->host_path, 0755, err);
     if (r == 0)
         return 0;
@@ -59,7 +75,7 @@ static int ensure_source(const Cri__Mount *config, size_t index, struct error *e
 
 static int add_bind(struct plan_builder *b, const Cri__Mount *config, size_t index, const char *destination)
 {
-    int r = ensure_source(config, index, b->err);
+    int r = ensure_source(b->policy, config, index, b->err);
     if (r < 0)
         return r;
     Pod__Mount *m = plan_new_mount(b, destination, "bind", config->host_path,

@@ -83,3 +83,9 @@ bool policy_pod_pid(const Cri__PodSandboxConfig *pod)
     const Cri__NamespaceOption *o = pod_namespaces(pod);
     return o && o->pid == CRI__NAMESPACE_MODE__POD;
 }
+
+bool policy_own_userns(const Cri__PodSandboxConfig *pod)
+{
+    const Cri__NamespaceOption *o = pod_namespaces(pod);
+    return o && o->userns_options && o->userns_options->mode == CRI__NAMESPACE_MODE__POD;
+}

@@ -10,6 +10,8 @@
 #include <stdint.h>
 
 #include "api/cri/api.pb-c.h"
+#include "api/pod/pod.pb-c.h"
+#include "base/arena.h"
 #include "base/error.h"
 #include "base/rlimit.h"
 
@@ -19,14 +21,17 @@ struct seccomp_cache;
 struct selinux;
 
 struct policy {
-    struct cgroup_host *cgroups;   // the caller's
-    uint64_t caps_held;            // bit n: capability n, of the daemon's own permitted and bounding set
-    struct apparmor *apparmor;     // NULL: the kernel has none, or it is disabled
-    struct selinux *selinux;       // likewise
-    bool device_ownership;         // devices belong to run_as_user and run_as_group; the opener's to set
-    bool recursive_readonly;       // mounts can be made read-only with all below them
-    struct rlimit_list rlimits;    // of all containers; the opener sets them
-    struct seccomp_cache *seccomp; // compiled filters by profile and capabilities
+    struct cgroup_host *cgroups; // the caller's
+    uint64_t caps_held;          // bit n: capability n, of the daemon's own permitted and bounding set
+    struct apparmor *apparmor;   // NULL: the kernel has none, or it is disabled
+    struct selinux *selinux;     // likewise
+    bool device_ownership;       // devices belong to run_as_user and run_as_group; the opener's to set
+    bool recursive_readonly;     // mounts can be made read-only with all below them
+    struct rlimit_list rlimits;  // of all containers; the opener sets them
+    // Of the configuration; the opener's to set, NULL-terminated or NULL. Both outlive the policy.
+    char *const *default_sysctls;       // "NAME=VALUE", passed by policy_check_default_sysctls()
+    char *const *absent_sources_denied; // missing mount sources below these are not made
+    struct seccomp_cache *seccomp;      // compiled filters by profile and capabilities
 };
 
 // Looks at the host. cgroups stays the caller's and must outlive the policy.
@@ -57,5 +62,13 @@ bool policy_host_network(const Cri__PodSandboxConfig *pod);
 bool policy_host_ipc(const Cri__PodSandboxConfig *pod);
 bool policy_pod_pid(const Cri__PodSandboxConfig *pod); // one pid namespace shared by the pod's containers
 bool policy_host_pid(const Cri__PodSandboxConfig *pod);
+bool policy_own_userns(const Cri__PodSandboxConfig *pod); // a user namespace of the pod's own
+
+// What the configuration's default sysctls must be: names of some namespace's. INVALID_ARGUMENT.
+int policy_check_default_sysctls(char *const *defaults, struct error *err);
+// All sysctls of a pod in arena, in the order of setting: the defaults that it has a namespace of its own for
+// and doesn't set itself, then its own. 0 or -ENOMEM.
+int policy_pod_sysctls(const struct policy *p, const Cri__PodSandboxConfig *pod, struct arena *arena,
+                       Pod__Sysctl ***out, size_t *n);
 
 #endif

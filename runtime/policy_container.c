@@ -211,12 +211,25 @@ static int check_namespaces(const Cri__PodSandboxConfig *pod, const Cri__Namespa
                                err);
 }
 
+// The pod has to say beforehand that privileged containers will come
+// (LinuxSandboxSecurityContext.privileged).
+static int check_privileged(const Cri__PodSandboxConfig *pod, const Cri__LinuxContainerSecurityContext *sc,
+                            struct error *err)
+{
+    bool pod_is = pod->linux && pod->linux->security_context && pod->linux->security_context->privileged;
+    if (!sc->privileged || pod_is)
+        return 0;
+    return policy_bad(err, "linux.security_context.privileged: is set, but the pod sandbox isn't privileged");
+}
+
 static int check_security(const struct policy *p, const Cri__PodSandboxConfig *pod,
                           const Cri__LinuxContainerSecurityContext *sc, struct error *err)
 {
     static const char prefix[] = "linux.security_context";
     Pod__Capabilities capabilities;
     int r = check_namespaces(pod, sc->namespace_options, err);
+    if (r == 0)
+        r = check_privileged(pod, sc, err);
     if (r == 0)
         r = policy_check_ids(prefix, sc->run_as_user, !str_empty(sc->run_as_username), sc->run_as_group,
                              sc->supplemental_groups, sc->n_supplemental_groups, err);

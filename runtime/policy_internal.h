@@ -19,6 +19,7 @@ int policy_check_selinux(const struct policy *p, const char *field, const Cri__S
                          struct error *err);
 int policy_check_userns(const char *field, const Cri__UserNamespace *o, struct error *err);
 int policy_check_groups_policy(const char *field, Cri__SupplementalGroupsPolicy v, struct error *err);
+int policy_check_sysctls(const Cri__PodSandboxConfig *pod, struct error *err);
 // Absolute, without ".." components, shorter than PATH_MAX.
 int policy_check_path(const char *field, const char *path, struct error *err);
 

@@ -10,7 +10,6 @@
 
 #define HOSTNAME_MAX 64 // the kernel's
 #define DNS_MAX      64 // entries of each kind
-#define SYSCTLS_MAX  256
 #define PORTS_MAX    4096
 
 static int check_metadata(const Cri__PodSandboxMetadata *m, struct error *err)
@@ -76,63 +75,6 @@ static int check_ports(const Cri__PodSandboxConfig *pod, struct error *err)
     return 0;
 }
 
-// Which namespace a sysctl belongs to; one that belongs to none would change the node.
-static const char *const ipc_sysctls[] = {"kernel.shmall",          "kernel.shmmax",     "kernel.shmmni",
-                                          "kernel.shm_rmid_forced", "kernel.msgmax",     "kernel.msgmnb",
-                                          "kernel.msgmni",          "kernel.sem",        "kernel.shm_next_id",
-                                          "kernel.msg_next_id",     "kernel.sem_next_id"};
-
-static bool is_ipc_sysctl(const char *name)
-{
-    for (size_t i = 0; i < ARRAY_SIZE(ipc_sysctls); i++) {
-        if (str_eq(name, ipc_sysctls[i]))
-            return true;
-    }
-    return str_has_prefix(name, "fs.mqueue.");
-}
-
-static int check_sysctl(const Cri__PodSandboxConfig *pod, const char *key, const char *value,
-                        struct error *err)
-{
-    // Both separators are in use: net.ipv4.ip_forward and net/ipv4/ip_forward.
-    char name[256];
-    if (strlen(key) >= sizeof(name) || str_empty(key) || strlen(value) > 1024)
-        return policy_bad(err, "linux.sysctls: \"%.100s\" is empty or too long", key);
-    if (strstr(key, "..") || strstr(key, "//"))
-        return policy_bad(err, "linux.sysctls: \"%.100s\" is not the name of a sysctl", key);
-    bool slashes = strcspn(key, "/") < strcspn(key, ".");
-    for (size_t i = 0; i <= strlen(key); i++)
-        name[i] = (char)(slashes && key[i] == '/' ? '.' : slashes && key[i] == '.' ? '/' : key[i]);
-    for (const char *p = name; *p; p++) {
-        if (!isalnum((unsigned char)*p) && !strchr("._-/", *p))
-            return policy_bad(err, "linux.sysctls: \"%.100s\" is not the name of a sysctl", key);
-    }
-    if (is_ipc_sysctl(name))
-        return policy_host_ipc(pod)
-                   ? policy_bad(err, "linux.sysctls: \"%s\" would be the node's, as the pod uses its IPC",
-                                key)
-                   : 0;
-    if (str_has_prefix(name, "net."))
-        return policy_host_network(pod)
-                   ? policy_bad(err, "linux.sysctls: \"%s\" would be the node's, as the pod uses its network",
-                                key)
-                   : 0;
-    return policy_bad(
-        err, "linux.sysctls: \"%s\" belongs to no namespace of the pod: it would change the node", key);
-}
-
-static int check_sysctls(const Cri__PodSandboxConfig *pod, struct error *err)
-{
-    if (pod->linux->n_sysctls > SYSCTLS_MAX)
-        return policy_bad(err, "linux.sysctls: more than %d", SYSCTLS_MAX);
-    for (size_t i = 0; i < pod->linux->n_sysctls; i++) {
-        int r = check_sysctl(pod, pod->linux->sysctls[i]->key, pod->linux->sysctls[i]->value, err);
-        if (r < 0)
-            return r;
-    }
-    return 0;
-}
-
 static int check_namespaces(const Cri__NamespaceOption *o, struct error *err)
 {
     static const char field[] = "linux.security_context.namespace_options";
@@ -176,7 +118,7 @@ static int check_linux(const struct policy *p, const Cri__PodSandboxConfig *pod,
     char path[CGROUP_PATH_MAX];
     int r = cgroup_pod_path(p->cgroups, pod->linux->cgroup_parent, "pod", path, err);
     if (r == 0)
-        r = check_sysctls(pod, err);
+        r = policy_check_sysctls(pod, err);
     if (r == 0 && pod->linux->security_context)
         r = check_security(p, pod->linux->security_context, err);
     if (r == 0)

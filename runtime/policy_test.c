@@ -235,6 +235,9 @@ SPOIL(pod_sysctl_dots, c->sysctl.key = (char *)"net/../vm/swappiness")
 SPOIL(pod_sysctl_network, c->pod_namespaces.network = CRI__NAMESPACE_MODE__NODE)
 SPOIL(pod_sysctl_ipc, c->sysctl.key = (char *)"kernel.shmmax";
       c->pod_namespaces.ipc = CRI__NAMESPACE_MODE__NODE)
+SPOIL(pod_sysctl_hostname, c->sysctl.key = (char *)"kernel/hostname")
+SPOIL(pod_sysctl_domain, c->sysctl.key = (char *)"kernel.domainname";
+      c->pod_namespaces.network = CRI__NAMESPACE_MODE__NODE)
 SPOIL(pod_network, c->pod_namespaces.network = CRI__NAMESPACE_MODE__CONTAINER)
 SPOIL(pod_ipc, c->pod_namespaces.ipc = CRI__NAMESPACE_MODE__TARGET)
 SPOIL(pod_pid, c->pod_namespaces.pid = CRI__NAMESPACE_MODE__TARGET)
@@ -271,6 +274,10 @@ static void bad_pods_are_refused(void **state)
         {pod_sysctl_network, STATUS_INVALID_ARGUMENT,
          "linux.sysctls: \"net.ipv4.ip_forward\" would be the node's"},
         {pod_sysctl_ipc, STATUS_INVALID_ARGUMENT, "linux.sysctls: \"kernel.shmmax\" would be the node's"},
+        {pod_sysctl_hostname, STATUS_INVALID_ARGUMENT,
+         "linux.sysctls: \"kernel/hostname\" is set by the pod's"},
+        {pod_sysctl_domain, STATUS_INVALID_ARGUMENT,
+         "linux.sysctls: \"kernel.domainname\" would be the node's, as the pod uses its network and name"},
         {pod_network, STATUS_INVALID_ARGUMENT, "linux.security_context.namespace_options.network: "},
         {pod_ipc, STATUS_INVALID_ARGUMENT, "linux.security_context.namespace_options.ipc: "},
         {pod_pid, STATUS_INVALID_ARGUMENT, "linux.security_context.namespace_options.pid: "},
@@ -334,6 +341,7 @@ SPOIL(user_range, c->user.value = -2; c->security.run_as_user = &c->user)
 SPOIL(user_max, c->user.value = UINT32_MAX; c->security.run_as_user = &c->user)
 SPOIL(user_twice, c->security.run_as_user = &c->user; c->security.run_as_username = (char *)"x")
 SPOIL(group_alone, c->security.run_as_group = &c->group)
+SPOIL(privileged, c->security.privileged = true)
 SPOIL(seccomp_type, c->seccomp.profile_type = (Cri__SecurityProfile__ProfileType)9;
       c->security.seccomp = &c->seccomp)
 SPOIL(seccomp_ref, c->seccomp.localhost_ref = (char *)"/x"; c->security.seccomp = &c->seccomp)
@@ -393,6 +401,8 @@ static void bad_containers_are_refused(void **state)
         {user_max, STATUS_INVALID_ARGUMENT, "linux.security_context.run_as_user: 4294967295 is not"},
         {user_twice, STATUS_INVALID_ARGUMENT, "linux.security_context: run_as_user and run_as_username"},
         {group_alone, STATUS_INVALID_ARGUMENT, "linux.security_context.run_as_group: is set without"},
+        {privileged, STATUS_INVALID_ARGUMENT,
+         "linux.security_context.privileged: is set, but the pod sandbox"},
         {seccomp_type, STATUS_INVALID_ARGUMENT,
          "linux.security_context.seccomp.profile_type: unknown type 9"},
         {seccomp_ref, STATUS_INVALID_ARGUMENT, "linux.security_context.seccomp.localhost_ref: is set"},
@@ -440,7 +450,7 @@ static void security_modules_are_named(void **state)
                                      "host's kernel has no SELinux enabled");
     // A privileged container has no profile whatever is asked for; what is asked for must make sense.
     apparmor_asked(init(&c));
-    c.security.privileged = true;
+    c.security.privileged = c.pod_security.privileged = true;
     assert_int_equal(policy_validate_container(&host, &c.pod, &c.container, &err), 0);
     c.security.apparmor = NULL;
     c.security.apparmor_profile = (char *)"default";
@@ -461,6 +471,47 @@ static void recursive_readonly_needs_the_kernel(void **state)
     assert_true(policy_validate_container(&host, &c.pod, &c.container, &err) < 0);
     assert_int_equal(err.status, STATUS_UNIMPLEMENTED);
     assert_true(str_has_prefix(err.message, "RROUnsupported: mounts[0].recursive_read_only: "));
+}
+
+static void default_sysctls_are_the_pods(void **state)
+{
+    (void)state;
+    static char *good[] = {(char *)"net.ipv4.ping_group_range=0 5", (char *)"net/ipv4/ip_forward=1",
+                           (char *)"kernel.domainname=", (char *)"fs.mqueue.msg_max=20", NULL};
+    static char *no_value[] = {(char *)"net.ipv4.ip_forward", NULL},
+                *nodes[] = {(char *)"vm.swappiness=1", NULL};
+    struct policy host = *policy;
+    struct configs c;
+    struct error err = ERROR_INIT;
+    struct arena *arena = arena_new(1 << 20);
+    Pod__Sysctl **list;
+    size_t n;
+    assert_int_equal(policy_check_default_sysctls(NULL, &err) | policy_check_default_sysctls(good, &err), 0);
+    assert_true(policy_check_default_sysctls(no_value, &err) < 0);
+    assert_string_equal(err.message, "runtime.default_sysctls: \"net.ipv4.ip_forward\" is not NAME=VALUE");
+    assert_true(policy_check_default_sysctls(nodes, &err) < 0);
+    assert_true(
+        str_has_prefix(err.message, "runtime.default_sysctls: \"vm.swappiness\" belongs to no namespace"));
+    // The pod's own ip_forward takes the default's place.
+    host.default_sysctls = good;
+    assert_int_equal(policy_pod_sysctls(&host, &init(&c)->pod, arena, &list, &n), 0);
+    assert_int_equal(n, 4);
+    assert_string_equal(list[0]->name, "net.ipv4.ping_group_range");
+    assert_string_equal(list[0]->value, "0 5");
+    assert_string_equal(list[1]->value, "");
+    assert_ptr_equal(list[3]->name, c.sysctl.key);
+    // What is the node's is left alone; a user namespace may lack the groups of the range.
+    c.pod_linux.n_sysctls = 0;
+    c.pod_namespaces.userns_options = &c.userns;
+    assert_int_equal(policy_pod_sysctls(&host, &c.pod, arena, &list, &n), 0);
+    assert_int_equal(n, 3);
+    c.pod_namespaces.network = CRI__NAMESPACE_MODE__NODE;
+    assert_int_equal(policy_pod_sysctls(&host, &c.pod, arena, &list, &n), 0);
+    assert_int_equal(n, 1);
+    c.pod_namespaces.ipc = CRI__NAMESPACE_MODE__NODE;
+    assert_int_equal(policy_pod_sysctls(&host, &c.pod, arena, &list, &n), 0);
+    assert_int_equal(n, 0);
+    arena_free(arena);
 }
 
 static void signals_are_complete(void **state)
@@ -535,6 +586,7 @@ int main(void)
         cmocka_unit_test(bad_containers_are_refused),
         cmocka_unit_test(security_modules_are_named),
         cmocka_unit_test(recursive_readonly_needs_the_kernel),
+        cmocka_unit_test(default_sysctls_are_the_pods),
         cmocka_unit_test(signals_are_complete),
         cmocka_unit_test(stop_signal_is_chosen),
         cmocka_unit_test(namespaces_are_asked_for),

@@ -23,7 +23,6 @@
 #include "base/str.h"
 #include "runtime/selinux.h"
 
-#define SHM_OPTIONS    "mode=1777,size=65536k"
 #define HOST_FILE_MAX  (256u << 10) // of /etc/hosts and /etc/resolv.conf
 #define STATE_FILE_MAX (256 + CGROUP_PATH_MAX)
 
@@ -129,13 +128,13 @@ int rundir_write_hosts(struct runtime *rt, const struct pod *pod, char *const *i
     return r;
 }
 
-static int mount_shm(const struct pod *pod, struct error *err)
+static int mount_shm(const struct runtime *rt, const struct pod *pod, struct error *err)
 {
     const char *label = file_label(pod);
-    char path[PATH_MAX], options[64 + SELINUX_LABEL_MAX] = SHM_OPTIONS;
+    char path[PATH_MAX], options[128 + SELINUX_LABEL_MAX];
     snprintf(path, sizeof(path), "%s/shm", pod->dir);
-    if (*label)
-        snprintf(options, sizeof(options), SHM_OPTIONS ",context=\"%s\"", label);
+    snprintf(options, sizeof(options), "mode=1777,size=%" PRIu64 "%s%s%s", rt->shm_bytes,
+             *label ? ",context=\"" : "", label, *label ? "\"" : "");
     if (mkdir(path, 0700) < 0)
         return error_errno(err, errno, "make %s", path);
     if (mount("shm", path, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options) < 0)
@@ -152,7 +151,7 @@ int rundir_fill(struct runtime *rt, const struct pod *pod, struct error *err)
     if (r == 0)
         r = write_resolv_conf(pod, err);
     if (r == 0 && !policy_host_ipc(pod->config))
-        r = mount_shm(pod, err);
+        r = mount_shm(rt, pod, err);
     return r;
 }
 

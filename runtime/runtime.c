@@ -118,6 +118,15 @@ static int open_paths(struct runtime *rt, const struct runtime_options *o, struc
     return r;
 }
 
+static int set_options(struct runtime *rt, const struct runtime_options *o, struct error *err)
+{
+    rt->policy->device_ownership = o->device_ownership;
+    rt->policy->default_sysctls = o->default_sysctls;
+    rt->policy->absent_sources_denied = o->absent_sources_denied;
+    rt->shm_bytes = o->shm_bytes ? o->shm_bytes : (uint64_t)64 << 20;
+    return policy_check_default_sysctls(o->default_sysctls, err);
+}
+
 static int open_parts(struct runtime *rt, const struct runtime_options *o, struct error *err)
 {
     const struct cgroup_options cgroup_options = {.parent = o->cgroup_parent, .owner = o->run_dir};
@@ -144,7 +153,7 @@ static int open_parts(struct runtime *rt, const struct runtime_options *o, struc
     if (r == 0)
         r = cdi_open(o->cdi_dirs, &rt->cdi, err);
     if (r == 0)
-        rt->policy->device_ownership = o->device_ownership;
+        r = set_options(rt, o, err);
     if (r == 0)
         r = rlimit_parse_list(o->rlimits, &rt->policy->rlimits, err);
     if (r == 0)

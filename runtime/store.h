@@ -28,6 +28,7 @@ struct runtime {
     char *crisp_pod_path;
     char node_name[65]; // uname -n: the hostname of pods in the host's network
     char boot_id[37];
+    uint64_t shm_bytes; // of a pod's /dev/shm
     int crisp_pod_fd;   // copy of the program that all crisp-pods are executed from
     int mount_template; // mount_template.h
     int shutdown_fd;    // eventfd: readable once runtime_shutdown() was called

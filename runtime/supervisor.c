@@ -210,27 +210,6 @@ int supervisor_spawn(struct runtime *rt, struct pod *pod, struct error *err)
     return r < 0 ? r : attached;
 }
 
-static int fill_sysctls(const struct pod *pod, struct arena *arena, Pod__SetupRequest *setup)
-{
-    const Cri__LinuxPodSandboxConfig *linux_config = pod->config->linux;
-    size_t n = linux_config ? linux_config->n_sysctls : 0;
-    if (n == 0)
-        return 0;
-    setup->sysctls = arena_alloc(arena, n * sizeof(*setup->sysctls));
-    if (!setup->sysctls)
-        return -ENOMEM;
-    for (size_t i = 0; i < n; i++) {
-        Pod__Sysctl *s = arena_alloc(arena, sizeof(*s));
-        if (!s)
-            return -ENOMEM;
-        pod__sysctl__init(s);
-        s->name = linux_config->sysctls[i]->key;
-        s->value = linux_config->sysctls[i]->value;
-        setup->sysctls[setup->n_sysctls++] = s;
-    }
-    return 0;
-}
-
 static int fill_setup(struct runtime *rt, struct pod *pod, struct arena *arena, Pod__SetupRequest *setup,
                       struct error *err)
 {
@@ -246,7 +225,8 @@ static int fill_setup(struct runtime *rt, struct pod *pod, struct arena *arena, 
     setup->hostname = (char *)rundir_hostname(rt, pod);
     setup->n_cgroup_dirs = place->n_dirs;
     setup->cgroup_dirs = place->dirs;
-    return fill_sysctls(pod, arena, setup) < 0 ? error_errno(err, ENOMEM, "list the sysctls") : 0;
+    r = policy_pod_sysctls(rt->policy, pod->config, arena, &setup->sysctls, &setup->n_sysctls);
+    return r < 0 ? error_errno(err, ENOMEM, "list the sysctls") : 0;
 }
 
 int supervisor_setup_begin(struct runtime *rt, struct pod *pod, struct supervisor_setup *s, struct error *err)

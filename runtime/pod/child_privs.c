@@ -40,7 +40,12 @@ int child_write_sysctls(Pod__Sysctl *const *sysctls, size_t n, struct error *err
             return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "\"%s\" is no sysctl", s->name);
         _cleanup_fd_ int fd = open(path, O_WRONLY | O_CLOEXEC);
         if (fd < 0 || write(fd, s->value, strlen(s->value)) < 0) {
-            (void)error_errno(err, errno, "set sysctl %s=%s", s->name, s->value);
+            if (errno == ENOENT)
+                (void)error_set(err, STATUS_INVALID_ARGUMENT, ENOENT,
+                                "sysctl %s: this kernel lacks it, or has it for the node as a whole only",
+                                s->name);
+            else
+                (void)error_errno(err, errno, "set sysctl %s=%s", s->name, s->value);
             error_restatus(err, STATUS_INVALID_ARGUMENT);
             return -err->errnum;
         }

@@ -15,6 +15,7 @@ import leaks  # noqa: E402
 from cri import Cri  # noqa: E402
 from daemon import Crispd, limit  # noqa: E402
 from registry import Registry  # noqa: E402
+from stubs import pb  # noqa: E402
 
 
 def terminated(*_):
@@ -150,6 +151,13 @@ def cri(crispd):
 def pod(cri):
     """A running pod."""
     return cri.run_pod()
+
+
+@pytest.fixture
+def privileged_pod(cri):
+    """A pod that says that privileged containers will come, without which there are none."""
+    return cri.run_pod(linux=pb.LinuxPodSandboxConfig(
+        security_context=pb.LinuxSandboxSecurityContext(privileged=True)))
 
 
 @pytest.fixture

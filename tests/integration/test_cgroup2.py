@@ -48,7 +48,7 @@ def test_the_container_sees_its_own_tree(cri, pod):
     assert code and "Read-only file system" in err
 
 
-def test_devices_are_filtered(cri, pod):
+def test_devices_are_filtered(cri, pod, privileged_pod):
     disk = os.stat("/dev/nvme0n1").st_rdev
     make = f"mknod /tmp/disk b {os.major(disk)} {os.minor(disk)}; head -c 1 /tmp/disk | wc -c"
     plain = cri.run(pod, ["sleep", "3600"])
@@ -60,14 +60,14 @@ def test_devices_are_filtered(cri, pod):
     assert cri.sh(reader, "head -c 1 /dev/disk | wc -c") == "1\n"
     code, _, err = cri.exec(reader, "sh", "-c", ": >>/dev/disk")
     assert code and "Operation not permitted" in err
-    free = cri.run(pod, ["sleep", "3600"], linux=privileged())
+    free = cri.run(privileged_pod, ["sleep", "3600"], linux=privileged())
     assert cri.sh(free, make) == "1\n"
     assert stat.S_ISBLK(os.stat("/dev/nvme0n1").st_mode)
 
 
-def test_what_a_container_makes_below_itself_ends_with_it(cri, pod):
+def test_what_a_container_makes_below_itself_ends_with_it(cri, privileged_pod):
     # A privileged container sees the host's tree, and finds itself in it.
-    container = cri.run(pod, ["sh", "-c", f"""
+    container = cri.run(privileged_pod, ["sh", "-c", f"""
         here={TREE}$(cut -d: -f3 /proc/self/cgroup); mkdir -p $here/a/b $here/c
         for d in a/b c; do sleep 4243 & echo $! >$here/$d/cgroup.procs; done
         echo ready; trap '' TERM; while :; do sleep 1; done"""], linux=privileged())

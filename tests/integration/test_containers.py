@@ -225,22 +225,6 @@ def test_image_user_and_status_user(cri, pod):
 
 
 @pytest.mark.vm
-def test_capabilities(cri, pod):
-    def effective(**fields):
-        return int(cri.output(pod, ["sh", "-c", "grep CapEff /proc/self/status"], linux=security(**fields)).split()[1], 16)
-
-    net_raw, sys_admin = 1 << 13, 1 << 21
-    assert effective() & net_raw and not effective() & sys_admin
-    assert not effective(capabilities=pb.Capability(drop_capabilities=["NET_RAW"])) & net_raw
-    assert effective(capabilities=pb.Capability(add_capabilities=["CAP_SYS_ADMIN"])) & sys_admin
-    assert effective(capabilities=pb.Capability(drop_capabilities=["ALL"])) == 0
-    assert effective(privileged=True) & sys_admin
-    code, text = code_of(cri.create, pod, ["true"], linux=security(
-        capabilities=pb.Capability(add_capabilities=["NO_SUCH"])))
-    assert code == grpc.StatusCode.INVALID_ARGUMENT and "NO_SUCH" in text
-
-
-@pytest.mark.vm
 def test_seccomp_default_and_unconfined(cri, pod):
     def mode(profile):
         context = {"seccomp": pb.SecurityProfile(profile_type=profile)} if profile is not None else {}
@@ -249,27 +233,6 @@ def test_seccomp_default_and_unconfined(cri, pod):
     assert mode(pb.SecurityProfile.RuntimeDefault) == "2"
     assert mode(pb.SecurityProfile.Unconfined) == "0"
     assert mode(None) == "0"
-
-
-def test_no_new_privs(cri, pod):
-    image = "registry.k8s.io/e2e-test-images/nonewprivs:1.3"
-    user = pb.Int64Value(value=1000)
-    assert cri.output(pod, [], image=image, linux=security(run_as_user=user, no_new_privs=True)) == \
-        "Effective uid: 1000\n"
-    assert cri.output(pod, [], image=image, linux=security(run_as_user=user)) == "Effective uid: 0\n"
-
-
-def test_readonly_root(cri, pod):
-    code, _, err = cri.run_to_end(pod, ["touch", "test.go"], linux=security(readonly_rootfs=True))
-    assert code == 1 and "touch: test.go: Read-only file system" in err
-
-
-@pytest.mark.vm
-def test_masked_and_readonly_paths(cri, pod):
-    linux = security(masked_paths=["/bin/ls", "/proc/kcore"], readonly_paths=["/tmp"])
-    container = cri.run(pod, ["sleep", "3600"], linux=linux)
-    assert "ermission denied" in cri.exec(container, "sh", "-c", "ls")[2]
-    assert "Read-only file system" in cri.exec(container, "touch", "/tmp/x")[2]
 
 
 def test_writable_layers_are_separate(cri, pod):

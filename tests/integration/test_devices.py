@@ -99,7 +99,7 @@ def test_what_makes_no_sense(cri, pod, nodes):
         assert code == grpc.StatusCode.INVALID_ARGUMENT and all(word in text for word in words), text
 
 
-def test_privileged_has_the_hosts(cri, crispd, pod):
+def test_privileged_has_the_hosts(cri, crispd, pod, privileged_pod):
     """All of /dev but the container's own parts, also those further down that are called like them."""
     folder = f"/dev/crisp-test-{os.getpid()}"
     linux = pb.LinuxContainerConfig(security_context=pb.LinuxContainerSecurityContext(privileged=True))
@@ -107,7 +107,7 @@ def test_privileged_has_the_hosts(cri, crispd, pod):
     try:
         for name in ("random", "tty"):
             os.mknod(f"{folder}/{name}", stat.S_IFCHR | 0o600, os.stat(FUSE).st_rdev)
-        container = cri.run(pod, ["sleep", "3600"], linux=linux)
+        container = cri.run(privileged_pod, ["sleep", "3600"], linux=linux)
         out = cri.sh(container, f"ls {folder} /dev; : </dev/fuse; : >{folder}/random")
         assert {"random", "tty", "fuse", "loop-control", "null"} <= set(out.split())
         assert cri.sh(container, "ls /dev/pts").split() in (["ptmx"], ["0", "ptmx"])

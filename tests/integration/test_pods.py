@@ -5,7 +5,7 @@ import time
 import grpc
 import pytest
 
-from cri import BUSYBOX, code_of
+from cri import BUSYBOX, Cri, code_of
 from daemon import wait_for
 from stubs import pb
 
@@ -174,6 +174,41 @@ def test_sysctls(cri):
                                                               "kernel.shm_rmid_forced": "1"}))
     assert cri.output(pod, ["cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start",
                             "/proc/sys/kernel/shm_rmid_forced"]) == "80\n1\n"
+
+
+def test_sysctls_of_the_node(cri):
+    """Those of no namespace, and those of a namespace that is the node's."""
+    host = pb.LinuxSandboxSecurityContext(namespace_options=pb.NamespaceOption(network=pb.NODE, ipc=pb.NODE))
+    for name, security, words in (("vm.swappiness", None, "belongs to no namespace"),
+                                  ("kernel.hostname", None, "field hostname"),
+                                  ("net.ipv4.ip_forward", host, "would be the node's"),
+                                  ("kernel.shmmax", host, "would be the node's"),
+                                  ("net.no_such", None, "this kernel lacks it"),
+                                  ("net.ipv4.ip_default_ttl", None, "Invalid argument")):
+        config = cri.pod_config(linux=pb.LinuxPodSandboxConfig(sysctls={name: "100000"}, security_context=security))
+        code, text = code_of(cri.RunPodSandbox, config=config)
+        assert code == grpc.StatusCode.INVALID_ARGUMENT and name in text and words in text
+    assert not cri.ListPodSandbox().items
+
+
+def test_default_sysctls_and_shm(make_crispd):
+    crispd = make_crispd(cni="null", settings={"runtime": {
+        "default_sysctls": ["net.ipv4.ping_group_range=0 2147483647", "kernel.domainname=from.config"],
+        "shm_size_mib": 3}})
+    cri = Cri(crispd.start())
+    show = ["sh", "-c", "cd /proc/sys; cat net/ipv4/ping_group_range net/ipv4/ip_unprivileged_port_start "
+            "kernel/domainname; df -k /dev/shm | tail -n1 | awk '{print $2}'"]
+    pod = cri.run_pod(linux=pb.LinuxPodSandboxConfig(sysctls={"kernel/domainname": "from.pod"}))
+    assert cri.output(pod, show) == "0\t2147483647\n1024\nfrom.pod\n3072\n"
+    cri.clean()
+    wrong = make_crispd(cni="null", settings={"runtime": {"default_sysctls": ["vm.swappiness=1"]}})
+    with pytest.raises(AssertionError, match="runtime.default_sysctls.*belongs to no namespace"):
+        wrong.start()
+    wrong.process = None
+
+
+def test_anybody_may_listen_on_low_ports(cri, pod):
+    assert cri.output(pod, ["cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start"]) == "0\n"
 
 
 @pytest.mark.vm

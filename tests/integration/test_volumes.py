@@ -43,13 +43,11 @@ def test_image_of_several_layers(cri, pod):
                             "gone; ls /etc/nsswitch.conf"], mounts=[mount]) == "kept\nkept\ngone\n/etc/nsswitch.conf\n"
 
 
-def test_a_privileged_container_cannot_write_to_a_layer(cri):
+def test_a_privileged_container_cannot_write_to_a_layer(cri, privileged_pod):
     """Layers are shared by all containers: the mount can't be turned into a writable one."""
-    pod = cri.run_pod(linux=pb.LinuxPodSandboxConfig(
-        security_context=pb.LinuxSandboxSecurityContext(privileged=True)))
     linux = pb.LinuxContainerConfig(security_context=pb.LinuxContainerSecurityContext(privileged=True))
     for image in (DATA, "docker.io/library/whiteout"):
-        code, _, err = cri.run_to_end(pod, ["sh", "-c", "mount -o remount,rw,bind /w; mount -o remount,rw /w; "
+        code, _, err = cri.run_to_end(privileged_pod, ["sh", "-c", "mount -o remount,rw,bind /w; mount -o remount,rw /w; "
                                             "touch /w/written"], mounts=[image_mount(cri, image, "/w")], linux=linux)
         assert code != 0 and "Read-only file system" in err
 
