@@ -16,53 +16,12 @@
 #include "runtime/pod/child_root.h"
 #include "runtime/pod/sys.h"
 
-#define LINKS_MAX     16
-#define MOUNTINFO_MAX ((size_t)16 << 20)
-#define FS_DATA_MAX   4096
+#define LINKS_MAX   16
+#define FS_DATA_MAX 4096
 
 static bool is_bind(const Pod__Mount *m)
 {
     return str_eq(m->type, "bind");
-}
-
-// The optional fields of a mount in mountinfo: "… 98:0 /root /point rw,noatime shared:1 master:2 - ext4 …".
-static bool has_peer_field(const char *line, bool or_slave)
-{
-    const char *dash = strstr(line, " - "), *newline = strchr(line, '\n');
-
-    if (!dash || (newline && newline < dash))
-        return false;
-    const char *shared = strstr(line, " shared:"), *master = strstr(line, " master:");
-    return (shared && shared < dash) || (or_slave && master && master < dash);
-}
-
-// "Bidirectional" needs a source on a shared mount, "HostToContainer" one on a shared or slave mount: else
-// events would silently not cross.
-static int check_peer(const Pod__Mount *m, struct error *err)
-{
-    bool or_slave = m->propagation == POD__PROPAGATION__PROPAGATION_SLAVE;
-    _cleanup_free_ char *info = NULL;
-    struct statx st;
-    char id[32];
-
-    if (m->propagation == POD__PROPAGATION__PROPAGATION_PRIVATE)
-        return 0;
-    if (statx(AT_FDCWD, m->source, 0, STATX_MNT_ID, &st) < 0)
-        return error_errno(err, errno, "mount source %s", m->source);
-    int rc = file_read("/proc/self/mountinfo", MOUNTINFO_MAX, &info, NULL, err);
-    if (rc < 0)
-        return rc;
-    int len = snprintf(id, sizeof(id), "%llu ", (unsigned long long)st.stx_mnt_id);
-    for (const char *line = info; *line;) {
-        if (strncmp(line, id, (size_t)len) == 0 && has_peer_field(line, or_slave))
-            return 0;
-        const char *newline = strchrnul(line, '\n');
-        line = *newline ? newline + 1 : newline;
-    }
-    return error_set(
-        err, STATUS_FAILED_PRECONDITION, EINVAL,
-        "mount source %s is not on a %smount, which the propagation of %s needs (mount --make-rshared)",
-        m->source, or_slave ? "shared or slave " : "shared ", m->destination);
 }
 
 static int open_source(const Pod__Mount *m, struct error *err)
@@ -74,7 +33,7 @@ static int open_source(const Pod__Mount *m, struct error *err)
                          m->source, m->destination);
     if (m->recursive || m->recursive_readonly)
         flags |= AT_RECURSIVE;
-    int rc = check_peer(m, err);
+    int rc = peers_check(m, err);
     if (rc < 0)
         return rc;
     int tree = open_tree(AT_FDCWD, m->source, flags);

@@ -22,6 +22,8 @@ int mounts_new_fs(const char *type, const char *data, const char *label, uint64_
 // The place for a mount: an O_PATH descriptor, made (empty) if it is missing.
 int mounts_open_target(int root, const char *path, bool directory, struct error *err);
 
+// child_peer.c: can the source give and take what the propagation asks for? FAILED_PRECONDITION if not.
+int peers_check(const Pod__Mount *m, struct error *err);
 // child_dev.c
 int devices_make(struct child *c, int root, const Pod__LaunchPlan *plan, struct error *err);
 // A pty of the root's devpts: the master goes to crisp-pod, the slave to c->tty and /dev/console.

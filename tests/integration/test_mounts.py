@@ -1,11 +1,13 @@
 """Mounts: what the runtime provides and what the client asks for."""
+import contextlib
 import os
+import socket
 import subprocess
 
 import grpc
 import pytest
 
-from cri import code_of
+from cri import Cri, code_of
 from stubs import pb
 
 pytestmark = pytest.mark.core
@@ -216,3 +218,189 @@ def test_relative_container_path_is_refused_or_rooted(cri, pod, volume):
     mount = pb.Mount(host_path="relative/path", container_path="/data")
     code, text = code_of(cri.create, pod, ["true"], mounts=[mount])
     assert code == grpc.StatusCode.INVALID_ARGUMENT and "relative/path" in text
+
+
+# ---- kinds of sources ----
+
+def test_sockets_pipes_and_devices(cri, pod, volume):
+    """Anything that has a name can be mounted."""
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(volume + "/socket")
+    os.mkfifo(volume + "/pipe")
+    mounts = [pb.Mount(host_path=volume + "/socket", container_path="/run/at/socket"),
+              pb.Mount(host_path=volume + "/pipe", container_path="/run/at/pipe", readonly=True),
+              pb.Mount(host_path="/dev/zero", container_path="/run/at/zero", readonly=True)]
+    assert cri.output(pod, ["stat", "-c", "%F", "/run/at/socket", "/run/at/pipe", "/run/at/zero"], mounts=mounts) == \
+        "socket\nfifo\ncharacter special file\n"
+    server.close()
+
+
+def test_readonly_file(cri, pod, volume):
+    mounts = [pb.Mount(host_path=volume + "/seen", container_path="/etc/passwd", readonly=True)]
+    code, _, err = cri.run_to_end(pod, ["sh", "-c", "echo x >>/etc/passwd"], mounts=mounts,
+                                  linux=pb.LinuxContainerConfig(security_context=pb.LinuxContainerSecurityContext(
+                                      run_as_user=pb.Int64Value(value=0))))
+    assert code != 0 and "Read-only file system" in err
+
+
+def test_links_of_the_host_are_followed(cri, pod, volume):
+    """To the end, as the host sees them: also chains, relative ones, and ones in the middle of a path."""
+    os.mkdir(volume + "/real")
+    with open(volume + "/real/file", "w", encoding="utf-8") as f:
+        f.write("real\n")
+    os.symlink("real", volume + "/one")
+    os.symlink(volume + "/one", volume + "/two")
+    os.symlink("nowhere", volume + "/dangling")
+    for path in ("/two/file", "/one/../one/file"):
+        mount = pb.Mount(host_path=volume + path, container_path="/f")
+        assert cri.output(pod, ["cat", "/f"], mounts=[mount]) == "real\n"
+    code, text = code_of(cri.create, pod, ["true"], mounts=[pb.Mount(host_path=volume + "/dangling",
+                                                                     container_path="/f")])
+    assert code == grpc.StatusCode.INVALID_ARGUMENT and volume + "/dangling" in text
+
+
+def test_directory_over_file_and_file_over_directory(cri, pod, volume):
+    for source, target in ((volume, "/etc/passwd"), (volume + "/seen", "/etc")):
+        container = cri.create(pod, ["true"], mounts=[pb.Mount(host_path=source, container_path=target)])
+        code, text = code_of(cri.StartContainer, container_id=container)
+        assert code == grpc.StatusCode.INVALID_ARGUMENT and f"mount {target}" in text and "directory" in text
+
+
+def test_missing_sources(make_crispd, tmp_path):
+    """Made as directories, 0755, unless the configuration rejects them."""
+    crispd = make_crispd(cni="null", settings={"runtime": {"absent_mount_sources_to_reject": [f"{tmp_path}/no"]}})
+    cri = Cri(crispd.start())
+    pod = cri.run_pod()
+    for path in ("yes/a/b", "nor"):
+        cri.output(pod, ["touch", "/data/x"], mounts=[pb.Mount(host_path=f"{tmp_path}/{path}", container_path="/data")])
+        assert os.path.exists(f"{tmp_path}/{path}/x") and os.stat(f"{tmp_path}/{path}").st_mode & 0o777 == 0o755
+    for path in ("no", "no/deeper"):
+        mount = pb.Mount(host_path=f"{tmp_path}/{path}", container_path="/data")
+        code, text = code_of(cri.create, pod, ["true"], mounts=[mount])
+        assert code == grpc.StatusCode.INVALID_ARGUMENT and "absent_mount_sources_to_reject" in text
+        assert f"{tmp_path}/{path}" in text and not os.path.exists(f"{tmp_path}/no")
+    os.mkdir(f"{tmp_path}/no")
+    cri.output(pod, ["touch", "/data/x"], mounts=[pb.Mount(host_path=f"{tmp_path}/no", container_path="/data")])
+
+
+# ---- order ----
+
+def test_mounts_in_mounts(cri, pod, volume, tmp_path):
+    """Those further up come first, however they are listed; of two at one place the later one is seen."""
+    for name in ("outer", "inner", "innermost"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "name").write_text(name + "\n")
+    paths = {"/a/b/c": "innermost", "/a": "outer", "/a/b/": "inner"}
+    mounts = [pb.Mount(host_path=str(tmp_path / name), container_path=path) for path, name in paths.items()]
+    assert cri.output(pod, ["cat", "/a/name", "/a/b/name", "/a/b/c/name"], mounts=mounts) == "outer\ninner\ninnermost\n"
+    assert (tmp_path / "outer/b").is_dir() and (tmp_path / "inner/c").is_dir()  # places to mount on
+    mounts = [pb.Mount(host_path=str(tmp_path / name), container_path="/a") for name in ("outer", "inner")]
+    assert cri.output(pod, ["cat", "/a/name"], mounts=mounts) == "inner\n"
+
+
+def test_recursive_bind(cri, pod, shared_volume):
+    """What is mounted below a source comes along, with its own options."""
+    os.mkdir(shared_volume + "/below")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "below", shared_volume + "/below"], check=True)
+    with open(shared_volume + "/below/file", "w", encoding="utf-8") as f:
+        f.write("below\n")
+    mount = pb.Mount(host_path=shared_volume, container_path="/data")
+    assert cri.output(pod, ["cat", "/data/below/file"], mounts=[mount]) == "below\n"
+
+
+# ---- propagation ----
+
+@contextlib.contextmanager
+def mounted_at(path):
+    os.makedirs(path, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "seen", path], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", path], check=True)
+
+
+def host_points():
+    with open("/proc/self/mountinfo", encoding="utf-8") as f:
+        return [line.split()[4] for line in f]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_propagation_of_later_mounts(cri, crispd, privileged_pod, shared_volume, restart):
+    """Mounts and unmounts, in both directions, also when the daemon was killed and started anew meanwhile."""
+    linux = pb.LinuxContainerConfig(security_context=pb.LinuxContainerSecurityContext(privileged=True))
+    modes = {"private": pb.PROPAGATION_PRIVATE, "slave": pb.PROPAGATION_HOST_TO_CONTAINER,
+             "shared": pb.PROPAGATION_BIDIRECTIONAL}
+    containers = {name: cri.run(privileged_pod, ["sleep", "3600"], linux=linux, mounts=[
+        pb.Mount(host_path=shared_volume, container_path="/data", propagation=mode)]) for name, mode in modes.items()}
+    if restart:
+        crispd.kill()
+        crispd.start()
+        containers["later"] = cri.run(privileged_pod, ["sleep", "3600"], linux=linux, mounts=[
+            pb.Mount(host_path=shared_volume, container_path="/data", propagation=pb.PROPAGATION_BIDIRECTIONAL)])
+
+    def seen_by(path):
+        return {name for name, container in containers.items()
+                if f" {path} " in cri.sh(container, "cat /proc/mounts")}
+
+    shared = {"shared", "later"} & set(containers)
+    with mounted_at(shared_volume + "/host"):
+        assert seen_by("/data/host") == {"slave"} | shared
+    assert not seen_by("/data/host")
+    for name, container in containers.items():
+        cri.sh(container, "mkdir -p /data/made && mount -t tmpfs -o size=64k made /data/made")
+        try:
+            assert host_points().count(shared_volume + "/made") == (name in shared)
+            assert seen_by("/data/made") == ({"slave"} | shared if name in shared else {name})
+        finally:
+            cri.sh(container, "umount /data/made")
+        assert shared_volume + "/made" not in host_points()
+
+
+def test_propagation_needs_a_shared_source(cri, pod, volume):
+    """A source on a private mount would silently get nothing."""
+    subprocess.run(["mount", "--bind", volume, volume], check=True)
+    try:
+        subprocess.run(["mount", "--make-private", volume], check=True)
+        for mode, word in ((pb.PROPAGATION_BIDIRECTIONAL, "shared mount"),
+                           (pb.PROPAGATION_HOST_TO_CONTAINER, "shared or slave mount")):
+            container = cri.create(pod, ["true"], mounts=[
+                pb.Mount(host_path=volume, container_path="/data", propagation=mode)])
+            code, text = code_of(cri.StartContainer, container_id=container)
+            assert code == grpc.StatusCode.FAILED_PRECONDITION and word in text and volume in text
+    finally:
+        subprocess.run(["umount", volume], check=True)
+
+
+def test_a_containers_end_leaves_no_mounts(cri, privileged_pod, volume):
+    """What it mounted itself in its own places goes with it; the host's stay."""
+    before = sorted(host_points())
+    linux = pb.LinuxContainerConfig(security_context=pb.LinuxContainerSecurityContext(privileged=True))
+    cri.output(privileged_pod, ["sh", "-c", "mount -t tmpfs none /data; mount -t tmpfs none /mnt; umount /proc"],
+               linux=linux, mounts=[pb.Mount(host_path=volume, container_path="/data")])
+    assert sorted(host_points()) == before
+
+
+# ---- the pod's files ----
+
+@pytest.mark.parametrize("name", ["hosts", "hostname", "resolv.conf"])
+def test_kubelets_files_win(cri, pod, volume, name):
+    mounts = [pb.Mount(host_path=volume + "/seen", container_path="/etc/" + name)]
+    assert cri.output(pod, ["sh", "-c", f"cat /etc/{name}; grep -c ' /etc/{name} ' /proc/self/mounts"],
+                      mounts=mounts) == "from the host\n1\n"
+
+
+def test_shm_of_the_client(cri, pod, volume):
+    """A memory-backed emptyDir at /dev/shm, as people do for a larger one."""
+    container = cri.run(pod, ["sleep", "3600"], mounts=[pb.Mount(host_path=volume, container_path="/dev/shm")])
+    assert cri.sh(container, "cat /dev/shm/seen; grep -c ' /dev/shm ' /proc/self/mounts") == "from the host\n1\n"
+
+
+def test_shm_of_the_host(cri):
+    host = pb.LinuxSandboxSecurityContext(namespace_options=pb.NamespaceOption(ipc=pb.NODE))
+    pod = cri.run_pod(linux=pb.LinuxPodSandboxConfig(security_context=host))
+    name = f"crisp-test-{os.getpid()}"
+    linux = pb.LinuxContainerConfig(security_context=pb.LinuxContainerSecurityContext(
+        namespace_options=pb.NamespaceOption(ipc=pb.NODE, pid=pb.CONTAINER)))
+    cri.output(pod, ["touch", f"/dev/shm/{name}"], linux=linux)
+    os.unlink(f"/dev/shm/{name}")
