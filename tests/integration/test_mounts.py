@@ -135,6 +135,7 @@ def test_status_echoes_mounts(cri, pod, volume):
 @pytest.fixture
 def shared_volume(volume):
     subprocess.run(["mount", "--bind", volume, volume], check=True)
+    subprocess.run(["mount", "--make-private", volume], check=True)  # no peer of the tree's own, if that is shared
     subprocess.run(["mount", "--make-rshared", volume], check=True)
     yield volume
     subprocess.run(["umount", "-R", "-l", volume], check=True)
