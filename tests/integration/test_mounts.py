@@ -269,7 +269,7 @@ def test_directory_over_file_and_file_over_directory(cri, pod, volume):
 
 def test_missing_sources(make_crispd, tmp_path):
     """Made as directories, 0755, unless the configuration rejects them."""
-    crispd = make_crispd(cni="null", settings={"runtime": {"absent_mount_sources_to_reject": [f"{tmp_path}/no"]}})
+    crispd = make_crispd(settings={"runtime": {"absent_mount_sources_to_reject": [f"{tmp_path}/no"]}})
     cri = Cri(crispd.start())
     pod = cri.run_pod()
     for path in ("yes/a/b", "nor"):

@@ -192,7 +192,7 @@ def test_sysctls_of_the_node(cri):
 
 
 def test_default_sysctls_and_shm(make_crispd):
-    crispd = make_crispd(cni="null", settings={"runtime": {
+    crispd = make_crispd(settings={"runtime": {
         "default_sysctls": ["net.ipv4.ping_group_range=0 2147483647", "kernel.domainname=from.config"],
         "shm_size_mib": 3}})
     cri = Cri(crispd.start())
@@ -201,7 +201,7 @@ def test_default_sysctls_and_shm(make_crispd):
     pod = cri.run_pod(linux=pb.LinuxPodSandboxConfig(sysctls={"kernel/domainname": "from.pod"}))
     assert cri.output(pod, show) == "0\t2147483647\n1024\nfrom.pod\n3072\n"
     cri.clean()
-    wrong = make_crispd(cni="null", settings={"runtime": {"default_sysctls": ["vm.swappiness=1"]}})
+    wrong = make_crispd(settings={"runtime": {"default_sysctls": ["vm.swappiness=1"]}})
     with pytest.raises(AssertionError, match="runtime.default_sysctls.*belongs to no namespace"):
         wrong.start()
     wrong.process = None
