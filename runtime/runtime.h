@@ -40,8 +40,8 @@ struct runtime_options {
     char *const *cdi_dirs;      // NULL-terminated; NULL: none
     // Resource limits of all containers, as rlimit_parse() takes them; NULL-terminated; NULL: none.
     const char *const *rlimits;
-    bool device_ownership;      // devices of containers belong to their run_as_user and run_as_group
-    uint64_t shm_bytes;         // of a pod's /dev/shm; 0: 64 MiB
+    bool device_ownership; // devices of containers belong to their run_as_user and run_as_group
+    uint64_t shm_bytes;    // of a pod's /dev/shm; 0: 64 MiB
     // Lists end with NULL, may be NULL, and outlive the runtime.
     char *const *default_sysctls;       // "NAME=VALUE", for pods with a namespace of their own
     char *const *absent_sources_denied; // missing mount sources at or below these paths are not made
