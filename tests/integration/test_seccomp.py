@@ -9,6 +9,8 @@ import pytest
 from cri import code_of
 from stubs import pb
 
+pytestmark = pytest.mark.vm
+
 TOP = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 EXPECTED = os.path.join(os.path.dirname(__file__), "syscalls.expected")
 SYSCALLS = "docker.io/library/syscalls:latest"
