@@ -27,6 +27,7 @@ struct slot {
 struct range {
     uint32_t start;
     const struct slot *slot;
+    size_t size; // instructions
 };
 
 struct compiler {
@@ -142,27 +143,45 @@ static void emit_slot(struct compiler *c, const struct slot *slot)
     emit_return(c, slot->action);
 }
 
-// A holds the number. Recursion: log2(SECCOMP_NR_MAX) deep.
+// Where to halve a run of ranges: so that both sides have as many numbers. The kernel runs the program for
+// each number of a table of its own when a filter is installed, and remembers which are always allowed; later
+// only the others take the way through the tree. So what counts is the mean over numbers, not over ranges.
+static size_t halve(const struct compiler *c, size_t low, size_t high)
+{
+    uint32_t first = c->ranges[low].start, last = c->ranges[high].start, middle = first + (last - first) / 2;
+    size_t at = low + 1;
+    while (at < high && c->ranges[at].start <= middle)
+        at++;
+    // The border that is nearer.
+    if (at - 1 > low && middle - c->ranges[at - 1].start < c->ranges[at].start - middle)
+        at--;
+    return at;
+}
+
+// Instructions for a run of ranges. A jump over its left side takes one more where that is far.
+static size_t tree_size(const struct compiler *c, size_t low, size_t high)
+{
+    if (low == high)
+        return c->ranges[low].size;
+    size_t middle = halve(c, low, high), left = tree_size(c, low, middle - 1);
+    return 1 + (left > UINT8_MAX) + left + tree_size(c, middle, high);
+}
+
+// A holds the number. Recursion: some 20 deep at most, as each level has half of the numbers.
 static void emit_tree(struct compiler *c, size_t low, size_t high)
 {
     if (low == high) {
         emit_slot(c, c->ranges[low].slot);
         return;
     }
-    size_t middle = low + (high - low + 1) / 2, at = c->n;
-    emit(c, BPF_JMP | BPF_JGE | BPF_K, c->ranges[middle].start, 0, 0);
-    emit_tree(c, low, middle - 1);
-    size_t distance = c->n - at - 1;
-    if (distance <= UINT8_MAX) {
-        if (at < BPF_MAXINSNS)
-            c->code[at].jt = (uint8_t)distance;
+    size_t middle = halve(c, low, high), left = tree_size(c, low, middle - 1);
+    if (left <= UINT8_MAX) {
+        emit(c, BPF_JMP | BPF_JGE | BPF_K, c->ranges[middle].start, (uint8_t)left, 0);
     } else {
-        // Too far for a conditional jump: make the left side again, behind an unconditional one.
-        c->n = at;
         emit(c, BPF_JMP | BPF_JGE | BPF_K, c->ranges[middle].start, 0, 1);
-        emit(c, BPF_JMP | BPF_JA, (uint32_t)distance, 0, 0);
-        emit_tree(c, low, middle - 1);
+        emit(c, BPF_JMP | BPF_JA, (uint32_t)left, 0, 0);
     }
+    emit_tree(c, low, middle - 1);
     emit_tree(c, middle, high);
 }
 
@@ -238,6 +257,12 @@ static void fill_ranges(struct compiler *c)
         const struct slot *slot = nr < SECCOMP_NR_MAX ? &c->slots[nr] : &c->beyond;
         if (nr == 0 || !same_fate(slot, c->ranges[c->n_ranges - 1].slot))
             c->ranges[c->n_ranges++] = (struct range){.start = nr, .slot = slot};
+    }
+    for (size_t i = 0; i < c->n_ranges; i++) {
+        size_t at = c->n;
+        emit_slot(c, c->ranges[i].slot); // to see how long it is; overwritten
+        c->ranges[i].size = c->n - at;
+        c->n = at;
     }
 }
 
