@@ -7,7 +7,8 @@
 #include "base/str.h"
 #include "runtime/seccomp_json_internal.h"
 
-#define ERRNO_MAX 4095 // the kernel cuts greater ones
+#define ERRNO_MAX       4095 // the kernel cuts greater ones
+#define ERRNO_NAMED_MAX 256  // names end far below
 
 int json_reader_bad(struct json_reader *r, const char *path, const char *format, ...)
 {
@@ -71,6 +72,35 @@ int json_reader_check_strings(struct json_reader *r, const char *path, const jso
     return 0;
 }
 
+// "ENOSYS": podman's profiles have it beside the number, and then it is what counts. -1: no such name.
+static int errno_by_name(const char *name)
+{
+    for (int i = 1; i < ERRNO_NAMED_MAX; i++) {
+        if (str_eq(strerrorname_np(i), name))
+            return i;
+    }
+    return -1;
+}
+
+// The number that goes with ERRNO or TRACE: by name, by number, or EPERM.
+static int read_errno(struct json_reader *r, const char *path, const json_t *object, const char *key, int max,
+                      uint32_t *out)
+{
+    char at[JSON_PATH_MAX], name_key[32];
+    (void)snprintf(name_key, sizeof(name_key), "%.*s", (int)(strlen(key) - strlen("Ret")), key);
+    const char *name = json_string_value(json_object_get(object, name_key));
+    const json_t *number = json_object_get(object, key);
+    json_int_t value = json_is_integer(number) ? json_integer_value(number) : EPERM;
+    bool named = !str_empty(name);
+    (void)snprintf(at, sizeof(at), "%s%s%s", path, *path ? "." : "", named ? name_key : key);
+    if (named && (value = errno_by_name(name)) < 0)
+        return json_reader_bad(r, at, "unknown errno \"%.60s\"", name);
+    if (value < 0 || value > max)
+        return json_reader_bad(r, at, "must be between 0 and %d", max);
+    *out = (uint32_t)value;
+    return 0;
+}
+
 int json_reader_action(struct json_reader *r, const char *path, const json_t *object, const char *key,
                        const char *errno_key, uint32_t *out)
 {
@@ -87,7 +117,6 @@ int json_reader_action(struct json_reader *r, const char *path, const json_t *ob
                    {"SCMP_ACT_LOG", SECCOMP_RET_LOG}};
     char at[JSON_PATH_MAX];
     const char *name = json_string_value(json_object_get(object, key)), *dot = *path ? "." : "";
-    const json_t *number = json_object_get(object, errno_key);
     size_t i = 0;
     (void)snprintf(at, sizeof(at), "%s%s%s", path, dot, key);
     if (!name)
@@ -101,13 +130,11 @@ int json_reader_action(struct json_reader *r, const char *path, const json_t *ob
     *out = actions[i].action;
     if (*out != SECCOMP_RET_ERRNO && *out != SECCOMP_RET_TRACE)
         return 0; // a number beside another action means nothing, as with peers
-    json_int_t value = json_is_integer(number) ? json_integer_value(number) : EPERM;
-    json_int_t max = *out == SECCOMP_RET_ERRNO ? ERRNO_MAX : (json_int_t)SECCOMP_RET_DATA;
-    (void)snprintf(at, sizeof(at), "%s%s%s", path, dot, errno_key);
-    if (value < 0 || value > max)
-        return json_reader_bad(r, at, "must be between 0 and %d", (int)max);
-    *out |= (uint32_t)value;
-    return 0;
+    uint32_t value = 0;
+    int rc = read_errno(r, path, object, errno_key, *out == SECCOMP_RET_ERRNO ? ERRNO_MAX : SECCOMP_RET_DATA,
+                        &value);
+    *out |= value;
+    return rc;
 }
 
 int json_reader_arch(const char *name, bool *known)
@@ -225,10 +252,9 @@ static int read_flags(struct json_reader *r, const json_t *list)
 static int read_root(struct json_reader *r, const json_t *root)
 {
     static const struct json_member members[] = {
-        {"defaultAction", JSON_STRING}, {"defaultErrnoRet", JSON_INTEGER},
-        {"architectures", JSON_ARRAY},  {"archMap", JSON_ARRAY},
-        {"flags", JSON_ARRAY},          {"syscalls", JSON_ARRAY},
-        {"listenerPath", JSON_STRING},  {"listenerMetadata", JSON_STRING},
+        {"defaultAction", JSON_STRING}, {"defaultErrnoRet", JSON_INTEGER}, {"defaultErrno", JSON_STRING},
+        {"architectures", JSON_ARRAY},  {"archMap", JSON_ARRAY},           {"flags", JSON_ARRAY},
+        {"syscalls", JSON_ARRAY},       {"listenerPath", JSON_STRING},     {"listenerMetadata", JSON_STRING},
         {"comment", JSON_TRUE}};
     static const char *const listener[] = {"listenerPath", "listenerMetadata"};
     size_t i;

@@ -31,7 +31,7 @@ int json_reader_check(struct json_reader *r, const char *path, const json_t *obj
                       const struct json_member *members, size_t n);
 // A list of strings; NULL or null is empty.
 int json_reader_check_strings(struct json_reader *r, const char *path, const json_t *list);
-// "SCMP_ACT_ERRNO" with the errno number in object's errno_key, if it has one.
+// "SCMP_ACT_ERRNO" with the errno in object's errno_key ("errnoRet") or its name ("errno"), if it has one.
 int json_reader_action(struct json_reader *r, const char *path, const json_t *object, const char *key,
                        const char *errno_key, uint32_t *out);
 // An architecture as OCI's JSON spells it ("SCMP_ARCH_X86_64") or as Docker's filters do ("amd64"). *known:

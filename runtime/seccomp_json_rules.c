@@ -230,10 +230,10 @@ static void note_age(struct json_reader *r, const char *name)
 
 int json_reader_entry(struct json_reader *r, const json_t *entry, size_t index)
 {
-    static const struct json_member members[] = {{"names", JSON_ARRAY},     {"name", JSON_STRING},
-                                                 {"action", JSON_STRING},   {"errnoRet", JSON_INTEGER},
-                                                 {"args", JSON_ARRAY},      {"includes", JSON_OBJECT},
-                                                 {"excludes", JSON_OBJECT}, {"comment", JSON_TRUE}};
+    static const struct json_member members[] = {
+        {"names", JSON_ARRAY},      {"name", JSON_STRING},     {"action", JSON_STRING},
+        {"errnoRet", JSON_INTEGER}, {"errno", JSON_STRING},    {"args", JSON_ARRAY},
+        {"includes", JSON_OBJECT},  {"excludes", JSON_OBJECT}, {"comment", JSON_TRUE}};
     char path[JSON_PATH_MAX], at[JSON_PATH_MAX];
     struct seccomp_rule rule = {0};
     struct conditions conditions = {.n = 0};

@@ -188,6 +188,7 @@ static void json_oddities_are_fine(void **state)
         " {\"names\": [\"pause\"], \"action\": \"SCMP_ACT_ALLOW\", \"includes\": {\"arches\": [\"x86\"]}},"
         " {\"names\": [\"dup\"], \"action\": \"SCMP_ACT_ALLOW\", \"excludes\": {\"minKernel\": \"4.8\"}},"
         " {\"names\": [\"close\"], \"action\": \"SCMP_ACT_ALLOW\", \"excludes\": {\"minKernel\": \"99.0\"}},"
+        " {\"names\": [\"sync\"], \"action\": \"SCMP_ACT_ERRNO\", \"errno\": \"ENOSPC\", \"errnoRet\": 1},"
         " {\"names\": [\"kill\"], \"action\": \"SCMP_ACT_TRACE\", \"errnoRet\": 65535}]}";
     if (get_json(f, text, 0, &out, &err) < 0)
         fail_msg("%s", err.message);
@@ -199,6 +200,7 @@ static void json_oddities_are_fine(void **state)
     assert_int_equal(call(&out, AUDIT_ARCH_X86_64, SYS_pause, 0), DENY);
     assert_int_equal(call(&out, AUDIT_ARCH_X86_64, SYS_dup, 0), DENY);
     assert_int_equal(call(&out, AUDIT_ARCH_X86_64, SYS_close, 0), ALLOW);
+    assert_int_equal(call(&out, AUDIT_ARCH_X86_64, SYS_sync, 0), SECCOMP_RET_ERRNO | ENOSPC);
     assert_int_equal(call(&out, AUDIT_ARCH_X86_64, SYS_kill, 0), SECCOMP_RET_TRACE | 65535);
 }
 
@@ -247,6 +249,7 @@ static void json_errors_say_where(void **state)
          ":3: defaultAction: SCMP_ACT_NOTIFY is not supported"},
         {"{\"defaultAction\": \"SCMP_ACT_FOO\"}", ":1: defaultAction: unknown action \"SCMP_ACT_FOO\""},
         {HEAD "\"defaultErrnoRet\": 4096}", ":3: defaultErrnoRet: must be between 0 and 4095"},
+        {HEAD "\"defaultErrno\": \"EWRONG\"}", ":3: defaultErrno: unknown errno \"EWRONG\""},
         {HEAD "\"default\": 1}", ":3: default: is not part of a seccomp profile"},
         {HEAD "\n\"flags\": [\n\"X\"]}", ":5: flags[0]: unknown flag \"X\""},
         {HEAD "\"flags\": [1]}", ":3: flags[0]: must be a string"},
