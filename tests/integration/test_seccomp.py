@@ -9,8 +9,6 @@ import pytest
 from cri import code_of
 from stubs import pb
 
-pytestmark = pytest.mark.vm
-
 TOP = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 EXPECTED = os.path.join(os.path.dirname(__file__), "syscalls.expected")
 SYSCALLS = "docker.io/library/syscalls:latest"
@@ -76,6 +74,7 @@ def verdicts(output):
     return result
 
 
+@pytest.mark.vm
 @pytest.mark.parametrize("capabilities", CAPABILITIES)
 def test_default_profile_call_by_call(cri, pod, capabilities):
     table, want = numbers(), expected()
@@ -131,6 +130,8 @@ def test_unconfined_and_privileged_allow_all(cri, crispd):
         assert set(got.values()) == {"allow"}
 
 
+@pytest.mark.core
+@pytest.mark.vm
 def test_profile_from_file_denies_mkdir(cri, pod, profile):
     path = profile({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
         {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"},
