@@ -14,6 +14,7 @@
 #include "base/pb.h"
 #include "base/str.h"
 #include "runtime/cdi.h"
+#include "runtime/hooks.h"
 #include "runtime/plan.h"
 #include "runtime/selinux.h"
 
@@ -157,7 +158,7 @@ static void remove_cgroup(struct runtime *rt, struct container *c)
 }
 
 struct pod_files { // paths for the plan
-    char hosts[PATH_MAX], hostname[PATH_MAX], resolv_conf[PATH_MAX], shm[PATH_MAX];
+    char hosts[PATH_MAX], hostname[PATH_MAX], resolv_conf[PATH_MAX], shm[PATH_MAX], bundle[PATH_MAX];
 };
 
 static void pod_file_paths(const struct pod *pod, struct pod_files *f)
@@ -204,6 +205,8 @@ static void plan_input_fill(struct runtime *rt, const struct container *c,
                    .upper = rootfs->upper,
                    .work = rootfs->work,
                    .volumes = rootfs->volumes},
+        .id = c->id,
+        .bundle = files->bundle,
         .hostname = rundir_hostname(rt, c->pod),
         .hosts_path = files->hosts,
         .hostname_path = files->hostname,
@@ -260,6 +263,8 @@ static int build(struct runtime *rt, struct container *c, const struct container
     if (!files)
         return error_errno(err, ENOMEM, "build the launch plan");
     pod_file_paths(c->pod, files);
+    if (hooks_bundle_path(c->pod->dir, c->id, files->bundle) < 0)
+        return error_errno(err, ENAMETOOLONG, "name the bundle of container %s", c->id);
     plan_input_fill(rt, c, rootfs, files, &in);
     int r = find_level(rt, c->pod, level, &in.selinux_level, err);
     if (r == 0 && cdi_is_requested(c->config)) {
@@ -342,7 +347,8 @@ int runtime_container_create(struct runtime *rt, struct container *c, const stru
     int r = build(rt, c, rootfs, err);
     if (r < 0)
         return r;
-    post_prepare(rt, c); // it works while this is recorded
+    if (!hooks_wanted(c))    // hooks run in a start, and before pivot_root
+        post_prepare(rt, c); // it works while this is recorded
     r = record_container_insert(rt, c, err);
     if (r < 0) {
         forget_in_pod(rt, c);
@@ -419,7 +425,10 @@ static int start_in_pod(struct runtime *rt, struct container *c, struct error *e
     if (!conn)
         return error_set(err, STATUS_UNAVAILABLE, ENOTCONN,
                          "start container %s: the pod's crisp-pod has ended", c->id);
-    int r = podconn_request(conn, &request, LAUNCH_TIMEOUT_NS + ANSWER_TIMEOUT_NS, &reply, err);
+    bool told = false;
+    int r = hooks_wanted(c)
+                ? hooks_start(rt, c, conn, &reply, &told, err)
+                : podconn_request(conn, &request, LAUNCH_TIMEOUT_NS + ANSWER_TIMEOUT_NS, &reply, err);
     podconn_unref(conn);
     if (r < 0 && !reply) // crisp-pod's own words name the container
         error_wrap(err, "start container %s", c->id);
@@ -428,11 +437,13 @@ static int start_in_pod(struct runtime *rt, struct container *c, struct error *e
     if (r == 0) {
         exits_started(rt, c, reply->start->pid, reply->start->started_at_ns, reply->start->user);
         record_container_later(rt, c); // crisp-pod can tell it again
-    } else if (reply || err->status == STATUS_DEADLINE_EXCEEDED) {
+        if (hooks_wanted(c))
+            r = hooks_after_start(rt, c, reply->start->pid, err);
+    } else if (reply || told || err->status == STATUS_DEADLINE_EXCEEDED) {
         // NOT_FOUND would be taken for a missing container; what is missing is something the config names.
         if (err->status == STATUS_NOT_FOUND)
             error_restatus(err, STATUS_INVALID_ARGUMENT);
-        if (!reply)
+        if (!reply && !told)
             (void)container_kill(rt, c, SIGKILL, true, NULL);
         exits_start_failed(rt, c, err->message);
     }
@@ -498,6 +509,8 @@ int runtime_container_remove_begin(struct runtime *rt, struct container *c, cons
         leave_gate(rt, c);
         return error_wrap(err, "remove container %s", c->id);
     }
+    const struct ctx work = runtime_work_ctx(rt);
+    (void)hooks_stop(rt, c, &work);
     forget_in_pod(rt, c);
     remove_cgroup(rt, c);
     return 0;

@@ -1,5 +1,5 @@
 // How containers come to their ends, and how that is found out.
-#include "runtime/store.h"
+#include "runtime/hooks.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -51,8 +51,10 @@ static void end_container(struct runtime *rt, struct container *c, const struct 
     }
     store_unlock(rt);
     free(message);
-    if (ended)
+    if (ended) {
         record_container_later(rt, c);
+        hooks_stop_later(rt, c);
+    }
 }
 
 void exits_apply(struct runtime *rt, struct container *c, const Pod__ExitRecord *exit)

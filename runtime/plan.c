@@ -11,6 +11,8 @@
 
 #define FEATURES_MAX 16 // that one plan requires of crisp-pod
 
+#define HOOKS_TIME_MAX_MS 3600000u // of a start, together
+
 // What kubelet and peers hide from containers that say nothing else. It leaks the host or lets its hardware
 // be touched.
 static const char *const default_masked[] = {
@@ -189,6 +191,23 @@ static Pod__Stdio *make_stdio(const struct plan_input *in, struct arena *arena)
     return io->log_path ? io : NULL;
 }
 
+static uint64_t time_of(Pod__Hook *const *list, size_t n)
+{
+    uint64_t ms = 0;
+    for (size_t i = 0; i < n; i++)
+        ms += list[i]->timeout_ms ? list[i]->timeout_ms : PLAN_HOOK_TIMEOUT_MS;
+    return ms;
+}
+
+// How long the hooks that a launch waits for may take.
+static uint32_t hooks_time_ms(const Pod__Hooks *h)
+{
+    uint64_t ms = time_of(h->prestart, h->n_prestart) + time_of(h->create_runtime, h->n_create_runtime) +
+                  time_of(h->create_container, h->n_create_container) +
+                  time_of(h->start_container, h->n_start_container);
+    return ms < HOOKS_TIME_MAX_MS ? (uint32_t)ms : HOOKS_TIME_MAX_MS;
+}
+
 int plan_build_start(const struct plan_input *in, const char *container_id, const Pod__LaunchPlan *plan,
                      Pod__CgroupPlace *place, uint32_t deadline_ms, struct arena *arena,
                      Pod__StartRequest **start, struct error *err)
@@ -211,7 +230,8 @@ int plan_build_start(const struct plan_input *in, const char *container_id, cons
     s->stdio = make_stdio(in, arena);
     s->plan.len = pod__launch_plan__pack(plan, packed);
     s->plan.data = packed;
-    s->deadline_ms = deadline_ms;
+    s->hold = plan->hooks != NULL;
+    s->deadline_ms = deadline_ms + (plan->hooks ? hooks_time_ms(plan->hooks) : 0);
     if (!s->stdio)
         return plan_no_memory(err);
     *start = s;

@@ -13,6 +13,8 @@
 #include "base/arena.h"
 #include "base/error.h"
 
+#define PLAN_HOOK_TIMEOUT_MS 60000u // of a hook that names none
+
 struct policy;         // runtime/policy.h
 struct cdi_set;        // runtime/cdi.h
 struct cgroup_devices; // runtime/cgroup.h
@@ -48,6 +50,8 @@ struct plan_input {
     const char *hosts_path;       // /etc/hosts
     const char *hostname_path;    // /etc/hostname
     const char *resolv_conf_path; // /etc/resolv.conf
+    const char *id;               // the container's
+    const char *bundle;           // where its bundle is, if it gets hooks
     const struct cdi_set *cdi;    // what CDI devices change; NULL: none were asked for
     const char *shm_path;         // /dev/shm: a mounted tmpfs that the pod shares (with host IPC: the host's)
     const char *selinux_level;    // the pod's, for containers that name none; NULL: the policy's default

@@ -2,6 +2,7 @@
 // file's own edits before those of its first device.
 #include "runtime/plan_internal.h"
 
+#include <linux/capability.h>
 #include <linux/mount.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,8 +11,12 @@
 
 #include "base/cleanup.h"
 #include "base/str.h"
+#include "runtime/caps.h"
 #include "runtime/cdi.h"
 #include "runtime/cgroup.h"
+#include "runtime/oci_config.h"
+
+#define HOOKS_MAX 256
 
 // What the host lacks is no mistake of the request's.
 static int missing(struct error *err, const struct cdi_edit *e, const char *list, size_t i, const char *what,
@@ -324,11 +329,99 @@ static int add_groups(struct plan_builder *b, const struct cdi_set *cdi)
     return 0;
 }
 
+// ---- Hooks ----
+
+static Pod__Hook *new_hook(struct plan_builder *b, const struct cdi_hook *from)
+{
+    Pod__Hook *h = arena_alloc(b->arena, sizeof(*h));
+    if (!h)
+        return NULL;
+    pod__hook__init(h);
+    h->path = (char *)from->path;
+    h->args = from->args.v;
+    h->n_args = from->args.n;
+    h->env = from->env.v;
+    h->n_env = from->env.n;
+    h->timeout_ms = (uint32_t)from->timeout_s.value * 1000;
+    return h;
+}
+
+static size_t count_hooks(const struct cdi_set *cdi)
+{
+    size_t n = 0;
+    for (size_t k = 0; k < cdi->n; k++)
+        n += cdi->v[k].edits->hooks.n;
+    return n;
+}
+
+static int fill_hooks(struct plan_builder *b, const struct cdi_set *cdi, Pod__Hook **room, size_t total,
+                      Pod__Hooks *hooks)
+{
+    const struct {
+        Pod__Hook ***list;
+        size_t *n;
+    } points[CDI_HOOK_POINTS] = {
+        [CDI_PRESTART] = {&hooks->prestart, &hooks->n_prestart},
+        [CDI_CREATE_RUNTIME] = {&hooks->create_runtime, &hooks->n_create_runtime},
+        [CDI_CREATE_CONTAINER] = {&hooks->create_container, &hooks->n_create_container},
+        [CDI_START_CONTAINER] = {&hooks->start_container, &hooks->n_start_container},
+        [CDI_POSTSTART] = {&hooks->poststart, &hooks->n_poststart},
+        [CDI_POSTSTOP] = {&hooks->poststop, &hooks->n_poststop},
+    };
+    for (int p = 0; p < CDI_HOOK_POINTS; p++)
+        *points[p].list = room + (size_t)p * total;
+    for (size_t k = 0; k < cdi->n; k++) {
+        const struct cdi_edits *e = cdi->v[k].edits;
+        for (size_t i = 0; i < e->hooks.n; i++) {
+            Pod__Hook *h = new_hook(b, &e->hooks.v[i]);
+            if (!h)
+                return plan_no_memory(b->err);
+            (*points[e->hooks.v[i].point].list)[(*points[e->hooks.v[i].point].n)++] = h;
+        }
+    }
+    return 0;
+}
+
+// Such a hook is a program of the container, and runs while the launching process still has all privileges,
+// in the same pid namespace: it must not be able to trace it.
+static int check_start_container(struct plan_builder *b, const Pod__Hooks *hooks)
+{
+    const Pod__Capabilities *c = b->plan->process->capabilities;
+    if (hooks->n_start_container == 0 || plan_security(b->in->config)->privileged ||
+        !(c->bounding & CAPS_BIT(CAP_SYS_PTRACE)))
+        return 0;
+    return error_set(b->err, STATUS_UNIMPLEMENTED, ENOTSUP,
+                     "CDI_devices: a startContainer hook (%.200s) is not supported together with SYS_PTRACE",
+                     hooks->start_container[0]->path);
+}
+
+static int add_hooks(struct plan_builder *b, const struct cdi_set *cdi)
+{
+    size_t total = count_hooks(cdi);
+    if (total == 0)
+        return 0;
+    if (total > HOOKS_MAX)
+        return error_set(b->err, STATUS_INVALID_ARGUMENT, E2BIG, "CDI_devices: bring %zu hooks, more than %d",
+                         total, HOOKS_MAX);
+    Pod__Hooks *hooks = arena_alloc(b->arena, sizeof(*hooks));
+    Pod__Hook **room = arena_alloc(b->arena, CDI_HOOK_POINTS * total * sizeof(*room));
+    _cleanup_free_ char *state = oci_state_members(b->in->id, b->in->bundle, b->in->config);
+    if (!hooks || !room || !state)
+        return plan_no_memory(b->err);
+    pod__hooks__init(hooks);
+    hooks->root_dir = arena_printf(b->arena, "%s/mnt", b->in->bundle);
+    hooks->state = arena_strdup(b->arena, state);
+    if (!hooks->root_dir || !hooks->state)
+        return plan_no_memory(b->err);
+    b->plan->hooks = hooks;
+    plan_require(b, "hooks-1");
+    int r = fill_hooks(b, cdi, room, total, hooks);
+    return r < 0 ? r : check_start_container(b, hooks);
+}
+
 static int add_one(struct plan_builder *b, const struct cdi_edit *e)
 {
     int r = 0;
-    if (e->edits->hooks.n > 0)
-        return unsupported(b->err, e, "hooks", 0, "hookName", e->edits->hooks.v[0].name);
     for (size_t i = 0; r == 0 && i < e->edits->nodes.n; i++)
         r = add_node(b, e, i);
     for (size_t i = 0; r == 0 && i < e->edits->mounts.n; i++)
@@ -346,5 +439,5 @@ int plan_add_cdi(struct plan_builder *b)
         r = add_groups(b, cdi);
     for (size_t k = 0; r == 0 && k < cdi->n; k++)
         r = add_one(b, &cdi->v[k]);
-    return r;
+    return r < 0 ? r : add_hooks(b, cdi);
 }

@@ -300,6 +300,56 @@ static void what_is_not_there_or_not_known(void **state)
     }
 }
 
+static void hooks_come_in_order(void **state)
+{
+    struct fixture *f = *state;
+    Pod__CgroupPlace place = POD__CGROUP_PLACE__INIT;
+    Pod__StartRequest *start;
+    use(f, "\"hooks\": [{\"hookName\": \"createContainer\", \"path\": \"/one\"}]",
+        "\"hooks\": [{\"hookName\": \"createContainer\", \"path\": \"/two\", \"args\": [\"two\", \"x\"], "
+        "\"env\": [\"A=b\"], \"timeout\": 7}, {\"hookName\": \"poststop\", \"path\": \"/three\"}]");
+    f->in.id = "ID";
+    f->in.bundle = "/run/bundle";
+    const Pod__LaunchPlan *plan = build(f);
+    const Pod__Hooks *h = plan->hooks;
+    assert_non_null(h);
+    assert_string_equal(h->root_dir, "/run/bundle/mnt");
+    assert_string_equal(h->state, "\"ociVersion\":\"1.2.0\",\"id\":\"ID\",\"bundle\":\"/run/bundle\","
+                                  "\"annotations\":{}");
+    assert_int_equal(h->n_create_container, 2);
+    assert_string_equal(h->create_container[0]->path, "/one");
+    assert_int_equal(h->create_container[0]->timeout_ms, 0);
+    assert_string_equal(h->create_container[1]->args[1], "x");
+    assert_string_equal(h->create_container[1]->env[0], "A=b");
+    assert_int_equal(h->create_container[1]->timeout_ms, 7000);
+    assert_int_equal(h->n_poststop, 1);
+    assert_int_equal(h->n_prestart + h->n_create_runtime + h->n_start_container + h->n_poststart, 0);
+    bool required = false;
+    for (size_t i = 0; i < plan->n_required_features; i++)
+        required = required || str_eq(plan->required_features[i], "hooks-1");
+    assert_true(required);
+    assert_int_equal(plan_build_start(&f->in, "ID", plan, &place, 1000, f->arena, &start, &f->err), 0);
+    assert_true(start->hold);
+    assert_int_equal(start->deadline_ms, 1000 + PLAN_HOOK_TIMEOUT_MS + 7000); // poststop's is not the start's
+    // A program of the container's that could trace the launch would get what that has.
+    Cri__Capability add = CRI__CAPABILITY__INIT;
+    char *names[] = {"SYS_PTRACE"};
+    add.add_capabilities = names;
+    add.n_add_capabilities = 1;
+    use(f, "", "\"hooks\": [{\"hookName\": \"startContainer\", \"path\": \"/inside\"}]");
+    f->in.id = "ID";
+    f->in.bundle = "/run/bundle";
+    (void)build(f);
+    f->security.capabilities = &add;
+    refused(f, STATUS_UNIMPLEMENTED,
+            "CDI_devices: a startContainer hook (/inside) is not supported together with SYS_PTRACE");
+    use(f, "", "\"env\": [\"A=b\"]");
+    plan = build(f);
+    assert_null(plan->hooks);
+    assert_int_equal(plan_build_start(&f->in, "ID", plan, &place, 1000, f->arena, &start, &f->err), 0);
+    assert_true(!start->hold && start->deadline_ms == 1000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -308,6 +358,7 @@ int main(void)
         cmocka_unit_test(nodes_belong_to_the_user),
         cmocka_unit_test(mounts_have_their_options_and_place),
         cmocka_unit_test(what_is_not_there_or_not_known),
+        cmocka_unit_test(hooks_come_in_order),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

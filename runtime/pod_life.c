@@ -1,5 +1,5 @@
 // Making and stopping pods: runtime/'s parts of it. cri/ puts images and networks in between.
-#include "runtime/store.h"
+#include "runtime/hooks.h"
 
 #include <limits.h>
 #include <signal.h>
@@ -320,6 +320,19 @@ static int save_exits(struct runtime *rt, struct pod *pod, struct error *err)
     return r;
 }
 
+// The bundles are in the run directory: what they are owed is paid before that goes.
+static void stop_hooks(struct runtime *rt, struct pod *pod)
+{
+    const struct ctx work = runtime_work_ctx(rt);
+    struct container **all;
+    size_t n;
+    if (runtime_container_list(rt, pod, false, &all, &n, NULL) < 0)
+        return;
+    for (size_t i = 0; i < n; i++)
+        (void)hooks_stop(rt, all[i], &work);
+    runtime_containers_free(all, n);
+}
+
 int runtime_pod_stop(struct runtime *rt, struct pod *pod, struct error *err)
 {
     struct pod_private *p = pod->private;
@@ -341,6 +354,7 @@ int runtime_pod_stop(struct runtime *rt, struct pod *pod, struct error *err)
     store_lock(rt);
     p->launched = false;
     store_unlock(rt);
+    stop_hooks(rt, pod);
     if (remove_remains(rt, pod, NULL) < 0)
         (void)worker_add(rt->worker, remains_job, remains_drop, pod_ref(pod), 20 * NS_PER_MS);
     return 0;

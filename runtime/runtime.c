@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "runtime/cdi.h"
+#include "runtime/hooks.h"
 #include "base/mount_template.h"
 
 #define RECONNECT_TIMEOUT_NS (5 * NS_PER_SEC) // for all crisp-pods together
@@ -183,6 +184,8 @@ int runtime_open(const struct runtime_options *options, struct runtime **out, st
         r = record_check_boot(rt, &rebooted, err);
     if (r == 0)
         r = reconcile(rt, rebooted, err);
+    if (r == 0)
+        hooks_recover(rt);
     if (r < 0) {
         runtime_close(rt);
         return r;

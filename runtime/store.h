@@ -79,10 +79,11 @@ struct container_private {
     Pod__StartRequest *start; // as recorded; malloc'd; NULL while MAKING
     // rt->lock:
     enum container_state state;
-    bool starting;  // a StartRequest is out
-    bool forgotten; // not in the maps any more
-    bool saving;    // a job that records the state is queued or runs
-    bool unsaved;   // it has something to record
+    bool starting;    // a StartRequest is out
+    bool in_poststop; // somebody runs its poststop hooks
+    bool forgotten;   // not in the maps any more
+    bool saving;      // a job that records the state is queued or runs
+    bool unsaved;     // it has something to record
     int64_t started_at_ns, finished_at_ns;
     int32_t exit_code;
     int pid;

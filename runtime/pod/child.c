@@ -139,6 +139,7 @@ static const Pod__LaunchPlan *receive_plan(struct child *c, struct error *err)
     long n = launch_recv(c->sock, &order, sizeof(order), &memfd, &n_fds, 0);
     if (n != (long)sizeof(order) || n_fds != 1)
         _exit(1);
+    c->hold = order.hold;
     uint8_t *data =
         order.plan_len ? mmap(NULL, order.plan_len, PROT_READ, MAP_PRIVATE, memfd, 0) : MAP_FAILED;
     struct arena *arena = arena_new(PLAN_MEMORY_MAX); // lives until exec
@@ -155,7 +156,7 @@ static const Pod__LaunchPlan *receive_plan(struct child *c, struct error *err)
 }
 
 // Waits for the start, which brings standard streams.
-static void receive_go(struct child *c, bool *tty)
+void child_receive_go(struct child *c)
 {
     struct launch_go_order order;
     int fds[3];
@@ -166,7 +167,8 @@ static void receive_go(struct child *c, bool *tty)
         _exit(1);
     for (int i = 0; i < 3; i++)
         c->stdio[i] = (order.stdio_mask & 1u << i) && used < n_fds ? fds[used++] : -1;
-    *tty = order.tty;
+    c->go_tty = order.tty;
+    c->gone = true;
 }
 
 // A plan with anything that this crisp-pod does not know is refused: never half an isolation.
@@ -193,11 +195,11 @@ static int check_plan(const Pod__LaunchPlan *plan, struct error *err)
 
 _Noreturn void child_start(const struct child_start *start, int sock, char *step)
 {
-    struct child c = {.sock = sock, .step = step, .proc_self = -1, .stdio = {-1, -1, -1}, .tty = -1};
+    struct child c = {
+        .sock = sock, .step = step, .proc_self = -1, .stdio = {-1, -1, -1}, .tty = -1, .host_root = -1};
     struct error err = ERROR_INIT;
     const int keep[] = {sock, start->pod->ns[POD_NS_NET], start->pod->ns[POD_NS_IPC],
                         start->pod->ns[POD_NS_UTS], start->pod->mount_template};
-    bool tty = false;
 
     memcpy(c.ns, start->pod->ns, sizeof(c.ns));
     c.mount_template = start->pod->mount_template;
@@ -212,11 +214,12 @@ _Noreturn void child_start(const struct child_start *start, int sock, char *step
         rc = plan ? check_plan(plan, &err) : -err.errnum;
     if (rc == 0) {
         child_raise_limits(plan->process);
+        c.hooks = plan->hooks;
         rc = child_enter_root(&c, plan, &err);
     }
-    // Also after a failure: it is the start's answer.
-    receive_go(&c, &tty);
-    if (rc == 0 && plan->process->tty != tty)
+    if (!c.gone) // also after a failure: it is the start's answer
+        child_receive_go(&c);
+    if (rc == 0 && plan->process->tty != c.go_tty)
         rc = error_set(&err, STATUS_INVALID_ARGUMENT, EINVAL,
                        "the plan and the order differ about a terminal");
     if (rc == 0) {

@@ -23,6 +23,10 @@ struct child {
     int tty;      // the slave, once there is one
     uint64_t key; // two stages (child_stage.c); 0: one
     struct account account;
+    bool gone, go_tty;       // child_receive_go() was called, and what it was told of a terminal
+    bool hold;               // crispd runs hooks before pivot_root
+    const Pod__Hooks *hooks; // NULL: none
+    int host_root;           // with hooks: the host's root, in the copy of its mount namespace
 };
 
 // What a started child inherits (by copy) from crisp-pod.
@@ -55,6 +59,18 @@ void child_step(struct child *c, const char *format, ...) __attribute__((format(
 _Noreturn void child_fail(struct child *c, const struct error *err);
 // The next thing is execve(): tells crisp-pod that, and the user.
 void child_report_executing(struct child *c, const Pod__Process *process);
+
+// Waits for the start, which brings standard streams.
+void child_receive_go(struct child *c);
+
+// child_hooks.c: a mount namespace that is a copy of the host's, with what the template has
+// (base/mount_template.h) below root_dir, which is the root until hooks_leave_host().
+int hooks_enter_host(struct child *c, bool own_cgroup_ns, struct error *err);
+int hooks_leave_host(struct child *c, struct error *err);
+// Waits for crispd's hooks, if it has any, and runs the createContainer hooks.
+int hooks_before_pivot(struct child *c, struct error *err);
+// startContainer hooks, each with what the process is going to have.
+int hooks_before_exec(struct child *c, const Pod__Process *process, struct error *err);
 
 // child_root.c: namespaces and the root file system, up to pivot_root.
 int child_enter_root(struct child *c, const Pod__LaunchPlan *plan, struct error *err);

@@ -265,9 +265,13 @@ static int build_root(struct child *c, const Pod__LaunchPlan *plan, struct host_
     if (rc == 0 && plan->process->tty)
         rc = devices_make_tty(c, root, err);
     if (rc == 0)
+        rc = hooks_before_pivot(c, err); // which may change the root: it is made read-only later
+    if (rc == 0)
         rc = masks_apply(c, root, plan, err);
     if (rc == 0)
         rc = finish_root(c, root, plan->root, err);
+    if (rc == 0)
+        rc = hooks_leave_host(c, err);
     return rc == 0 ? pivot(c, root, err) : rc;
 }
 
@@ -275,6 +279,8 @@ static int build_root(struct child *c, const Pod__LaunchPlan *plan, struct host_
 static int enter_mount_ns(struct child *c, const Pod__LaunchPlan *plan, struct error *err)
 {
     child_step(c, "make a mount namespace");
+    if (c->hooks) // their programs are the host's: for them it is a copy of the host's after all
+        return hooks_enter_host(c, plan->own_cgroup_ns, err);
     if (setns(c->mount_template, CLONE_NEWNS) < 0)
         return error_errno(err, errno, "enter the containers' mount namespace");
     (void)close(c->mount_template);

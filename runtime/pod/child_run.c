@@ -189,6 +189,9 @@ int child_run(struct child *c, const Pod__Process *process, struct error *err)
     if (rc == 0 && close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
         rc = error_errno(err, errno, "close descriptors");
     (void)umask(0022);
+    if (rc == 0)
+        rc = hooks_before_exec(c, process, err);
+    child_step(c, "privileges");
     if (rc == 0 && c->key && pipe2(gate, O_CLOEXEC) < 0)
         rc = error_errno(err, errno, "make a pipe");
     if (rc == 0)

@@ -92,6 +92,7 @@ static void conn_drop(struct conn *c)
     c->pod->conn_timer.fired = sweep_fired;
     loop_arm(&c->pod->loop, &c->pod->conn_timer, 0);
     exec_drop_conn(c->pod, c->serial);
+    container_drop_conn(c->pod, c->serial);
 }
 
 static ssize_t frame_send(int sock, struct frame *f)

@@ -204,10 +204,32 @@ static void launched(struct launch *l)
         container_begin_end(c);
 }
 
-// In a memfd: the socket could not take it all without blocking.
-static int send_plan(struct container *c, const ProtobufCBinaryData *plan, struct error *err)
+static void reply_held(const struct container *c, struct waiter w)
 {
-    struct launch_plan_order order = {.plan_len = plan->len};
+    Pod__Reply reply = POD__REPLY__INIT;
+    Pod__StartReply r = POD__START_REPLY__INIT;
+
+    r.pid = (int32_t)c->launch.pid;
+    r.held = true;
+    reply.result_case = POD__REPLY__RESULT_START;
+    reply.start = &r;
+    conn_reply(c->pod, w, &reply, NULL, 0);
+}
+
+// Its namespaces and root are made: crispd runs hooks now.
+static void held(struct launch *l)
+{
+    struct container *c = container_of(l, struct container, launch);
+
+    for (size_t i = 0; i < c->n_waiters; i++)
+        reply_held(c, c->waiters[i]);
+    c->n_waiters = 0;
+}
+
+// In a memfd: the socket could not take it all without blocking.
+static int send_plan(struct container *c, const ProtobufCBinaryData *plan, bool hold, struct error *err)
+{
+    struct launch_plan_order order = {.plan_len = plan->len, .hold = hold};
     _cleanup_fd_ int memfd = memfd_create("plan", MFD_CLOEXEC);
 
     if (memfd < 0 || file_write_all(memfd, plan->data, plan->len) < 0)
@@ -233,7 +255,7 @@ void container_prepare(struct pod *p, struct waiter w, const Pod__PrepareRequest
         return;
     int rc = park(c, "", &err);
     if (rc == 0 && request->plan.len > 0)
-        rc = send_plan(c, &request->plan, &err);
+        rc = send_plan(c, &request->plan, false, &err);
     if (rc < 0) {
         if (c->launch.pid > 0)
             container_kill(c);
@@ -264,7 +286,7 @@ static int launch(struct container *c, const Pod__StartRequest *request, struct 
 
     c->tty = io && io->tty;
     c->has_stdin = io && io->stdin;
-    int rc = c->planned ? 0 : send_plan(c, &request->plan, err);
+    int rc = c->planned ? 0 : send_plan(c, &request->plan, request->hold, err);
     if (rc == 0)
         rc = crilog_init(&c->log, io ? io->log_path : "", err);
     if (rc < 0)
@@ -281,6 +303,7 @@ static int launch(struct container *c, const Pod__StartRequest *request, struct 
         return rc;
     c->phase = CONTAINER_LAUNCHING;
     c->launch.done = launched;
+    c->launch.on_held = request->hold ? held : NULL;
     return launch_watch(&c->launch, request->deadline_ms, err);
 }
 
@@ -291,6 +314,9 @@ static void start_again(struct container *c, struct waiter w)
 
     if (c->phase == CONTAINER_RUNNING) {
         reply_started(c, w);
+    } else if (c->phase == CONTAINER_LAUNCHING && c->launch.held && c->holder) {
+        c->holder = w.conn;
+        reply_held(c, w);
     } else if (c->phase < CONTAINER_RUNNING && c->n_waiters < CONTAINER_WAITERS_MAX) {
         c->waiters[c->n_waiters++] = w;
     } else {
@@ -303,6 +329,8 @@ static void start_again(struct container *c, struct waiter w)
 
 static bool parked_fits(const struct container *c, const Pod__StartRequest *request)
 {
+    if (c->planned && request->hold) // it doesn't know that it is to be held
+        return false;
     return c->phase == CONTAINER_PARKED && c->pid_mode == request->pid_mode && c->place && request->cgroup &&
            pb_equal(&c->place->base, &request->cgroup->base);
 }
@@ -340,7 +368,33 @@ void container_start(struct pod *p, struct waiter w, const Pod__StartRequest *re
         container_free(c);
         return;
     }
+    c->holder = request->hold ? w.conn : 0;
     c->waiters[c->n_waiters++] = w;
+}
+
+void container_proceed(struct pod *p, struct waiter w, const Pod__ProceedRequest *request)
+{
+    struct container *c = container_find(p, request->container_id);
+    struct error err;
+
+    if (!c || c->phase != CONTAINER_LAUNCHING || !c->launch.held || c->n_waiters == CONTAINER_WAITERS_MAX) {
+        (void)error_set(&err, STATUS_FAILED_PRECONDITION, ESRCH, "start container %s: it is not held",
+                        request->container_id);
+        conn_reply_error(p, w, &err, NULL);
+        return;
+    }
+    c->holder = 0;
+    c->waiters[c->n_waiters++] = w; // the launch's end answers, whatever it is
+    char go = 1;
+    if (request->abort || launch_send(c->launch.source.fd, &go, sizeof(go), NULL, 0) < 0)
+        container_kill(c);
+}
+
+void container_drop_conn(struct pod *p, uint64_t conn)
+{
+    for (struct container *c = p->containers; c; c = c->next)
+        if (c->holder == conn && c->phase == CONTAINER_LAUNCHING)
+            container_kill(c); // its end comes by the reaper: nothing is freed here
 }
 
 void container_kill(struct container *c)

@@ -9,7 +9,7 @@
 #include "runtime/pod/pod.h"
 
 // What a plan may require (LaunchPlan.required_features). A name is never taken out or given a new meaning.
-const char *const pod_features[] = {"launch-1", "lsm-1", "image-volume", "volume-content"};
+const char *const pod_features[] = {"launch-1", "lsm-1", "hooks-1", "image-volume", "volume-content"};
 const size_t pod_n_features = ARRAY_SIZE(pod_features);
 
 const int pod_ignored_signals[] = {SIGPIPE, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
@@ -69,6 +69,9 @@ void pod_dispatch(struct pod *p, struct waiter w, const Pod__Request *request, i
         return;
     case POD__REQUEST__OP_START:
         container_start(p, w, request->start);
+        return;
+    case POD__REQUEST__OP_PROCEED:
+        container_proceed(p, w, request->proceed);
         return;
     case POD__REQUEST__OP_KILL:
         container_signal(p, w, request->kill);

@@ -258,6 +258,7 @@ static bool read_reports(struct launch *l)
             else if (r->kind != REPORT_SECOND || i > 0 || !take_second(l, r->pid, fds[i]))
                 (void)close(fds[i]);
         }
+        l->held = l->held || r->kind == REPORT_HELD;
         if (r->kind == REPORT_FAILED)
             fail(l, r);
         else if (r->kind == REPORT_EXECUTING)
@@ -276,8 +277,15 @@ static void report_ready(struct source *s, uint32_t events)
     struct launch *l = container_of(s, struct launch, source);
 
     (void)events;
-    if (!read_reports(l))
+    if (!read_reports(l)) {
+        void (*on_held)(struct launch * l) = l->held ? l->on_held : NULL;
+        if (on_held) {
+            l->on_held = NULL;
+            loop_change(&l->pod->loop, &l->source, EPOLLRDHUP);
+            on_held(l);
+        }
         return;
+    }
     fail_unless_executing(l);
     finish(l);
 }
@@ -299,8 +307,9 @@ int launch_watch(struct launch *l, uint32_t deadline_ms, struct error *err)
     l->source.ready = report_ready;
     l->deadline.fired = deadline_fired;
     int sock = l->source.fd;
-    // Only the hang-up wakes: the reports are read then, all at once.
-    int rc = loop_add(&l->pod->loop, &l->source, sock, EPOLLRDHUP, err);
+    // Only the hang-up wakes, where nothing comes that can't wait: the reports are read then, all at once.
+    uint32_t events = l->on_held ? EPOLLRDHUP | EPOLLIN : EPOLLRDHUP;
+    int rc = loop_add(&l->pod->loop, &l->source, sock, events, err);
     if (rc < 0)
         return rc;
     loop_arm(&l->pod->loop, &l->deadline, (deadline_ms ? deadline_ms : DEADLINE_DEFAULT_MS) * NS_PER_MS);

@@ -19,6 +19,7 @@ enum report_kind {
     REPORT_TTY,            // the pty's master, as a descriptor
     REPORT_EXECUTING,      // the next thing is execve(), as this user
     REPORT_FAILED,
+    REPORT_HELD,   // namespaces and root are made; it waits for a byte (launch_plan_order.hold)
     REPORT_SECOND, // of two stages: the second one's pid, and its pidfd as a descriptor
 };
 
@@ -38,6 +39,7 @@ struct report {
 // root.
 struct launch_plan_order {
     uint64_t plan_len;
+    uint32_t hold; // report when the root is built, and wait for a byte, which comes after the order to go on
 };
 
 // Then to go on to exec, with descriptors: stdin, stdout, stderr as the mask says.
@@ -70,6 +72,9 @@ struct launch {
     char failed_step[LAUNCH_STEP_MAX];
     int tty; // the master, once reported
     struct launch_user *user;
+    bool held;
+    // Called when it is held, if set before launch_watch().
+    void (*on_held)(struct launch *l);
     // Called once: the program runs (launch->failed unset) or never will. May free what the launch is in.
     void (*done)(struct launch *l);
 };

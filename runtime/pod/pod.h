@@ -92,6 +92,8 @@ _Noreturn void reaper_run(int alive, const int *ns, char *const *cgroup_dirs, si
 // Containers (container.c, container_exit.c), execs (exec.c).
 void container_prepare(struct pod *p, struct waiter w, const Pod__PrepareRequest *request);
 void container_start(struct pod *p, struct waiter w, const Pod__StartRequest *request);
+void container_proceed(struct pod *p, struct waiter w, const Pod__ProceedRequest *request);
+void container_drop_conn(struct pod *p, uint64_t conn); // kills what is held for a crispd that is gone
 void container_signal(struct pod *p, struct waiter w, const Pod__KillRequest *request);
 void container_forget(struct pod *p, struct waiter w, const Pod__ForgetRequest *request);
 void container_reopen_log(struct pod *p, struct waiter w, const Pod__ReopenLogRequest *request);

@@ -1,0 +1,325 @@
+// OCI hooks in the host's namespaces (prestart, createRuntime, poststart, poststop), and a container's
+// bundle.
+//
+// The bundle, POD_DIR/bundles/CONTAINER, is made when a container with hooks is started and goes when its
+// poststop hooks have run: as long as it is there they are owed, also after a restart of the daemon.
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/spawn.h"
+#include "base/str.h"
+#include "runtime/hooks.h"
+#include "runtime/oci_config.h"
+#include "runtime/plan.h"
+
+enum hook_point { HOOK_PRESTART, HOOK_CREATE_RUNTIME, HOOK_POSTSTART, HOOK_POSTSTOP };
+
+#define OUTPUT_MAX   ((size_t)1 << 20)
+#define TOLD_MAX     400 // of what a failed hook printed
+#define PLAN_MAX     (16u << 20)
+#define STOP_WAIT_NS (600 * NS_PER_SEC)
+
+bool hooks_wanted(const struct container *c)
+{
+    return c->private->start && c->private->start->hold;
+}
+
+int hooks_bundle_path(const char *pod_dir, const char *id, char out[PATH_MAX])
+{
+    int n = snprintf(out, PATH_MAX, "%s/bundles/%s", pod_dir, id);
+    return n < 0 || n >= PATH_MAX ? -ENAMETOOLONG : 0;
+}
+
+static const Pod__LaunchPlan *unpack_plan(const struct container *c, struct arena *arena)
+{
+    const Pod__StartRequest *start = c->private->start;
+    return pod__launch_plan__unpack(arena_pb(arena), start->plan.len, start->plan.data);
+}
+
+static int no_plan(const struct container *c, struct error *err)
+{
+    return error_set(err, STATUS_INTERNAL, EBADMSG, "container %s: its launch plan can't be read", c->id);
+}
+
+// ---- The bundle ----
+
+static int write_config(struct runtime *rt, const struct container *c, const Pod__LaunchPlan *plan,
+                        const char *bundle, struct error *err)
+{
+    _cleanup_free_ char *root = str_printf("%s/mnt/root", bundle);
+    _cleanup_free_ char *path = str_printf("%s/config.json", bundle);
+    const struct oci_config_input in = {
+        .plan = plan,
+        .config = c->config,
+        .pid_mode = c->private->start->pid_mode,
+        .rootfs = root,
+        .cgroup = c->cgroup,
+        .netns = c->pod->netns,
+        .hostname = rundir_hostname(rt, c->pod),
+    };
+    _cleanup_free_ char *text = root && path ? oci_config_json(&in) : NULL;
+    if (!text)
+        return error_errno(err, ENOMEM, "write the bundle of container %s", c->id);
+    return file_write_atomic(path, text, strlen(text), 0600, false, err);
+}
+
+static int make_bundle(struct runtime *rt, const struct container *c, struct error *err)
+{
+    struct arena *arena __attribute__((cleanup(arena_freep))) = arena_new(PLAN_MAX);
+    const Pod__LaunchPlan *plan = arena ? unpack_plan(c, arena) : NULL;
+    char bundle[PATH_MAX], mnt[PATH_MAX];
+    if (!plan || !plan->hooks)
+        return no_plan(c, err);
+    int r = hooks_bundle_path(c->pod->dir, c->id, bundle);
+    int n = snprintf(mnt, sizeof(mnt), "%s/mnt", bundle);
+    if (r < 0 || n < 0 || (size_t)n >= sizeof(mnt))
+        return error_errno(err, ENAMETOOLONG, "make the bundle of container %s", c->id);
+    r = file_mkdir_p(mnt, 0700, err);
+    return r < 0 ? r : write_config(rt, c, plan, bundle, err);
+}
+
+// ---- Running ----
+
+struct hook_list {
+    const char *name;
+    Pod__Hook *const *v;
+    size_t n;
+};
+
+static struct hook_list list_of(const Pod__Hooks *h, enum hook_point point)
+{
+    switch (point) {
+    case HOOK_PRESTART:
+        return (struct hook_list){"prestart", h->prestart, h->n_prestart};
+    case HOOK_CREATE_RUNTIME:
+        return (struct hook_list){"createRuntime", h->create_runtime, h->n_create_runtime};
+    case HOOK_POSTSTART:
+        return (struct hook_list){"poststart", h->poststart, h->n_poststart};
+    case HOOK_POSTSTOP:
+    default:
+        return (struct hook_list){"poststop", h->poststop, h->n_poststop};
+    }
+}
+
+static const char *status_of(enum hook_point point)
+{
+    return point == HOOK_POSTSTART ? "running" : point == HOOK_POSTSTOP ? "stopped" : "creating";
+}
+
+static char **vector(char *const *list, size_t n, const char *alone)
+{
+    char **out = calloc(n + 2, sizeof(*out));
+    for (size_t i = 0; out && i < n; i++)
+        out[i] = list[i];
+    if (out && n == 0 && alone)
+        out[0] = (char *)alone;
+    return out;
+}
+
+static void tell(const struct spawn_result *result, struct buf *out)
+{
+    const struct buf *said = result->err.len > 0 ? &result->err : &result->out;
+    const char *from = said->len > TOLD_MAX ? said->data + said->len - TOLD_MAX : said->data;
+    _cleanup_free_ char *clean = said->len > 0 ? str_sanitize_utf8(from) : NULL;
+    for (size_t len = clean ? strlen(clean) : 0; len > 0 && strchr("\n ", clean[len - 1]); len--)
+        clean[len - 1] = '\0';
+    if (clean && clean[0])
+        (void)buf_printf(out, ": %s", clean);
+}
+
+static int run_one(struct runtime *rt, const Pod__Hook *h, const char *state, struct error *err)
+{
+    _cleanup_free_ char **argv = vector(h->args, h->n_args, h->path), **env = vector(h->env, h->n_env, NULL);
+    struct ctx work = runtime_work_ctx(rt);
+    struct ctx ctx =
+        ctx_with_timeout(&work, (h->timeout_ms ? h->timeout_ms : PLAN_HOOK_TIMEOUT_MS) * NS_PER_MS);
+    if (!argv || !env)
+        return error_errno(err, ENOMEM, "%s", h->path);
+    const struct spawn_options o = {.path = h->path, .argv = argv, .envp = env, .new_session = true};
+    struct spawn_result result;
+    int r = spawn_run(&o, state, strlen(state), OUTPUT_MAX, &ctx, &result, err);
+    if (r == 0 && result.exit_code != 0) {
+        struct buf said;
+        buf_init(&said, 2 * TOLD_MAX);
+        tell(&result, &said);
+        r = error_set(err, STATUS_FAILED_PRECONDITION, ECHILD, "%s failed with exit code %d%s", h->path,
+                      result.exit_code, said.len ? said.data : "");
+        buf_done(&said);
+    }
+    spawn_result_done(&result);
+    return r;
+}
+
+static char *state_text(const Pod__Hooks *hooks, enum hook_point point, int pid)
+{
+    if (point == HOOK_POSTSTOP)
+        return str_printf("{\"status\":\"%s\",%s}", status_of(point), hooks->state);
+    return str_printf("{\"status\":\"%s\",\"pid\":%d,%s}", status_of(point), pid, hooks->state);
+}
+
+// Runs the hooks of one point, one after the other, each within its time. The first failure ends it, but for
+// poststop's, which are logged. pid: of the container's first process, as the host sees it.
+static int run_hooks(struct runtime *rt, const struct container *c, enum hook_point point, int pid,
+                     struct error *err)
+{
+    struct arena *arena __attribute__((cleanup(arena_freep))) = arena_new(PLAN_MAX);
+    const Pod__LaunchPlan *plan = arena ? unpack_plan(c, arena) : NULL;
+    if (!plan || !plan->hooks)
+        return no_plan(c, err);
+    const struct hook_list list = list_of(plan->hooks, point);
+    _cleanup_free_ char *state = state_text(plan->hooks, point, pid);
+    if (!state)
+        return error_errno(err, ENOMEM, "run the hooks of container %s", c->id);
+    int first = 0;
+    for (size_t i = 0; i < list.n; i++) {
+        struct error local = ERROR_INIT;
+        int r = run_one(rt, list.v[i], state, &local);
+        if (r == 0)
+            continue;
+        if (local.status == STATUS_NOT_FOUND) // would be understood of the container
+            error_restatus(&local, STATUS_FAILED_PRECONDITION);
+        (void)error_wrap(&local, "%s hook", list.name);
+        if (point != HOOK_POSTSTOP || r == -ECANCELED) {
+            if (err)
+                *err = local;
+            return r;
+        }
+        // The specification: tell, and go on.
+        log_warn("a hook failed", "container", c->id, "error", local.message);
+        first = first ? first : r;
+        if (err)
+            *err = local;
+    }
+    return first;
+}
+
+// ---- Starting ----
+
+static int ask(struct podconn *conn, const struct container *c, Pod__Request *request, Pod__Reply **reply,
+               struct error *err)
+{
+    podconn_reply_free(reply);
+    return podconn_request(conn, request, c->private->start->deadline_ms * NS_PER_MS + ANSWER_TIMEOUT_NS,
+                           reply, err);
+}
+
+// It is held before pivot_root. Goes on, or kills it.
+static int proceed(struct podconn *conn, const struct container *c, bool abort, Pod__Reply **reply,
+                   struct error *err)
+{
+    Pod__ProceedRequest proceed = POD__PROCEED_REQUEST__INIT;
+    Pod__Request request = POD__REQUEST__INIT;
+    proceed.container_id = (char *)c->id;
+    proceed.abort = abort;
+    request.op_case = POD__REQUEST__OP_PROCEED;
+    request.proceed = &proceed;
+    return ask(conn, c, &request, reply, err);
+}
+
+int hooks_start(struct runtime *rt, struct container *c, struct podconn *conn, Pod__Reply **reply, bool *told,
+                struct error *err)
+{
+    Pod__Request request = POD__REQUEST__INIT;
+    request.op_case = POD__REQUEST__OP_START;
+    request.start = c->private->start;
+    int r = make_bundle(rt, c, err);
+    if (r < 0) {
+        *told = true;
+        return r;
+    }
+    r = ask(conn, c, &request, reply, err);
+    if (r < 0 || (*reply)->result_case != POD__REPLY__RESULT_START || !(*reply)->start->held)
+        return r;
+    int pid = (*reply)->start->pid;
+    r = run_hooks(rt, c, HOOK_PRESTART, pid, err);
+    if (r == 0)
+        r = run_hooks(rt, c, HOOK_CREATE_RUNTIME, pid, err);
+    if (r == 0)
+        return proceed(conn, c, false, reply, err);
+    (void)proceed(conn, c, true, reply, NULL);
+    *told = true;
+    return error_wrap(err, "start container %s", c->id);
+}
+
+int hooks_after_start(struct runtime *rt, struct container *c, int pid, struct error *err)
+{
+    int r = run_hooks(rt, c, HOOK_POSTSTART, pid, err);
+    if (r == 0)
+        return 0;
+    (void)container_kill(rt, c, SIGKILL, true, NULL);
+    (void)container_wait_killed(rt, c, NULL);
+    return error_wrap(err, "start container %s", c->id);
+}
+
+// ---- After the end ----
+
+int hooks_stop(struct runtime *rt, struct container *c, const struct ctx *ctx)
+{
+    struct container_private *p = c->private;
+    char bundle[PATH_MAX];
+    int r = 0;
+    if (!hooks_wanted(c) || hooks_bundle_path(c->pod->dir, c->id, bundle) < 0 || access(bundle, F_OK) < 0)
+        return 0;
+    struct ctx bounded = ctx_with_timeout(ctx, STOP_WAIT_NS);
+    store_lock(rt);
+    while ((p->in_poststop || p->starting) && r == 0) // after its poststart hooks, however short it lived
+        r = notify_wait(&rt->lock, &p->changed, &bounded, NULL);
+    if (r == 0)
+        p->in_poststop = true;
+    store_unlock(rt);
+    if (r < 0)
+        return r;
+    if (access(bundle, F_OK) == 0 && run_hooks(rt, c, HOOK_POSTSTOP, 0, NULL) != -ECANCELED) {
+        struct error err = ERROR_INIT;
+        r = file_remove_tree(bundle, &err);
+        if (r < 0)
+            log_warn("a bundle cannot be removed", "container", c->id, "error", err.message);
+    } // else the daemon is ending: the next one runs them
+    store_lock(rt);
+    p->in_poststop = false;
+    notify_wake(&p->changed);
+    store_unlock(rt);
+    return r;
+}
+
+static int stop_job(void *data, unsigned attempt)
+{
+    struct container *c = data;
+    struct ctx none = CTX_NONE;
+    (void)hooks_stop(c->private->rt, c, &none);
+    (void)attempt;
+    return 0; // what went wrong is told; another try comes with the container's removal
+}
+
+static void stop_drop(void *data)
+{
+    container_unref(data);
+}
+
+void hooks_stop_later(struct runtime *rt, struct container *c)
+{
+    if (hooks_wanted(c))
+        (void)worker_add(rt->worker, stop_job, stop_drop, container_ref(c), 0);
+}
+
+void hooks_recover(struct runtime *rt)
+{
+    struct container **all;
+    size_t n;
+    if (runtime_container_list(rt, NULL, false, &all, &n, NULL) < 0)
+        return;
+    for (size_t i = 0; i < n; i++) {
+        struct container_view v;
+        runtime_container_view(rt, all[i], &v);
+        if (v.state == CONTAINER_EXITED)
+            hooks_stop_later(rt, all[i]);
+    }
+    runtime_containers_free(all, n);
+}

@@ -1,0 +1,26 @@
+// OCI hooks that the daemon runs, in the host's namespaces; createContainer and startContainer hooks are
+// crisp-pod's.
+#ifndef RUNTIME_HOOKS_H
+#define RUNTIME_HOOKS_H
+
+#include <limits.h>
+
+#include "runtime/store.h"
+
+// Has it any, of whatever kind? Of those that haven't nothing below costs anything.
+bool hooks_wanted(const struct container *c);
+// POD_DIR/bundles/ID. 0 or -ENAMETOOLONG.
+int hooks_bundle_path(const char *pod_dir, const char *id, char out[PATH_MAX]);
+// The StartRequest of a container with hooks, and its answer. Makes the bundle: from here on the poststop
+// hooks are owed. *told: it has failed, and nothing of it runs, though there may be no answer that says so.
+int hooks_start(struct runtime *rt, struct container *c, struct podconn *conn, Pod__Reply **reply, bool *told,
+                struct error *err);
+// It runs: the poststart hooks. When one fails the container is killed.
+int hooks_after_start(struct runtime *rt, struct container *c, int pid, struct error *err);
+// Runs the poststop hooks if they are owed, and removes the bundle. Waits for another call that does, and for
+// a start under way, within ctx.
+int hooks_stop(struct runtime *rt, struct container *c, const struct ctx *ctx);
+void hooks_stop_later(struct runtime *rt, struct container *c); // as a background job
+void hooks_recover(struct runtime *rt);                         // at start: those that an earlier daemon owed
+
+#endif
