@@ -4,6 +4,7 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -442,6 +443,49 @@ static void wrong_files_take_nobody_along(void **state)
     assert_non_null(strstr(f->err.message, "/etc/bad.json: devices[0]: "));
 }
 
+struct reader_thread {
+    struct cdi *cdi;
+    pthread_t thread;
+    unsigned bad; // answers that are neither the old nor the new file's
+};
+
+static void *resolve_often(void *arg)
+{
+    struct reader_thread *t = arg;
+    char *wanted[] = {"v.com/c=a"};
+    for (int i = 0; i < 100; i++) {
+        struct arena *arena = arena_new(1u << 20);
+        struct cdi_set set;
+        if (cdi_resolve(t->cdi, wanted, 1, arena, &set, NULL) == 0) {
+            const char *env = set.v[1].edits->env.v[0];
+            t->bad += !str_eq(env, "A=1") && !str_eq(env, "A=22");
+            cdi_set_done(&set);
+        } else {
+            t->bad++;
+        }
+        arena_free(arena);
+    }
+    return NULL;
+}
+
+static void many_read_while_files_change(void **state)
+{
+    struct fixture *f = *state;
+    struct reader_thread threads[4];
+    empty(f);
+    put_spec(f->etc, "x.yaml", "a", "A=1");
+    for (size_t i = 0; i < ARRAY_SIZE(threads); i++) {
+        threads[i] = (struct reader_thread){.cdi = f->cdi};
+        assert_int_equal(pthread_create(&threads[i].thread, NULL, resolve_often, &threads[i]), 0);
+    }
+    for (int i = 0; i < 50; i++)
+        put_spec(f->etc, "x.yaml", "a", i % 2 ? "A=1" : "A=22"); // by rename: never half a file
+    for (size_t i = 0; i < ARRAY_SIZE(threads); i++) {
+        assert_int_equal(pthread_join(threads[i].thread, NULL), 0);
+        assert_int_equal(threads[i].bad, 0);
+    }
+}
+
 static void requests_are_listed(void **state)
 {
     struct fixture *f = *state;
@@ -493,6 +537,7 @@ int main(void)
         cmocka_unit_test(later_directories_win_and_changes_are_seen),
         cmocka_unit_test(settled_files_are_not_read_again),
         cmocka_unit_test(wrong_files_take_nobody_along),
+        cmocka_unit_test(many_read_while_files_change),
         cmocka_unit_test(requests_are_listed),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
