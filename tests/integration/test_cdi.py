@@ -16,7 +16,7 @@ FUSE = "/dev/fuse"
 def daemon(registry):
     from conftest import finish
     from daemon import Crispd
-    crispd = Crispd(registry.url, cni="null")
+    crispd = Crispd(registry.url)
     specs = Specs(crispd.base)
     crispd.write_config(registry.url, {"cdi": {"spec_dirs": [specs.etc, specs.run]}})
     crispd.specs = specs

@@ -121,7 +121,7 @@ def test_privileged_has_the_hosts(cri, crispd, pod, privileged_pod):
 
 
 def test_owner_from_the_security_context(make_crispd):
-    crispd = make_crispd(cni="null", settings={"runtime": {"device_ownership_from_security_context": True}})
+    crispd = make_crispd(settings={"runtime": {"device_ownership_from_security_context": True}})
     cri = Cri(crispd.start())
     pod = cri.run_pod()
     linux = pb.LinuxContainerConfig(security_context=pb.LinuxContainerSecurityContext(

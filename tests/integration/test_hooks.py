@@ -33,7 +33,7 @@ POINTS = ("prestart", "createRuntime", "createContainer", "startContainer", "pos
 def daemon(registry):
     from conftest import finish
     from daemon import Crispd
-    crispd = Crispd(registry.url, cni="null")
+    crispd = Crispd(registry.url)
     crispd.specs = Specs(crispd.base)
     crispd.write_config(registry.url, {"cdi": {"spec_dirs": [crispd.specs.etc, crispd.specs.run]}})
     crispd.start()
