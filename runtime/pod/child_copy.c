@@ -287,7 +287,10 @@ int volumes_fill(struct child *c, int root, const Pod__LaunchPlan *plan, const i
         if (!m->copy_content || trees[i] < 0)
             continue;
         child_step(c, "copy the image's content to its volume %s", m->destination);
-        int rc = fill(root, m, trees[i], err);
+        int rc = labels_begin_volume(c, trees[i], plan->root->mount_label, err);
+        if (rc == 0)
+            rc = fill(root, m, trees[i], err);
+        labels_end_volume(c, plan->root->mount_label);
         if (rc < 0)
             return error_wrap(err, "volume %s", m->destination);
     }

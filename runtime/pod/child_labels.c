@@ -75,14 +75,35 @@ int labels_set_new_fs(int fs, const char *type, const char *label, struct error 
     return 0;
 }
 
+static int set_top(int tree, const char *label)
+{
+    _cleanup_fd_ int dir = openat(tree, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    return dir < 0 || fsetxattr(dir, "security.selinux", label, strlen(label) + 1, 0) < 0 ? -errno : 0;
+}
+
 int labels_set_new_root(int tree, const char *type, const char *label, struct error *err)
 {
     if (!*label || !str_eq(type, "mqueue")) // it takes no mount option; queues inherit their directory's
         return 0;
-    _cleanup_fd_ int dir = openat(tree, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir < 0)
-        return error_errno(err, errno, "file system %s", type);
-    if (fsetxattr(dir, "security.selinux", label, strlen(label) + 1, 0) < 0 && errno != EOPNOTSUPP)
-        return error_errno(err, errno, "file system %s: the SELinux label \"%s\"", type, label);
-    return 0;
+    int rc = set_top(tree, label);
+    return rc < 0 && rc != -EOPNOTSUPP
+               ? error_errno(err, rc, "file system %s: the SELinux label \"%s\"", type, label)
+               : 0;
+}
+
+int labels_begin_volume(struct child *c, int tree, const char *label, struct error *err)
+{
+    if (!*label)
+        return 0;
+    int rc = set_top(tree, label);
+    if (rc == 0)
+        rc = write_attr(c, "attr/fscreate", label);
+    return rc < 0 && rc != -EOPNOTSUPP ? error_errno(err, rc, "the SELinux label \"%s\"", label) : 0;
+}
+
+void labels_end_volume(struct child *c, const char *label)
+{
+    if (*label)
+        (void)write_attr(c, "attr/fscreate", "\n");
 }

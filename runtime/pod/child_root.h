@@ -36,5 +36,8 @@ int masks_apply(struct child *c, int root, const Pod__LaunchPlan *plan, struct e
 int labels_add_option(struct buf *options, const char *label);
 int labels_set_new_fs(int fs, const char *type, const char *label, struct error *err);
 int labels_set_new_root(int tree, const char *type, const char *label, struct error *err);
+// For the top of a volume, and for what is made until the end.
+int labels_begin_volume(struct child *c, int tree, const char *label, struct error *err);
+void labels_end_volume(struct child *c, const char *label);
 
 #endif
