@@ -132,6 +132,22 @@ def conformance_images(base):
     return images
 
 
+def redis_layer():
+    """Debian's redis server with its libraries, its data in /data. The program is in redis-tools under another of its
+    names: it looks at what it is called by."""
+    program = shutil.which("redis-check-rdb")
+    if not program:
+        raise SystemExit("redis-check-rdb is missing: hack/install-deps test")
+    users, groups = accounts(PASSWD + [("redis", 999, 999, "/data", "/bin/false")], GROUP + [("redis", 999, "")])
+    layer = Layer().add("usr/bin/redis-server", read(program), 0o755)
+    cli = os.path.join(os.path.dirname(program), "redis-cli")
+    layer.add("usr/bin/redis-cli", read(cli), 0o755)
+    for path, data in dict(libraries(program) + libraries(cli)).items():
+        layer.add(path.lstrip("/"), data, 0o755)
+    layer.add("etc/passwd", users).add("etc/group", groups)
+    return layer.dir("data", 0o755, uid=999, gid=999)
+
+
 def peoples_images(base):
     """What a person would try, and what our own tests need beyond critest's images."""
     script = b"#!/bin/sh\necho \"VAL is $1\"\n"
@@ -154,6 +170,10 @@ def peoples_images(base):
         "docker.io/library/myrand:latest":
             Image([base, app], {"Entrypoint": ["/bin/sh", "-c", "/app/myrand $VAL"],
                                 "Env": ["PATH=/usr/bin:/bin", "VAL=1"]}, oci=True),
+        "docker.io/library/redis:latest":
+            Image([base, redis_layer()], {"Cmd": ["redis-server", "--protected-mode", "no"], "User": "redis",
+                                          "WorkingDir": "/data", "Volumes": {"/data": {}},
+                                          "ExposedPorts": {"6379/tcp": {}}}, oci=True),
         "docker.io/library/volume:latest":
             Image([base, volume], {"Cmd": ["sh"], "Volumes": {"/data": {}}, "WorkingDir": "/data"}),
         "docker.io/library/volumes:latest":

@@ -1,6 +1,7 @@
 """Pod networks through CNI, with Debian's plugins and with the reference ones."""
 import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -26,6 +27,21 @@ def test_containers_reach_each_other_by_localhost_and_pods_by_ip(cri, pod):
     wait_for(lambda: cri.exec(same, "wget", "-qO-", "http://127.0.0.1/")[0] == 0, 10, "the server answers")
     other = cri.run(cri.run_pod(), ["sleep", "3600"])
     assert "Welcome" in cri.sh(other, f"wget -qO- http://{cri.pod_status(pod).network.ip}/")
+
+
+def test_redis_is_reached_at_the_pods_ip(cri, pod):
+    cri.run(pod, [], image="docker.io/library/redis:latest")
+    ip = cri.pod_status(pod).network.ip
+
+    def ask(command):
+        try:
+            with socket.create_connection((ip, 6379), 2) as redis:
+                redis.sendall(command.encode() + b"\r\n")
+                return redis.recv(100).decode().split()
+        except OSError:
+            return None
+    wait_for(lambda: ask("PING") == ["+PONG"], 20, "redis answers")
+    assert ask("SET key value") == ["+OK"] and ask("GET key") == ["$5", "value"]
 
 
 @pytest.mark.core
