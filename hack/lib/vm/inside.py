@@ -1,9 +1,11 @@
 """Runs in the test machine: the job that hack/vm put on its second disk. Reports go to /crisp-vm/out."""
+import concurrent.futures
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import xml.etree.ElementTree as ET
 
@@ -36,27 +38,31 @@ def run_limited(command, seconds, log, **more):
         return None
 
 
+def unit_test(test, job):
+    """Runs one unit test; (exit status or None, seconds, what it wrote)."""
+    begin = time.monotonic()
+    with tempfile.TemporaryFile() as log:
+        status = run_limited(test["command"], min(test["timeout"] * 2, left(job)), log, cwd=test["directory"])
+        log.seek(0)
+        return status, time.monotonic() - begin, log.read()
+
+
 def unit(tests, job):
-    """Runs the unit tests one after the other and writes a JUnit report; how many failed."""
+    """Runs the unit tests, two at a time, and writes a JUnit report; how many failed."""
     suite, failed = ET.Element("testsuite", name="unit"), 0
-    with open(f"{OUT}/unit.log", "wb") as log:
-        for test in tests:
-            log.write(f"==== {test['name']}\n".encode())
-            log.flush()
-            begin, at = time.monotonic(), log.tell()
-            status = run_limited(test["command"], min(test["timeout"] * 2, left(job)), log, cwd=test["directory"])
-            took = time.monotonic() - begin
+    with open(f"{OUT}/unit.log", "wb") as log, concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for test, (status, took, text) in zip(tests, pool.map(lambda t: unit_test(t, job), tests)):
+            log.write(f"==== {test['name']}: {took:.0f} s\n".encode() + text)
             case = ET.SubElement(suite, "testcase", name=test["name"], time=f"{took:.1f}")
             if status != 0:
                 failed += 1
-                text = "takes too long" if status is None else f"ended with {status}"
-                ET.SubElement(case, "failure", message=text)
-                with open(f"{OUT}/unit.log", "rb") as f:
-                    f.seek(at)
-                    tail = [x for x in f.read().decode("utf-8", "replace").splitlines() if "[       OK" not in x]
-                say(f"FAILED {test['name']}: {text}")
-                print("\n".join("    " + x for x in tail[-25:] if "[ RUN" not in x), flush=True)
-            elif took > 5:
+                why = "takes too long" if status is None else f"ended with {status}"
+                ET.SubElement(case, "failure", message=why)
+                say(f"FAILED {test['name']}: {why}")
+                lines = [x for x in text.decode("utf-8", "replace").splitlines()
+                         if "[       OK" not in x and "[ RUN" not in x]
+                print("\n".join("    " + x for x in lines[-25:]), flush=True)
+            elif took > 10:
                 say(f"{test['name']}: {took:.0f} s")
     ET.ElementTree(suite).write(f"{OUT}/vm.unit.xml", encoding="utf-8")
     say(f"unit tests: {len(tests) - failed} passed, {failed} failed")
