@@ -10,7 +10,7 @@
   hack/vm --lsm selinux      the machine boots with SELinux (permissive) instead of AppArmor
 
 Tests of CRISP_BUILD (default: build/release) are run; results and logs come to CRISP_LOGS (default:
-build/test-logs) as vm.*. The machine's disk is made once and cached in CRISP_VM_CACHE (default:
+build/test-logs) as vm.* (CRISP_SUITE.*). The machine's disk is made once and cached in CRISP_VM_CACHE (default:
 ~/.cache/crisp/vm); remove that to get newer Debian packages. There is no network in the machine but its own.
 """
 import argparse
@@ -35,6 +35,7 @@ BUILD = os.path.abspath(os.environ.get("CRISP_BUILD", os.path.join(TOP, "build",
 LOGS = os.path.abspath(os.environ.get("CRISP_LOGS", os.path.join(TOP, "build", "test-logs")))
 CACHE = os.environ.get("CRISP_VM_CACHE") or os.path.join(
     os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "crisp", "vm")
+SUITE = os.environ.get("CRISP_SUITE", "vm")  # what reports and logs are named by
 SUBSET = os.path.join(HERE, "subset")
 
 
@@ -165,7 +166,7 @@ def collect(out):
     reports = []
     for name in sorted(os.listdir(out)):
         if name != "rc" and os.path.isfile(f"{out}/{name}"):
-            target = f"{LOGS}/{name if name.startswith('vm.') else 'vm.' + name}"
+            target = f"{LOGS}/{SUITE}.{name.removeprefix('vm.')}"
             shutil.copy(f"{out}/{name}", target)
             if name.endswith(".xml"):
                 reports.append(target)
@@ -195,7 +196,7 @@ def arguments():
 def run(args, job):
     """Boots the machine with the job; the exit status."""
     for name in os.listdir(LOGS) if os.path.isdir(LOGS) else []:
-        if name.startswith("vm.") and name != "vm.log":  # hack/test's own
+        if name.startswith(SUITE + ".") and name != SUITE + ".log":  # hack/test's own
             os.unlink(f"{LOGS}/{name}")
     root = cached_root(args.lsm)
     work = tempfile.mkdtemp(prefix="crisp-vm-", dir=os.environ.get("CRISP_TMP", "/tmp"))
@@ -205,10 +206,10 @@ def run(args, job):
         vm = machine.Machine(root, work, args.lsm, args.memory)
         status, out = vm.run(disk, args.minutes * 60)
         reports = collect(out)
-        shutil.copy(f"{work}/console.log", f"{LOGS}/vm.console.log")
-        say(f"{time.monotonic() - started:.0f} s; logs: {LOGS}/vm.*")
+        shutil.copy(f"{work}/console.log", f"{LOGS}/{SUITE}.console.log")
+        say(f"{time.monotonic() - started:.0f} s; logs: {LOGS}/{SUITE}.*")
         if status is None:
-            say(f"the machine ended without a result: see {LOGS}/vm.console.log")
+            say(f"the machine ended without a result: see {LOGS}/{SUITE}.console.log")
             return 1
         if job["command"]:
             return status
