@@ -1,6 +1,7 @@
 """hack/vm: runs tests in an emulated Debian 12 with its own kernel, pure cgroup v2 and real systemd.
 
-  hack/vm                    the part that CI runs: all unit tests but slow ones, integration tests marked `vm`
+  hack/vm                    the part that CI runs: all unit tests but slow ones, integration tests marked `vm`,
+                             critest's AppArmor specs
   hack/vm --all              everything that makes sense there
   hack/vm -k EXPR            integration tests by pytest's expression
   hack/vm -R REGEX           unit tests by name; with -k: both
@@ -107,9 +108,10 @@ def choose(args):
             job["pytest"] = (["-k", args.expression] if args.expression else []) + \
                 (["-m", args.marker] if args.marker else [])
     elif args.all:
-        job.update(unit=tests, pytest=[])
+        job.update(unit=tests, pytest=[], critest="AppArmor" if args.lsm == "apparmor" else None)
     elif args.lsm == "apparmor":
-        job.update(unit=[t for t in tests if not matches(t["name"], subset("slow"))], pytest=["-m", "vm or apparmor"])
+        job.update(unit=[t for t in tests if not matches(t["name"], subset("slow"))], pytest=["-m", "vm or apparmor"],
+                   critest="AppArmor")
     else:
         job.update(pytest=["-m", args.lsm])
     return job
@@ -138,7 +140,9 @@ def fill(work, job):
     shutil.copytree(images, f"{disk}/images")
     go = f"{TOP}/build/go"
     programs = ["crictl", "cni"] + (["critest"] if job["critest"] else [])
-    subprocess.run([f"{TOP}/tests/go/build"] + programs, check=False, stdout=subprocess.DEVNULL)
+    if subprocess.run([f"{TOP}/tests/go/build"] + programs, check=False, stdout=subprocess.DEVNULL).returncode == 3:
+        say("without Go there are no critest, crictl and reference plugins")
+        job["critest"] = None
     for name in ("cni", "bin/crictl") + (("bin/critest",) if job["critest"] else ()):
         if os.path.isdir(f"{go}/{name}"):
             shutil.copytree(f"{go}/{name}", f"{disk}{go}/{name}")
