@@ -52,12 +52,12 @@ def cached_root(lsm):
             key.update(f.read())
     directory = os.path.join(CACHE, f"{lsm}-{key.hexdigest()[:16]}")
     os.makedirs(directory, exist_ok=True)
-    with open(os.path.join(CACHE, "lock"), "w", encoding="utf-8") as lock:
+    for name in os.listdir(CACHE):  # what earlier states of the scripts left, unless it is in use elsewhere
+        path = os.path.join(CACHE, name)
+        if path != directory and os.path.isdir(path) and time.time() - os.stat(path).st_mtime > 3 * 86400:
+            shutil.rmtree(path, ignore_errors=True)
+    with open(f"{directory}/lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for name in os.listdir(CACHE):  # what earlier states of the scripts left, unless it is in use elsewhere
-            path = os.path.join(CACHE, name)
-            if name.startswith(lsm) and path != directory and time.time() - os.stat(path).st_mtime > 3 * 86400:
-                shutil.rmtree(path, ignore_errors=True)
         if not os.path.exists(f"{directory}/root.img"):
             say(f"making the machine's disk in {directory}: about a minute, this once")
             with open(f"{directory}/make-root.log", "wb") as log:
