@@ -62,7 +62,8 @@ static void open_network_as(struct fixture *f, bool exclusive)
                                             .bin_dirs = f->bed.bin_dirs,
                                             .cache_dir = f->bed.cache_dir,
                                             .netns_dir = f->bed.netns_dir,
-                                            .plugin_timeout_ns = 2 * NS_PER_SEC,
+                                            .plugin_timeout_ns =
+                                                2 * NS_PER_SEC + testing_limit(NS_PER_SEC) / 2,
                                             .exclusive = exclusive};
     if (network_open(&options, &f->net, &err) < 0)
         fail_msg("%s", err.message);
