@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <linux/close_range.h>
@@ -18,8 +19,8 @@
 
 #define PATH_DEFAULT "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// The container's own /dev/null where it has a true one; else the host's, which the descriptors already are.
-static void use_own_null(struct child *c)
+// The container's own /dev/null, if it has a true one. Looked at before it is opened.
+static int open_own_null(struct child *c)
 {
     _cleanup_fd_ int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
     _cleanup_fd_ int path =
@@ -28,22 +29,43 @@ static void use_own_null(struct child *c)
     char self[32];
 
     if (path < 0 || fstat(path, &st) < 0 || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3))
-        return;
+        return -1;
     (void)snprintf(self, sizeof(self), "fd/%d", path);
-    _cleanup_fd_ int null = openat(c->proc_self, self, O_RDWR | O_CLOEXEC);
-    for (int fd = 0; null >= 0 && fd < 3; fd++)
-        (void)dup2(null, fd);
+    return openat(c->proc_self, self, O_RDWR | O_CLOEXEC);
+}
+
+// For streams that nobody gave. Never the host's null device, which they are until now: by a descriptor of it
+// the container's root could change its mode or owner. Where the container has none, reading is at its end at
+// once, and writing fails.
+static int set_unused_stdio(struct child *c, struct error *err)
+{
+    _cleanup_fd_ int null = open_own_null(c);
+    int pair[2];
+
+    if (null < 0) {
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+            return error_errno(err, errno, "set up standard streams");
+        null = pair[0];
+        (void)close(pair[1]);
+    }
+    for (int fd = 0; fd < 3; fd++)
+        if (dup2(null, fd) < 0)
+            return error_errno(err, errno, "set up standard streams");
+    return 0;
 }
 
 int child_set_stdio(struct child *c, bool tty, struct error *err)
 {
     struct stat st;
+    int rc = 0;
 
     if (tty && c->tty < 0) // an exec's terminal comes from crispd, as the first descriptor
         for (int i = 0; i < 3 && c->tty < 0; i++)
             c->tty = c->stdio[i];
     if (!tty && (c->stdio[0] < 0 || c->stdio[1] < 0 || c->stdio[2] < 0))
-        use_own_null(c);
+        rc = set_unused_stdio(c, err);
+    if (rc < 0)
+        return rc;
     for (int i = 0; i < 3; i++) {
         int fd = tty ? c->tty : c->stdio[i];
         if (fd >= 0 && dup2(fd, i) < 0)

@@ -187,6 +187,20 @@ def peoples_images(base):
     }
 
 
+def hostile_images(base):
+    """Images that try to get out, and one with the program that does (tests/integration/test_escape.py)."""
+    tool = Layer().add("escape", compile_static("escape.c"), 0o755).add("entry", b"#!/proc/self/exe\n", 0o755) \
+        .dir("container").symlink("absolute", "/container").symlink("relative", "../../../../../../../../container") \
+        .symlink("magic", "/proc/1/root/container").symlink("self", "/proc/self/root/container")
+    images = {"docker.io/library/escape:latest": Image([base, tool], {"Cmd": ["/escape", "fds"]})}
+    for name in ("proc", "sys", "dev"):
+        images[f"docker.io/library/linked-{name}:latest"] = \
+            Image([base, Layer().add(".wh." + name), Layer().symlink(name, "/tmp")], {"Cmd": ["sh"]})
+        images[f"docker.io/library/filed-{name}:latest"] = \
+            Image([base, Layer().add(".wh." + name), Layer().add(name, b"a file\n")], {"Cmd": ["sh"]})
+    return images
+
+
 def all_images():
     base = busybox_layer()
-    return {**conformance_images(base), **peoples_images(base)}
+    return {**conformance_images(base), **peoples_images(base), **hostile_images(base)}
