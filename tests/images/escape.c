@@ -63,21 +63,27 @@ static int differs(pid_t pid, const char *name)
     return readlink(path, a, sizeof(a) - 1) > 0 && readlink(mine, b, sizeof(b) - 1) > 0 && strcmp(a, b) != 0;
 }
 
-struct catch {
+#define TRIES_MAX 4000
+
+struct prey {
     int traced, early, refused, outside, opened;
     unsigned long long caps;
 };
 
 /* Takes hold of a process that has just appeared. Early: it does not run a program of the container yet. */
-static int grab(pid_t pid, struct catch *c)
+static int grab(pid_t pid, struct prey *c)
 {
     char path[64];
     int status;
 
-    if (ptrace(PTRACE_SEIZE, pid, NULL, NULL) < 0) {
-        if (errno == ESRCH)
-            return 0;
-        c->refused++;
+    long seized = ptrace(PTRACE_SEIZE, pid, NULL, NULL);
+
+    if (seized < 0 && errno == ESRCH)
+        return 0;
+    c->refused += seized < 0; /* and again: it may become weaker before it executes */
+    for (int i = 0; seized < 0 && errno == EPERM && i < TRIES_MAX; i++)
+        seized = ptrace(PTRACE_SEIZE, pid, NULL, NULL);
+    if (seized < 0) {
         snprintf(path, sizeof(path), "/proc/%d/mem", (int)pid);
         int fd = open(path, O_RDWR | O_CLOEXEC);
         if (fd >= 0 && differs(pid, "exe"))
@@ -101,7 +107,7 @@ static int grab(pid_t pid, struct catch *c)
 /* tracer SECONDS: attaches to every process that appears in this pid namespace, as early as it can. */
 static int tracer(double seconds)
 {
-    struct catch c = {0};
+    struct prey c = {0};
     double end = now() + seconds;
     pid_t last = fork();
 
@@ -124,8 +130,8 @@ static void attempt(const char *what, long result)
     printf("%s %s\n", what, result < 0 ? strerrordesc_np(errno) : "SUCCEEDED");
 }
 
-/* watch SECONDS: looks for a process whose program isn't a file of this container, keeps it open for reading, and
-   when that process is gone tries to write to it, and to change its mode, owner, times and attributes. */
+/* watch SECONDS: looks for a process whose program isn't a file of this container, keeps it open for reading,
+   and when that process is gone tries to write to it, and to change its mode, owner, times and attributes. */
 static int watch(double seconds)
 {
     double end = now() + seconds;

@@ -191,7 +191,8 @@ def hostile_images(base):
     """Images that try to get out, and one with the program that does (tests/integration/test_escape.py)."""
     tool = Layer().add("escape", compile_static("escape.c"), 0o755).add("entry", b"#!/proc/self/exe\n", 0o755) \
         .dir("container").symlink("absolute", "/container").symlink("relative", "../../../../../../../../container") \
-        .symlink("magic", "/proc/1/root/container").symlink("self", "/proc/self/root/container")
+        .symlink("magic", "/proc/1/root/container").symlink("self", "/proc/self/root/container") \
+        .symlink("kernel", "/proc/sys/kernel").symlink("attributes", "/proc/self/attr")
     images = {"docker.io/library/escape:latest": Image([base, tool], {"Cmd": ["/escape", "fds"]})}
     for name in ("proc", "sys", "dev"):
         images[f"docker.io/library/linked-{name}:latest"] = \

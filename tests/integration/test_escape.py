@@ -2,6 +2,7 @@
 
 Each test fails when its protection is taken out: tests/escape/prove shows that. docs/security.md names the tests.
 """
+import contextlib
 import glob
 import os
 import re
@@ -80,6 +81,14 @@ def test_linked_mount_target_stays_inside(cri, pod, volume, link):
 def test_mount_target_through_proc_is_refused(cri, pod, volume, path):
     text = refusal(cri, pod, image=ESCAPE, mounts=[pb.Mount(host_path=volume, container_path=path)])
     assert path in text or "/proc" in text
+
+
+@pytest.mark.parametrize("path", ["/kernel/core_pattern", "/attributes/exec", "/attributes"])
+def test_mount_target_that_links_into_proc(cri, pod, volume, path):
+    """CVE-2025-52881, CVE-2019-16884: a volume over what the kernel's users, and the launch itself, trust."""
+    source = volume if path == "/attributes" else f"{volume}/seen"
+    text = refusal(cri, pod, image=ESCAPE, mounts=[pb.Mount(host_path=source, container_path=path)])
+    assert "a place in /proc" in text
 
 
 def test_mount_target_that_changes_meanwhile(cri, pod, volume):
@@ -188,29 +197,27 @@ def masked_file():
                 if os.path.exists(path))
 
 
-def null_mode():
-    return os.stat("/dev/null").st_mode
-
-
-@pytest.fixture
-def null_kept():
-    mode = null_mode()
+@contextlib.contextmanager
+def null_device_kept():
+    """The host's /dev/null keeps its mode, and gets it back if it doesn't."""
+    mode = os.stat("/dev/null").st_mode
     yield
-    changed = null_mode() != mode
+    now = os.stat("/dev/null").st_mode
     os.chmod("/dev/null", stat.S_IMODE(mode))
-    assert not changed, "the host's /dev/null was changed"
+    assert now == mode, "the host's /dev/null was changed"
 
 
-def test_masks_do_not_open_the_hosts_null(cri, pod, null_kept):
+def test_masks_do_not_open_the_hosts_null(cri, pod):
     """What masked files show is the host's inode."""
-    out = cri.output(pod, ["/escape", "chmod", masked_file()], image=ESCAPE)
-    assert out == "chmod Read-only file system\n"
+    with null_device_kept():
+        assert cri.output(pod, ["/escape", "chmod", masked_file()], image=ESCAPE) == "chmod Read-only file system\n"
 
 
-def test_unused_streams_are_not_the_hosts_null(cri, pod, null_kept):
+def test_unused_streams_are_not_the_hosts_null(cri, pod):
     container = cri.run(pod, ["sleep", "3600"], image=ESCAPE)
     cri.sh(container, "rm /dev/null")
-    assert cri.exec(container, "/escape", "chmod-stdin") == (0, "chmod SUCCEEDED\n", "")
+    with null_device_kept():
+        assert cri.exec(container, "/escape", "chmod-stdin") == (0, "chmod SUCCEEDED\n", "")
     code, out, _ = cri.exec(container, "cat")
     assert (code, out) == (0, "")
 
@@ -330,11 +337,12 @@ def test_shared_pid_namespaces_first_process(cri):
     pod = cri.run_pod(linux=pb.LinuxPodSandboxConfig(security_context=pb.LinuxSandboxSecurityContext(
         namespace_options=options)))
     linux = security(namespace_options=options, capabilities=pb.Capability(add_capabilities=["SYS_PTRACE"]))
-    out = cri.output(pod, ["sh", "-c", "grep CapPrm /proc/1/status; ls -a /proc/1/root/; ls -l /proc/1/fd"], linux=linux)
-    lines = out.splitlines()
-    assert lines[0].split() == ["CapPrm:", "0" * 16]
-    assert lines[1:3] == [".", ".."]
-    assert not [line for line in lines[3:] if re.search(r"-> /(?!dev/null)", line)], out
+    container = cri.run(pod, ["sleep", "3600"], linux=linux)
+    assert cri.sh(container, "cat /proc/1/comm") == "crisp-pod-init\n"
+    assert cri.sh(container, "grep CapPrm /proc/1/status").split() == ["CapPrm:", "0" * 16]
+    assert cri.sh(container, "ls -A /proc/1/root/") == ""
+    descriptors = cri.sh(container, "for fd in /proc/1/fd/*; do readlink $fd; done").split()
+    assert not [name for name in descriptors if name.startswith("/") and name != "/dev/null"]
 
 
 def test_host_pids_without_privileges(cri, crispd):
