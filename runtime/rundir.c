@@ -24,6 +24,7 @@
 #include "runtime/selinux.h"
 
 #define HOST_FILE_MAX  (256u << 10) // of /etc/hosts and /etc/resolv.conf
+#define STATE_VERSION  1            // of the file "state"
 #define STATE_FILE_MAX (256 + CGROUP_PATH_MAX)
 
 const char *rundir_hostname(const struct runtime *rt, const struct pod *pod)
@@ -169,8 +170,8 @@ int rundir_write_state(const char *dir, const struct rundir_state *state, struct
 {
     char path[PATH_MAX], text[STATE_FILE_MAX];
     snprintf(path, sizeof(path), "%s/state", dir);
-    int len = snprintf(text, sizeof(text), "%d %" PRIu64 " %s %u\n%s\n", state->pid, state->start_ticks,
-                       state->boot_id, state->cgroup_levels, state->cgroup);
+    int len = snprintf(text, sizeof(text), "%d %d %" PRIu64 " %s %u\n%s\n", STATE_VERSION, state->pid,
+                       state->start_ticks, state->boot_id, state->cgroup_levels, state->cgroup);
     return file_write_atomic(path, text, (size_t)len, 0600, false, err);
 }
 
@@ -189,9 +190,10 @@ int rundir_read_state(const char *dir, struct rundir_state *state, struct error 
         if (n < sizeof(state->cgroup))
             memcpy(state->cgroup, cgroup, n);
     }
-    if (sscanf(text, "%d %" SCNu64 " %36s %u", &state->pid, &state->start_ticks, state->boot_id,
-               &state->cgroup_levels) != 4 ||
-        state->pid <= 1)
+    int version = 0;
+    if (sscanf(text, "%d %d %" SCNu64 " %36s %u", &version, &state->pid, &state->start_ticks, state->boot_id,
+               &state->cgroup_levels) != 5 ||
+        version != STATE_VERSION || state->pid <= 1)
         return error_set(err, STATUS_DATA_LOSS, EILSEQ, "%s makes no sense", path);
     return 0;
 }

@@ -95,6 +95,12 @@ int supervisor_ask_end(struct runtime *rt, struct pod *pod, struct supervisor_qu
     if (r == 0 &&
         (hello->result_case != POD__REPLY__RESULT_HELLO || strcmp(hello->hello->pod_id, pod->id) != 0))
         r = error_set(err, STATUS_INTERNAL, EPROTO, "what answers for pod %s is not its crisp-pod", pod->id);
+    if (r == 0 && hello->hello->version != PODCONN_VERSION)
+        r = error_set(
+            err, STATUS_UNIMPLEMENTED, EPROTONOSUPPORT,
+            "crisp-pod of pod %s speaks version %u, and this crispd version %u: use the crispd that "
+            "started it, or stop the pod",
+            pod->id, hello->hello->version, PODCONN_VERSION);
     if (r == 0)
         r = podconn_wait(q->conn, &q->state, deadline_mono_ns, &state, err);
     podconn_drop(q->conn, &q->hello);
