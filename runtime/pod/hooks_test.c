@@ -152,7 +152,7 @@ static void test_crispd_goes(void **state)
         skip();
     pid_t pid = expect_held(start_held(k, "c", plan_with_hooks(k, "true")))->pid;
     assert_int_equal(kit_connect(k), 0); // closes the former connection
-    for (int i = 0; i < 250 && kill(pid, 0) == 0; i++)
+    for (int64_t i = 0; i < testing_limit(250) && kill(pid, 0) == 0; i++)
         (void)poll(NULL, 0, 20);
     assert_int_equal(kill(pid, 0), -1);
     Pod__Request r = POD__REQUEST__INIT;
@@ -173,9 +173,9 @@ static void test_deadline(void **state)
     r.op_case = POD__REQUEST__OP_START;
     r.start = kit_start_request(k, "c", plan_with_hooks(k, "true"));
     r.start->hold = true;
-    r.start->deadline_ms = 300;
+    r.start->deadline_ms = (uint32_t)testing_limit(1000);
     (void)expect_held(kit_call(k, &r, NULL, 0));
-    (void)poll(NULL, 0, 600); // crispd's hooks take longer than all of it may
+    (void)poll(NULL, 0, (int)testing_limit(1300)); // crispd's hooks take longer than all of it may
     const Pod__Reply *reply = proceed(k, "c", false);
     assert_non_null(strstr(reply->error->message, "it is not held"));
 }
@@ -205,12 +205,13 @@ static void test_failing_hooks(void **state)
     one->args[2] = (char *)(uintptr_t) "kill -15 $$";
     expect_failure(k, "c2", plan, STATUS_FAILED_PRECONDITION, "/bin/sh was killed by signal 15");
     one->args[2] = (char *)(uintptr_t) "echo begun; sleep 100 & sleep 100";
-    one->timeout_ms = 200;
-    expect_failure(k, "c3", plan, STATUS_DEADLINE_EXCEEDED, "/bin/sh was killed after 200 ms: begun");
+    one->timeout_ms = (uint32_t)testing_limit(200);
+    expect_failure(k, "c3", plan, STATUS_DEADLINE_EXCEEDED,
+                   arena_printf(k->arena, "/bin/sh was killed after %u ms: begun", one->timeout_ms));
     // Much output neither blocks nor grows: the end of it is told.
     one->args[2] = (char *)(uintptr_t) "i=0; while [ $i -lt 20000 ]; do echo 0123456789; i=$((i+1)); done; "
                                        "echo last; exit 1";
-    one->timeout_ms = 20000;
+    one->timeout_ms = (uint32_t)testing_limit(20000);
     expect_failure(k, "c4", plan, STATUS_FAILED_PRECONDITION, "0123456789 last");
     one->path = (char *)(uintptr_t) "/no/hook";
     expect_failure(k, "c5", plan, STATUS_FAILED_PRECONDITION,
