@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,6 +23,13 @@ type client struct {
 	runtime string
 	count   atomic.Int64
 	session int64
+	isolate isolation
+}
+
+// isolation is what pods and containers are made with beyond the plainest.
+type isolation struct {
+	seccomp, userns bool
+	sources         []string // host directories, each mounted into every container
 }
 
 type runtimeService struct {
@@ -38,6 +46,14 @@ func dial(o options, logs string) (*client, error) {
 		return nil, err
 	}
 	c := &client{conn: conn, image: o.image, parent: o.cgroupParent, logs: logs, session: time.Now().UnixNano()}
+	c.isolate = isolation{seccomp: o.seccomp, userns: o.userns}
+	for i := range o.mounts {
+		source := fmt.Sprintf("%s/source-%d", logs, i)
+		if err := os.Mkdir(source, 0o755); err != nil {
+			return nil, err
+		}
+		c.isolate.sources = append(c.isolate.sources, source)
+	}
 	c.rt, c.im = cri.NewRuntimeServiceClient(conn), cri.NewImageServiceClient(conn)
 	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
 	defer cancel()
@@ -58,11 +74,21 @@ func (c *client) podConfig(hostNetwork bool) *cri.PodSandboxConfig {
 		Labels:       map[string]string{"crisp-load": "yes"},
 		Linux:        &cri.LinuxPodSandboxConfig{CgroupParent: c.parent},
 	}
-	if hostNetwork {
-		config.Linux.SecurityContext = &cri.LinuxSandboxSecurityContext{
-			NamespaceOptions: &cri.NamespaceOption{Network: cri.NamespaceMode_NODE}}
-	}
+	config.Linux.SecurityContext = &cri.LinuxSandboxSecurityContext{NamespaceOptions: c.isolate.namespaces(hostNetwork)}
 	return config
+}
+
+// namespaces of a pod and of its container. With a user namespace kubelet hands out 65,536 ids.
+func (i *isolation) namespaces(hostNetwork bool) *cri.NamespaceOption {
+	option := &cri.NamespaceOption{Pid: cri.NamespaceMode_CONTAINER}
+	if hostNetwork {
+		option.Network = cri.NamespaceMode_NODE
+	}
+	if i.userns {
+		ids := []*cri.IDMapping{{HostId: 1 << 20, ContainerId: 0, Length: 1 << 16}}
+		option.UsernsOptions = &cri.UserNamespace{Mode: cri.NamespaceMode_POD, Uids: ids, Gids: ids}
+	}
+	return option
 }
 
 func (c *client) containerConfig(hostNetwork bool) *cri.ContainerConfig {
@@ -73,9 +99,17 @@ func (c *client) containerConfig(hostNetwork bool) *cri.ContainerConfig {
 		LogPath:  "main.log",
 		Linux:    &cri.LinuxContainerConfig{Resources: &cri.LinuxContainerResources{CpuShares: 100}},
 	}
-	if hostNetwork {
-		config.Linux.SecurityContext = &cri.LinuxContainerSecurityContext{
-			NamespaceOptions: &cri.NamespaceOption{Network: cri.NamespaceMode_NODE}}
+	config.Linux.SecurityContext = &cri.LinuxContainerSecurityContext{NamespaceOptions: c.isolate.namespaces(hostNetwork)}
+	if c.isolate.seccomp {
+		config.Linux.SecurityContext.Seccomp = &cri.SecurityProfile{ProfileType: cri.SecurityProfile_RuntimeDefault}
+	}
+	for i, source := range c.isolate.sources {
+		mount := &cri.Mount{HostPath: source, ContainerPath: fmt.Sprintf("/mnt/%d", i)}
+		if c.isolate.userns {
+			mount.UidMappings = config.Linux.SecurityContext.NamespaceOptions.UsernsOptions.Uids
+			mount.GidMappings = config.Linux.SecurityContext.NamespaceOptions.UsernsOptions.Gids
+		}
+		config.Mounts = append(config.Mounts, mount)
 	}
 	return config
 }

@@ -33,6 +33,8 @@ type options struct {
 	pid, cycles, restCycles, pods       int
 	restInterval                        time.Duration
 	onlyLatency                         bool
+	mounts                              int
+	seccomp, userns                     bool
 }
 
 func parse() options {
@@ -47,6 +49,9 @@ func parse() options {
 	flag.DurationVar(&o.restInterval, "rest-interval", time.Second, "between two calls at rest")
 	flag.IntVar(&o.pods, "pods", 20, "pods for the memory figures")
 	flag.BoolVar(&o.onlyLatency, "only-latency", false, "nothing but latencies back to back")
+	flag.IntVar(&o.mounts, "mounts", 0, "bind mounts in each container")
+	flag.BoolVar(&o.seccomp, "seccomp", false, "containers under the default seccomp profile")
+	flag.BoolVar(&o.userns, "userns", false, "pods with a user namespace")
 	flag.Parse()
 	return o
 }
