@@ -66,18 +66,22 @@ static int open_network(struct daemon *d, struct error *err)
 static int open_runtime(struct daemon *d, struct error *err)
 {
     const struct config *c = d->config;
+    _cleanup_free_ char *image_dir = str_printf("%s/image", c->root);
     struct runtime_options options = {.db = d->db,
                                       .run_dir = c->run_dir,
                                       .crisp_pod_path = c->crisp_pod,
                                       .cgroup_parent = c->cgroup_parent,
                                       .cdi_dirs = c->cdi_spec_dirs,
                                       .rlimits = (const char *const *)c->runtime_rlimits,
+                                      .image_dir = image_dir,
                                       .device_ownership = c->device_ownership,
                                       .shm_bytes = (uint64_t)c->shm_mib << 20,
                                       .default_sysctls = c->default_sysctls,
                                       .absent_sources_denied = c->absent_sources_denied,
                                       .cgroup_driver =
                                           c->cgroup_driver == CONFIG_CGROUP_SYSTEMD ? "systemd" : "cgroupfs"};
+    if (!image_dir)
+        return error_errno(err, ENOMEM, "open the runtime");
     return runtime_open(&options, &d->runtime, err);
 }
 

@@ -72,7 +72,7 @@ static Cri__RuntimeHandler *handler(struct rpc_call *call, const char *name)
         return NULL;
     runtime_get_features(call->daemon->runtime, &can);
     f->recursive_read_only_mounts = can.recursive_read_only_mounts;
-    f->user_namespaces = false;
+    f->user_namespaces = can.user_namespaces;
     h->name = constant(name);
     h->features = f;
     return h;
@@ -105,10 +105,13 @@ static int add_conditions(struct rpc_call *call, Cri__StatusResponse *out)
 
 static int add_features(struct rpc_call *call, Cri__StatusResponse *out)
 {
+    struct runtime_features can;
     out->features = RPC_NEW(call, cri__runtime_features, Cri__RuntimeFeatures);
     if (!out->features)
         return -ENOMEM;
     out->features->supplemental_groups_policy = true;
+    runtime_get_features(call->daemon->runtime, &can);
+    out->features->user_namespaces_host_network = can.user_namespaces;
     return 0;
 }
 

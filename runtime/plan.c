@@ -158,6 +158,9 @@ int plan_build(struct policy *policy, const struct plan_input *in, struct arena 
     b.plan->host_network = b.plan->host_uts = policy_host_network(in->pod);
     b.plan->host_ipc = policy_host_ipc(in->pod);
     b.plan->privileged_sys = sc->privileged;
+    b.plan->user_ns = policy_userns(in->pod) != NULL;
+    if (b.plan->user_ns)
+        plan_require(&b, "userns-1");
     // A privileged container on v2 manages the host's tree (as peers have it); on v1 each sees its own.
     b.plan->own_cgroup_ns = !(sc->privileged && cgroup_host_is_v2(policy->cgroups));
     add_root(&b);

@@ -170,6 +170,17 @@ static int add_config_node(void *arg, const char *container, const struct stat *
     return add_node(b, container, &own);
 }
 
+// One of all the host's, which a privileged container has. In a pod with a user namespace it stays the
+// host's: "privileged" is meant there for what is inside, not for the node's disks.
+static int add_host_node(void *arg, const char *container, const struct stat *st)
+{
+    struct plan_builder *b = arg;
+    struct stat own = *st;
+    if (policy_userns(b->in->pod))
+        own.st_uid = own.st_gid = UINT32_MAX; // is mapped nowhere
+    return add_node(b, container, &own);
+}
+
 int plan_add_devices(struct plan_builder *b)
 {
     const Cri__ContainerConfig *c = b->in->config;
@@ -185,7 +196,7 @@ int plan_add_devices(struct plan_builder *b)
             return plan_no_memory(b->err);
     }
     if (own_dev && plan_security(c)->privileged) {
-        struct walk w = {.fn = add_node, .arg = b, .host_dev = true, .left = PLAN_DEVICES_MAX};
+        struct walk w = {.fn = add_host_node, .arg = b, .host_dev = true, .left = PLAN_DEVICES_MAX};
         int fd = open("/dev", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         int r = fd < 0 ? -errno : walk_dir(&w, fd, "/dev", 0);
         if (r < 0)

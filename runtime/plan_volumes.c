@@ -83,6 +83,7 @@ static int add_bind(struct plan_builder *b, const Cri__Mount *config, size_t ind
     if (!m)
         return plan_no_memory(b->err);
     m->recursive = true;
+    m->idmap = config->n_uidmappings > 0; // policy has compared them with the pod's
     m->recursive_readonly = config->recursive_read_only;
     m->propagation = propagation_of(config->propagation);
     return 0;

@@ -25,6 +25,8 @@ struct policy {
     uint64_t caps_held;          // bit n: capability n, of the daemon's own permitted and bounding set
     struct apparmor *apparmor;   // NULL: the kernel has none, or it is disabled
     struct selinux *selinux;     // likewise
+    bool userns;                 // pods may have user namespaces
+    char userns_why_not[256];    // if they may not
     bool device_ownership;       // devices belong to run_as_user and run_as_group; the opener's to set
     bool recursive_readonly;     // mounts can be made read-only with all below them
     struct rlimit_list rlimits;  // of all containers; the opener sets them
@@ -70,5 +72,10 @@ int policy_check_default_sysctls(char *const *defaults, struct error *err);
 // and doesn't set itself, then its own. 0 or -ENOMEM.
 int policy_pod_sysctls(const struct policy *p, const Cri__PodSandboxConfig *pod, struct arena *arena,
                        Pod__Sysctl ***out, size_t *n);
+
+// The pod's user namespace: which of the host's ids its own are. NULL: it uses the host's.
+const Cri__UserNamespace *policy_userns(const Cri__PodSandboxConfig *pod);
+// The host's ids of root in the pod.
+void policy_root_ids(const Cri__PodSandboxConfig *pod, uint32_t *uid, uint32_t *gid);
 
 #endif

@@ -118,18 +118,6 @@ int policy_check_selinux(const struct policy *p, const char *field, const Cri__S
     return selinux_make_labels(p->selinux, field, o, "", false, &labels, err);
 }
 
-int policy_check_userns(const char *field, const Cri__UserNamespace *o, struct error *err)
-{
-    if (!o || o->mode == CRI__NAMESPACE_MODE__NODE) {
-        if (o && (o->n_uids > 0 || o->n_gids > 0))
-            return policy_bad(err, "%s: mode NODE (the host's user namespace) takes no uids or gids", field);
-        return 0;
-    }
-    if (o->mode == CRI__NAMESPACE_MODE__POD)
-        return policy_missing(err, "%s: user namespaces are not supported yet; leave hostUsers unset", field);
-    return policy_bad(err, "%s.mode: %d is neither POD nor NODE", field, (int)o->mode);
-}
-
 int policy_check_path(const char *field, const char *path, struct error *err)
 {
     if (str_empty(path))

@@ -115,7 +115,8 @@ static int check_image_mount(const char *field, const Cri__Mount *m, struct erro
     return policy_check_path(name, path, err);
 }
 
-static int check_mount(const struct policy *p, const Cri__Mount *m, size_t index, struct error *err)
+static int check_mount(const struct policy *p, const Cri__PodSandboxConfig *pod, const Cri__Mount *m,
+                       size_t index, struct error *err)
 {
     char field[48], name[80];
     (void)snprintf(field, sizeof(field), "mounts[%zu]", index);
@@ -128,6 +129,9 @@ static int check_mount(const struct policy *p, const Cri__Mount *m, size_t index
     if (!may_cover_proc(m->container_path))
         return policy_bad(err, "%s: \"%.200s\": only single files with figures may be mounted in /proc", name,
                           m->container_path);
+    r = policy_check_mount_ids(pod, field, m, err);
+    if (r < 0)
+        return r;
     if (m->image && !str_empty(m->image->image))
         return check_image_mount(field, m, err);
     if (!str_empty(m->image_sub_path))
@@ -138,17 +142,22 @@ static int check_mount(const struct policy *p, const Cri__Mount *m, size_t index
         return policy_bad(err, "%s: \"%.200s\" is not an absolute path", name, m->host_path);
     if (m->propagation > CRI__MOUNT_PROPAGATION__PROPAGATION_BIDIRECTIONAL)
         return policy_bad(err, "%s.propagation: unknown propagation %d", field, (int)m->propagation);
-    if (m->n_uidmappings > 0 || m->n_gidmappings > 0)
-        return policy_missing(err, "%s.uidMappings: idmapped mounts are not supported yet", field);
+    if (m->propagation == CRI__MOUNT_PROPAGATION__PROPAGATION_BIDIRECTIONAL && policy_userns(pod))
+        return policy_bad(
+            err,
+            "%s.propagation: PROPAGATION_BIDIRECTIONAL can't be had in a pod with a user namespace, "
+            "whose mounts never reach the host",
+            field);
     return check_read_only(p, field, m, err);
 }
 
-static int check_mounts(const struct policy *p, const Cri__ContainerConfig *c, struct error *err)
+static int check_mounts(const struct policy *p, const Cri__PodSandboxConfig *pod,
+                        const Cri__ContainerConfig *c, struct error *err)
 {
     if (c->n_mounts > MOUNTS_MAX)
         return policy_bad(err, "mounts: more than %d", MOUNTS_MAX);
     for (size_t i = 0; i < c->n_mounts; i++) {
-        int r = check_mount(p, c->mounts[i], i, err);
+        int r = check_mount(p, pod, c->mounts[i], i, err);
         if (r < 0)
             return r;
     }
@@ -207,8 +216,8 @@ static int check_namespaces(const Cri__PodSandboxConfig *pod, const Cri__Namespa
         return policy_bad(err, "%s.pid: unknown mode %d", field, (int)o->pid);
     if (o->pid == CRI__NAMESPACE_MODE__TARGET && str_empty(o->target_id))
         return policy_bad(err, "%s.target_id: is empty, but pid is TARGET", field);
-    return policy_check_userns("linux.security_context.namespace_options.userns_options", o->userns_options,
-                               err);
+    return policy_check_same_userns(pod, "linux.security_context.namespace_options.userns_options",
+                                    o->userns_options, err);
 }
 
 // The pod has to say beforehand that privileged containers will come
@@ -233,6 +242,8 @@ static int check_security(const struct policy *p, const Cri__PodSandboxConfig *p
     if (r == 0)
         r = policy_check_ids(prefix, sc->run_as_user, !str_empty(sc->run_as_username), sc->run_as_group,
                              sc->supplemental_groups, sc->n_supplemental_groups, err);
+    if (r == 0)
+        r = policy_check_mapped(pod, prefix, sc, err);
     if (r == 0)
         r = policy_check_groups_policy("linux.security_context.supplemental_groups_policy",
                                        sc->supplemental_groups_policy, err);
@@ -266,7 +277,7 @@ int policy_validate_container(const struct policy *p, const Cri__PodSandboxConfi
     if (r == 0)
         r = check_envs(config, err);
     if (r == 0)
-        r = check_mounts(p, config, err);
+        r = check_mounts(p, pod, config, err);
     if (r == 0)
         r = check_devices(config, err);
     if (r == 0)

@@ -75,7 +75,7 @@ static int check_ports(const Cri__PodSandboxConfig *pod, struct error *err)
     return 0;
 }
 
-static int check_namespaces(const Cri__NamespaceOption *o, struct error *err)
+static int check_namespaces(const struct policy *p, const Cri__NamespaceOption *o, struct error *err)
 {
     static const char field[] = "linux.security_context.namespace_options";
     if (!o)
@@ -86,8 +86,8 @@ static int check_namespaces(const Cri__NamespaceOption *o, struct error *err)
         return policy_bad(err, "%s.ipc: %d is neither POD nor NODE", field, (int)o->ipc);
     if (o->pid > CRI__NAMESPACE_MODE__NODE)
         return policy_bad(err, "%s.pid: %d is not POD, CONTAINER or NODE", field, (int)o->pid);
-    return policy_check_userns("linux.security_context.namespace_options.userns_options", o->userns_options,
-                               err);
+    return policy_check_userns(p, "linux.security_context.namespace_options.userns_options",
+                               o->userns_options, err);
 }
 
 // Nothing of the pod runs as anybody: there is no pause container. What kubelet sends for one is checked, so
@@ -96,7 +96,7 @@ static int check_security(const struct policy *p, const Cri__LinuxSandboxSecurit
                           struct error *err)
 {
     static const char prefix[] = "linux.security_context";
-    int r = check_namespaces(sc->namespace_options, err);
+    int r = check_namespaces(p, sc->namespace_options, err);
     if (r == 0)
         r = policy_check_ids(prefix, sc->run_as_user, false, sc->run_as_group, sc->supplemental_groups,
                              sc->n_supplemental_groups, err);

@@ -5,6 +5,7 @@
 
 #include <signal.h>
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/cleanup.h"
@@ -38,9 +39,9 @@ struct configs {
     Cri__Int64Value user, group;
     Cri__SecurityProfile seccomp, apparmor;
     Cri__SELinuxOption selinux;
-    Cri__UserNamespace userns;
+    Cri__UserNamespace userns, host_userns;
     Cri__IDMapping mapping;
-    Cri__IDMapping *mappings;
+    Cri__IDMapping *mappings[2];
     Cri__NamespaceOption namespaces;
     Cri__HugepageLimit hugepage;
     Cri__HugepageLimit *hugepages;
@@ -56,7 +57,7 @@ struct configs {
 
 static char *masked[] = {(char *)"/proc/kcore", (char *)"relative"};
 static char *dns_servers[] = {(char *)"10.0.0.1\nnameserver 6.6.6.6"};
-static int64_t bad_groups[] = {-1};
+static int64_t bad_groups[] = {-1}, unmapped_groups[] = {70000};
 
 static void init_pod(struct configs *c)
 {
@@ -95,7 +96,10 @@ static void init_parts(struct configs *c)
     cri__selinux_option__init(&c->selinux);
     cri__user_namespace__init(&c->userns);
     cri__idmapping__init(&c->mapping);
-    c->mappings = &c->mapping;
+    cri__user_namespace__init(&c->host_userns);
+    c->host_userns.mode = CRI__NAMESPACE_MODE__NODE;
+    c->mapping.host_id = c->mapping.length = 65536;
+    c->mappings[0] = c->mappings[1] = &c->mapping;
     cri__cdidevice__init(&c->cdi);
     c->cdi.name = (char *)"vendor.com/class";
     c->cdis = &c->cdi;
@@ -162,7 +166,10 @@ static int setup(void **state)
 {
     (void)state;
     struct cgroup_options o = {.parent = "/crisp-policy-test"};
-    return cgroup_host_open(&o, &cgroups, NULL) < 0 || policy_open(cgroups, &policy, NULL) < 0 ? -1 : 0;
+    if (cgroup_host_open(&o, &cgroups, NULL) < 0 || policy_open(cgroups, &policy, NULL) < 0)
+        return -1;
+    (void)snprintf(policy->userns_why_not, sizeof(policy->userns_why_not), "of this test");
+    return 0;
 }
 
 static int teardown(void **state)
@@ -200,6 +207,39 @@ static void good_ones_pass(void **state)
     c.container.stdin_once = true;
     assert_int_equal(policy_validate_pod(policy, &c.pod, &err), 0);
     assert_int_equal(policy_validate_container(policy, &c.pod, &c.container, &err), 0);
+}
+
+// A user namespace as kubelet asks for it.
+static Cri__UserNamespace *map_ids(struct configs *c)
+{
+    c->userns.mode = CRI__NAMESPACE_MODE__POD;
+    c->userns.uids = c->userns.gids = c->mappings;
+    c->userns.n_uids = c->userns.n_gids = 1;
+    return &c->userns;
+}
+
+static void user_namespaces_are_taken(void **state)
+{
+    (void)state;
+    struct configs c;
+    struct error err = ERROR_INIT;
+    struct policy host = *policy;
+    uint32_t uid, gid;
+    host.userns = true;
+    init(&c);
+    policy_root_ids(&c.pod, &uid, &gid);
+    assert_true(uid == 0 && gid == 0 && !policy_userns(&c.pod));
+    c.pod_namespaces.userns_options = c.namespaces.userns_options = map_ids(&c);
+    c.mount.uidmappings = c.mount.gidmappings = c.mappings;
+    c.mount.n_uidmappings = c.mount.n_gidmappings = 1;
+    c.user.value = 65535;
+    c.security.run_as_user = &c.user;
+    assert_int_equal(policy_validate_pod(&host, &c.pod, &err), 0);
+    assert_int_equal(policy_validate_container(&host, &c.pod, &c.container, &err), 0);
+    c.namespaces.userns_options = NULL; // the pod's, then
+    assert_int_equal(policy_validate_container(&host, &c.pod, &c.container, &err), 0);
+    policy_root_ids(&c.pod, &uid, &gid);
+    assert_true(uid == 65536 && gid == 65536 && policy_userns(&c.pod) == &c.userns);
 }
 
 struct bad_case {
@@ -242,6 +282,15 @@ SPOIL(pod_network, c->pod_namespaces.network = CRI__NAMESPACE_MODE__CONTAINER)
 SPOIL(pod_ipc, c->pod_namespaces.ipc = CRI__NAMESPACE_MODE__TARGET)
 SPOIL(pod_pid, c->pod_namespaces.pid = CRI__NAMESPACE_MODE__TARGET)
 SPOIL(pod_userns, c->pod_namespaces.userns_options = &c->userns)
+SPOIL(pod_userns_mode, c->pod_namespaces.userns_options = &c->userns;
+      c->userns.mode = CRI__NAMESPACE_MODE__TARGET)
+SPOIL(pod_userns_node, c->pod_namespaces.userns_options = map_ids(c);
+      c->userns.mode = CRI__NAMESPACE_MODE__NODE)
+SPOIL(pod_userns_twice, c->pod_namespaces.userns_options = map_ids(c); c->userns.n_gids = 2)
+SPOIL(pod_userns_zero, c->pod_namespaces.userns_options = map_ids(c); c->mapping.container_id = 1)
+SPOIL(pod_userns_none, c->pod_namespaces.userns_options = map_ids(c); c->mapping.length = 0)
+SPOIL(pod_userns_end, c->pod_namespaces.userns_options = map_ids(c); c->mapping.host_id = UINT32_MAX - 65535)
+SPOIL(pod_userns_lacking, c->pod_namespaces.userns_options = map_ids(c))
 SPOIL(pod_group, c->pod_security.run_as_group = &c->group)
 SPOIL(pod_groups, c->pod_security.supplemental_groups = bad_groups; c->pod_security.n_supplemental_groups = 1)
 SPOIL(pod_groups_policy, c->pod_security.supplemental_groups_policy = (Cri__SupplementalGroupsPolicy)7)
@@ -281,7 +330,24 @@ static void bad_pods_are_refused(void **state)
         {pod_network, STATUS_INVALID_ARGUMENT, "linux.security_context.namespace_options.network: "},
         {pod_ipc, STATUS_INVALID_ARGUMENT, "linux.security_context.namespace_options.ipc: "},
         {pod_pid, STATUS_INVALID_ARGUMENT, "linux.security_context.namespace_options.pid: "},
-        {pod_userns, STATUS_UNIMPLEMENTED, "linux.security_context.namespace_options.userns_options: "},
+        {pod_userns, STATUS_INVALID_ARGUMENT,
+         "linux.security_context.namespace_options.userns_options.uids: no "},
+        {pod_userns_mode, STATUS_INVALID_ARGUMENT,
+         "linux.security_context.namespace_options.userns_options.mode: 3 is neither POD nor NODE"},
+        {pod_userns_node, STATUS_INVALID_ARGUMENT,
+         "linux.security_context.namespace_options.userns_options: mode NODE "},
+        {pod_userns_twice, STATUS_INVALID_ARGUMENT,
+         "linux.security_context.namespace_options.userns_options.gids: 2 mappings"},
+        {pod_userns_zero, STATUS_INVALID_ARGUMENT,
+         "linux.security_context.namespace_options.userns_options.uids[0].container_id: is 1"},
+        {pod_userns_none, STATUS_INVALID_ARGUMENT,
+         "linux.security_context.namespace_options.userns_options.uids[0]: 0 ids from"},
+        {pod_userns_end, STATUS_INVALID_ARGUMENT,
+         "linux.security_context.namespace_options.userns_options.uids[0]: 65536 ids from"},
+        {pod_userns_lacking, STATUS_FAILED_PRECONDITION,
+         "linux.security_context.namespace_options.userns_options: this host can't run pods with user "
+         "namespaces: "
+         "of this test"},
         {pod_group, STATUS_INVALID_ARGUMENT,
          "linux.security_context.run_as_group: is set without run_as_user"},
         {pod_groups, STATUS_INVALID_ARGUMENT,
@@ -325,7 +391,6 @@ SPOIL(mount_image_dots, c->mount.image = &c->mount_image; c->mount.host_path = (
       c->mount.image_sub_path = (char *)"a/../../b")
 SPOIL(mount_sub_path, c->mount.image_sub_path = (char *)"a")
 SPOIL(mount_propagation, c->mount.propagation = (Cri__MountPropagation)5)
-SPOIL(mount_mappings, c->mount.uidmappings = &c->mappings; c->mount.n_uidmappings = 1)
 SPOIL(mount_rro, c->mount.recursive_read_only = true)
 SPOIL(mount_rro_right, c->mount.recursive_read_only = c->mount.readonly = true)
 SPOIL(mount_rro_shared, c->mount.recursive_read_only = c->mount.readonly = true;
@@ -337,6 +402,19 @@ SPOIL(network_node, c->namespaces.network = CRI__NAMESPACE_MODE__NODE)
 SPOIL(ipc_node, c->namespaces.ipc = CRI__NAMESPACE_MODE__NODE)
 SPOIL(target_missing, c->namespaces.pid = CRI__NAMESPACE_MODE__TARGET)
 SPOIL(userns, c->namespaces.userns_options = &c->userns)
+SPOIL(userns_mode, c->namespaces.userns_options = &c->userns; c->userns.mode = CRI__NAMESPACE_MODE__CONTAINER)
+SPOIL(userns_node, c->namespaces.userns_options = map_ids(c); c->userns.mode = CRI__NAMESPACE_MODE__NODE)
+SPOIL(userns_leaves, c->pod_namespaces.userns_options = map_ids(c);
+      c->namespaces.userns_options = &c->host_userns)
+SPOIL(userns_user, c->pod_namespaces.userns_options = map_ids(c); c->user.value = 65536;
+      c->security.run_as_user = &c->user)
+SPOIL(userns_groups, c->pod_namespaces.userns_options = map_ids(c);
+      c->security.supplemental_groups = unmapped_groups; c->security.n_supplemental_groups = 1)
+SPOIL(userns_shared, c->pod_namespaces.userns_options = map_ids(c);
+      c->mount.propagation = CRI__MOUNT_PROPAGATION__PROPAGATION_BIDIRECTIONAL)
+SPOIL(mount_mappings, c->mount.uidmappings = c->mappings; c->mount.n_uidmappings = 1)
+SPOIL(mount_other_ids, c->pod_namespaces.userns_options = map_ids(c); c->mount.uidmappings = c->mappings;
+      c->mount.n_uidmappings = 1)
 SPOIL(user_range, c->user.value = -2; c->security.run_as_user = &c->user)
 SPOIL(user_max, c->user.value = UINT32_MAX; c->security.run_as_user = &c->user)
 SPOIL(user_twice, c->security.run_as_user = &c->user; c->security.run_as_username = (char *)"x")
@@ -386,7 +464,6 @@ static void bad_containers_are_refused(void **state)
          "mounts[0].image_sub_path: \"/a/../../b\" has a \"..\" in it"},
         {mount_sub_path, STATUS_INVALID_ARGUMENT, "mounts[0].image_sub_path: "},
         {mount_propagation, STATUS_INVALID_ARGUMENT, "mounts[0].propagation: "},
-        {mount_mappings, STATUS_UNIMPLEMENTED, "mounts[0].uidMappings: "},
         {mount_rro, STATUS_INVALID_ARGUMENT, "mounts[0].recursive_read_only: is set without readonly"},
         {mount_rro_shared, STATUS_INVALID_ARGUMENT,
          "mounts[0].recursive_read_only: needs PROPAGATION_PRIVATE"},
@@ -396,7 +473,21 @@ static void bad_containers_are_refused(void **state)
         {network_node, STATUS_INVALID_ARGUMENT, "linux.security_context.namespace_options.network: is NODE"},
         {ipc_node, STATUS_INVALID_ARGUMENT, "linux.security_context.namespace_options.ipc: is NODE"},
         {target_missing, STATUS_INVALID_ARGUMENT, "linux.security_context.namespace_options.target_id: "},
-        {userns, STATUS_UNIMPLEMENTED, "linux.security_context.namespace_options.userns_options: "},
+        {userns, STATUS_INVALID_ARGUMENT,
+         "linux.security_context.namespace_options.userns_options: differs "},
+        {userns_mode, STATUS_INVALID_ARGUMENT,
+         "linux.security_context.namespace_options.userns_options.mode: 1 is neither"},
+        {userns_node, STATUS_INVALID_ARGUMENT,
+         "linux.security_context.namespace_options.userns_options: mode NODE "},
+        {userns_leaves, STATUS_INVALID_ARGUMENT,
+         "linux.security_context.namespace_options.userns_options: differs "},
+        {userns_user, STATUS_INVALID_ARGUMENT, "linux.security_context.run_as_user: 65536 does not exist"},
+        {userns_groups, STATUS_INVALID_ARGUMENT,
+         "linux.security_context.supplemental_groups: 70000 does not"},
+        {userns_shared, STATUS_INVALID_ARGUMENT,
+         "mounts[0].propagation: PROPAGATION_BIDIRECTIONAL can't be had"},
+        {mount_mappings, STATUS_INVALID_ARGUMENT, "mounts[0].uidMappings: the pod has no user namespace"},
+        {mount_other_ids, STATUS_INVALID_ARGUMENT, "mounts[0].uidMappings: the mappings differ"},
         {user_range, STATUS_INVALID_ARGUMENT, "linux.security_context.run_as_user: -2 is not between"},
         {user_max, STATUS_INVALID_ARGUMENT, "linux.security_context.run_as_user: 4294967295 is not"},
         {user_twice, STATUS_INVALID_ARGUMENT, "linux.security_context: run_as_user and run_as_username"},
@@ -582,6 +673,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(good_ones_pass),
+        cmocka_unit_test(user_namespaces_are_taken),
         cmocka_unit_test(bad_pods_are_refused),
         cmocka_unit_test(bad_containers_are_refused),
         cmocka_unit_test(security_modules_are_named),

@@ -65,6 +65,10 @@ static int write_file(const struct pod *pod, const char *name, const char *text,
     if (fd < 0)
         return error_errno(err, errno, "make %s", path);
     (void)fchmod(fd, 0644); // whatever the umask says
+    uint32_t uid, gid;
+    policy_root_ids(pod->config, &uid, &gid);
+    if (fchown(fd, uid, gid) < 0)
+        return error_errno(err, errno, "set the owner of %s", path);
     if (*label && fsetxattr(fd, "security.selinux", label, strlen(label) + 1, 0) < 0 && errno != EOPNOTSUPP)
         return error_errno(err, errno, "label %s as %s", path, label);
     int r = file_write_all(fd, text, len);
@@ -133,9 +137,11 @@ static int mount_shm(const struct runtime *rt, const struct pod *pod, struct err
 {
     const char *label = file_label(pod);
     char path[PATH_MAX], options[128 + SELINUX_LABEL_MAX];
+    uint32_t uid, gid;
+    policy_root_ids(pod->config, &uid, &gid);
     snprintf(path, sizeof(path), "%s/shm", pod->dir);
-    snprintf(options, sizeof(options), "mode=1777,size=%" PRIu64 "%s%s%s", rt->shm_bytes,
-             *label ? ",context=\"" : "", label, *label ? "\"" : "");
+    snprintf(options, sizeof(options), "mode=1777,size=%" PRIu64 ",uid=%u,gid=%u%s%s%s", rt->shm_bytes, uid,
+             gid, *label ? ",context=\"" : "", label, *label ? "\"" : "");
     if (mkdir(path, 0700) < 0)
         return error_errno(err, errno, "make %s", path);
     if (mount("shm", path, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options) < 0)

@@ -160,6 +160,8 @@ static int open_parts(struct runtime *rt, const struct runtime_options *o, struc
     if (r == 0)
         policy_log_limits(rt->policy);
     if (r == 0)
+        supervisor_probe_userns(rt->crisp_pod_fd, o->image_dir, rt->policy);
+    if (r == 0)
         r = monitor_new(&rt->monitor, err);
     return r;
 }
@@ -259,7 +261,8 @@ struct worker *runtime_worker(struct runtime *rt)
 
 void runtime_get_features(const struct runtime *rt, struct runtime_features *out)
 {
-    *out = (struct runtime_features){.recursive_read_only_mounts = rt->policy->recursive_readonly};
+    *out = (struct runtime_features){.recursive_read_only_mounts = rt->policy->recursive_readonly,
+                                     .user_namespaces = rt->policy->userns};
 }
 
 char *runtime_cdi_describe(struct runtime *rt)

@@ -40,6 +40,7 @@ struct runtime_options {
     char *const *cdi_dirs;      // NULL-terminated; NULL: none
     // Resource limits of all containers, as rlimit_parse() takes them; NULL-terminated; NULL: none.
     const char *const *rlimits;
+    const char *image_dir; // holds the image store's layers and containers; NULL: no user namespaces
     bool device_ownership; // devices of containers belong to their run_as_user and run_as_group
     uint64_t shm_bytes;    // of a pod's /dev/shm; 0: 64 MiB
     // Lists end with NULL, may be NULL, and outlive the runtime.
@@ -66,6 +67,7 @@ int runtime_check(struct runtime *rt, struct error *err);
 
 struct runtime_features { // what Status tells kubelet; each found out by doing it (runtime/features.h)
     bool recursive_read_only_mounts;
+    bool user_namespaces; // also with the host's network
 };
 void runtime_get_features(const struct runtime *rt, struct runtime_features *out);
 

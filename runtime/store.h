@@ -152,6 +152,8 @@ int rundir_read_state(const char *dir, struct rundir_state *state, struct error 
 
 // supervisor.c: crisp-pod, the process.
 int supervisor_load_program(const char *path, int *program, struct error *err);
+// Asks crisp-pod to try whether this host can run pods with user namespaces, and tells the policy.
+void supervisor_probe_userns(int program_fd, const char *image_dir, struct policy *policy);
 int supervisor_spawn(struct runtime *rt, struct pod *pod, struct error *err);
 // Asks for the namespaces, and takes them: what was begun has to be ended.
 struct supervisor_setup {

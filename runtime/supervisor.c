@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/spawn.h"
 
+#define PROBE_TIMEOUT_NS  (10 * NS_PER_SEC)
 #define PROGRAM_BYTES_MAX (256u << 20) // sanitizer builds are large
 
 // ---- The program ----
@@ -78,6 +79,31 @@ int supervisor_load_program(const char *path, int *program, struct error *err)
         return r;
     *program = openat(mount, "crisp-pod", O_RDONLY | O_CLOEXEC);
     return *program < 0 ? error_errno(err, errno, "open the copy of %s", path) : 0;
+}
+
+void supervisor_probe_userns(int program_fd, const char *image_dir, struct policy *policy)
+{
+    char program[48];
+    char *const argv[] = {(char *)"crisp-pod", (char *)"--probe-userns", (char *)image_dir, NULL};
+    char *const envp[] = {NULL};
+    const struct spawn_options options = {.path = program, .argv = argv, .envp = envp};
+    const struct ctx ctx = ctx_with_timeout(NULL, PROBE_TIMEOUT_NS);
+    struct spawn_result result = {0};
+    struct error err = ERROR_INIT;
+    snprintf(program, sizeof(program), "/proc/%d/fd/%d", getpid(), program_fd);
+    char *why = policy->userns_why_not;
+    size_t size = sizeof(policy->userns_why_not);
+    if (!image_dir)
+        snprintf(why, size, "no image store");
+    else if (spawn_run(&options, NULL, 0, size, &ctx, &result, &err) < 0)
+        snprintf(why, size, "it could not be tried: %.200s", err.message);
+    else if (result.exit_code == 0)
+        policy->userns = true;
+    else
+        snprintf(why, size, "%.*s", (int)result.out.len, result.out.len ? result.out.data : "");
+    spawn_result_done(&result);
+    if (!policy->userns)
+        log_info("pods can't have user namespaces on this host", "why", why);
 }
 
 // ---- What it tells ----
@@ -210,6 +236,31 @@ int supervisor_spawn(struct runtime *rt, struct pod *pod, struct error *err)
     return r < 0 ? r : attached;
 }
 
+static Pod__IdRange *id_range(struct arena *arena, const Cri__IDMapping *m)
+{
+    Pod__IdRange *r = arena_alloc(arena, sizeof(*r));
+    if (!r)
+        return NULL;
+    pod__id_range__init(r);
+    r->host_id = m->host_id;
+    r->length = m->length;
+    return r;
+}
+
+static int fill_userns(const struct pod *pod, struct arena *arena, Pod__SetupRequest *setup)
+{
+    const Cri__UserNamespace *u = policy_userns(pod->config);
+    if (!u)
+        return 0;
+    setup->user_ns = arena_alloc(arena, sizeof(*setup->user_ns));
+    if (!setup->user_ns)
+        return -ENOMEM;
+    pod__user_namespace__init(setup->user_ns);
+    setup->user_ns->uids = id_range(arena, u->uids[0]);
+    setup->user_ns->gids = id_range(arena, u->gids[0]);
+    return setup->user_ns->uids && setup->user_ns->gids ? 0 : -ENOMEM;
+}
+
 static int fill_setup(struct runtime *rt, struct pod *pod, struct arena *arena, Pod__SetupRequest *setup,
                       struct error *err)
 {
@@ -223,6 +274,8 @@ static int fill_setup(struct runtime *rt, struct pod *pod, struct arena *arena, 
     setup->new_ipc = !policy_host_ipc(pod->config);
     setup->shared_pid = policy_pod_pid(pod->config);
     setup->hostname = (char *)rundir_hostname(rt, pod);
+    if (fill_userns(pod, arena, setup) < 0)
+        return error_errno(err, ENOMEM, "map the user namespace");
     setup->n_cgroup_dirs = place->n_dirs;
     setup->cgroup_dirs = place->dirs;
     r = policy_pod_sysctls(rt->policy, pod->config, arena, &setup->sysctls, &setup->n_sysctls);

@@ -21,6 +21,7 @@
 #include "runtime/pod/cgroups.h"
 #include "runtime/pod/launch.h"
 #include "runtime/pod/sys.h"
+#include "runtime/pod/userns.h"
 
 #define KEEP_MAX        (16 + CGROUPS_PARENTS_MAX)
 #define PLAN_MEMORY_MAX ((size_t)32 << 20)
@@ -172,7 +173,7 @@ void child_receive_go(struct child *c)
 }
 
 // A plan with anything that this crisp-pod does not know is refused: never half an isolation.
-static int check_plan(const Pod__LaunchPlan *plan, struct error *err)
+static int check_plan(const struct child *c, const Pod__LaunchPlan *plan, struct error *err)
 {
     for (size_t i = 0; i < plan->n_required_features; i++) {
         bool known = false;
@@ -188,6 +189,9 @@ static int check_plan(const Pod__LaunchPlan *plan, struct error *err)
             err, STATUS_UNIMPLEMENTED, EOPNOTSUPP,
             "the pod's crisp-pod (version %s) does not know all of the plan's fields: start the pod anew",
             CRISP_VERSION);
+    if (plan->user_ns != (c->ns[POD_NS_USER] >= 0))
+        return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL,
+                         "the launch plan and the pod differ about a user namespace");
     if (!plan->process || plan->process->n_args == 0 || !plan->root)
         return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "the launch plan has no command or no root");
     return 0;
@@ -198,10 +202,16 @@ _Noreturn void child_start(const struct child_start *start, int sock, char *step
     struct child c = {
         .sock = sock, .step = step, .proc_self = -1, .stdio = {-1, -1, -1}, .tty = -1, .host_root = -1};
     struct error err = ERROR_INIT;
-    const int keep[] = {sock, start->pod->ns[POD_NS_NET], start->pod->ns[POD_NS_IPC],
-                        start->pod->ns[POD_NS_UTS], start->pod->mount_template};
+    const int keep[] = {sock,
+                        start->pod->ns[POD_NS_NET],
+                        start->pod->ns[POD_NS_IPC],
+                        start->pod->ns[POD_NS_UTS],
+                        start->pod->ns[POD_NS_USER],
+                        start->pod->mount_template};
 
     memcpy(c.ns, start->pod->ns, sizeof(c.ns));
+    c.uids = start->pod->uids;
+    c.gids = start->pod->gids;
     c.mount_template = start->pod->mount_template;
     child_step(&c, "begin");
     int rc = child_begin(&c, keep, ARRAY_SIZE(keep), &err);
@@ -211,12 +221,13 @@ _Noreturn void child_start(const struct child_start *start, int sock, char *step
     cgroups_close_parents();
     const Pod__LaunchPlan *plan = receive_plan(&c, rc < 0 ? NULL : &err);
     if (rc == 0)
-        rc = plan ? check_plan(plan, &err) : -err.errnum;
+        rc = plan ? check_plan(&c, plan, &err) : -err.errnum;
     if (rc == 0) {
-        child_raise_limits(plan->process);
         c.hooks = plan->hooks;
         rc = child_enter_root(&c, plan, &err);
     }
+    if (rc == 0)
+        rc = child_settle(&c, plan->process, &err);
     if (!c.gone) // also after a failure: it is the start's answer
         child_receive_go(&c);
     if (rc == 0 && plan->process->tty != c.go_tty)
@@ -227,7 +238,11 @@ _Noreturn void child_start(const struct child_start *start, int sock, char *step
         rc = child_resolve_user(&c, plan->process, &err);
     }
     if (rc == 0)
+        rc = userns_check_account(&c, &err);
+    if (rc == 0) {
+        child_own_stdio(&c);
         (void)child_run(&c, plan->process, &err);
+    }
     child_fail(&c, &err);
 }
 
@@ -254,14 +269,17 @@ _Noreturn void child_exec(const struct child_exec *exec, int sock, char *step)
 {
     struct child c = {.sock = sock, .step = step, .proc_self = -1, .tty = -1};
     struct error err = ERROR_INIT;
-    const int keep[] = {sock, exec->init_pidfd, exec->stdio[0], exec->stdio[1], exec->stdio[2]};
+    const int keep[] = {sock,           exec->init_pidfd, exec->pod->ns[POD_NS_USER],
+                        exec->stdio[0], exec->stdio[1],   exec->stdio[2]};
 
     memcpy(c.stdio, exec->stdio, sizeof(c.stdio));
+    memcpy(c.ns, exec->pod->ns, sizeof(c.ns));
+    c.uids = exec->pod->uids;
+    c.gids = exec->pod->gids;
     child_step(&c, "begin");
     int rc = child_begin(&c, keep, ARRAY_SIZE(keep), &err);
     if (rc == 0 && exec->two_stages)
         rc = stage_make_key(&c, &err);
-    child_raise_limits(exec->process);
     if (rc == 0)
         rc = join_container(&c, exec, &err);
     child_step(&c, "user");
@@ -269,6 +287,12 @@ _Noreturn void child_exec(const struct child_exec *exec, int sock, char *step)
         rc = child_resolve_user(&c, exec->process, &err);
     if (rc == 0 && exec->process->n_args == 0)
         rc = error_set(&err, STATUS_INVALID_ARGUMENT, EINVAL, "no command");
+    if (rc == 0)
+        rc = userns_check_account(&c, &err);
+    if (rc == 0) {
+        child_own_stdio(&c);
+        rc = child_settle(&c, exec->process, &err);
+    }
     if (rc == 0)
         (void)child_run(&c, exec->process, &err);
     child_fail(&c, &err);

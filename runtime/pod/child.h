@@ -18,6 +18,8 @@ struct child {
     char *step;    // shared page: what is being done
     int proc_self; // this process's directory of the host's /proc
     int ns[POD_NS_COUNT];
+    struct id_range uids, gids; // of the pod's user namespace, if ns[POD_NS_USER] is there
+    int copied_ns; // CLONE_NEW* of what a container gets a copy of when it enters the user namespace
     int mount_template;
     int stdio[3]; // -1: /dev/null
     int tty;      // the slave, once there is one
@@ -78,14 +80,16 @@ int child_enter_root(struct child *c, const Pod__LaunchPlan *plan, struct error 
 int child_resolve_user(struct child *c, const Pod__Process *process, struct error *err);
 // child_privs.c
 int child_write_sysctls(Pod__Sysctl *const *sysctls, size_t n, struct error *err);
-// Hard limits are raised while CAP_SYS_RESOURCE is held where it counts: before a user namespace is entered.
-// Nothing is lowered yet: what comes needs descriptors and memory.
-void child_raise_limits(const Pod__Process *process);
-int child_set_limits(struct child *c, const Pod__Process *process, struct error *err);
+int child_set_limits(const Pod__Process *process, struct error *err);
+// What only the host's root may do (raise limits, write to its /proc); and then it enters the pod's user
+// namespace, if there is one.
+int child_settle(struct child *c, const Pod__Process *process, struct error *err);
 // child_labels.c: for the exec that comes.
 int child_set_labels(struct child *c, const Pod__Process *process, struct error *err);
 // child_run.c: working directory, identity, privileges, exec. Does not come back on success.
 int child_run(struct child *c, const Pod__Process *process, struct error *err);
+// Standard streams belong to the user that the process is: while that can be set.
+void child_own_stdio(const struct child *c);
 int child_set_stdio(struct child *c, bool tty, struct error *err);
 // child_privs.c: from root to what the process may be. After it only execve() may follow: the seccomp filter
 // is in force (child_report_executing() was called right before).

@@ -16,6 +16,7 @@
 #include "runtime/pod/child_root.h"
 #include "runtime/pod/launch.h"
 #include "runtime/pod/sys.h"
+#include "runtime/pod/userns.h"
 
 static const struct {
     const char *name, *target;
@@ -36,7 +37,7 @@ static int make_links(int root, struct error *err)
     return 0;
 }
 
-static int make_device(int root, const Pod__Device *d, struct error *err)
+static int make_device(const struct child *c, int root, const Pod__Device *d, struct error *err)
 {
     char dir[PATH_MAX];
     const char *name = strrchr(d->path, '/');
@@ -60,7 +61,8 @@ static int make_device(int root, const Pod__Device *d, struct error *err)
             return 0; // e.g. in a mounted /dev of the host: not ours to change
         return error_errno(err, EEXIST, "make device %s", d->path);
     }
-    if ((d->uid || d->gid) && fchownat(parent, name, d->uid, d->gid, AT_SYMLINK_NOFOLLOW) < 0)
+    if ((d->uid || d->gid) && fchownat(parent, name, userns_host_uid(c, d->uid), userns_host_gid(c, d->gid),
+                                       AT_SYMLINK_NOFOLLOW) < 0)
         return error_errno(err, errno, "set the owner of device %s", d->path);
     return 0;
 }
@@ -76,9 +78,8 @@ static bool dev_is_bound(const Pod__LaunchPlan *plan)
 
 int devices_make(struct child *c, int root, const Pod__LaunchPlan *plan, struct error *err)
 {
-    (void)c;
     for (size_t i = 0; i < plan->n_devices; i++) {
-        int rc = make_device(root, plan->devices[i], err);
+        int rc = make_device(c, root, plan->devices[i], err);
         if (rc < 0)
             return rc;
     }

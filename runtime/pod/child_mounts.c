@@ -15,6 +15,7 @@
 #include "base/str.h"
 #include "runtime/pod/child_root.h"
 #include "runtime/pod/sys.h"
+#include "runtime/pod/userns.h"
 
 #define LINKS_MAX   16
 #define FS_DATA_MAX 4096
@@ -126,7 +127,7 @@ static const char *fs_type(const Pod__Mount *m)
     return NULL;
 }
 
-static int bind_attributes(int tree, const Pod__Mount *m, struct error *err)
+static int bind_attributes(const struct child *c, int tree, const Pod__Mount *m, struct error *err)
 {
     struct mount_attr all = {0}, top = {.attr_set = m->flags};
 
@@ -143,7 +144,7 @@ static int bind_attributes(int tree, const Pod__Mount *m, struct error *err)
         return error_errno(err, errno, "set the propagation of the mount");
     if (top.attr_set && mount_setattr(tree, "", AT_EMPTY_PATH, &top, sizeof(top)) < 0)
         return error_errno(err, errno, "set the flags of the mount");
-    return 0;
+    return m->idmap ? userns_idmap(c, tree, m->source, err) : 0;
 }
 
 // A link in the image whose target is missing (/etc/resolv.conf -> ../run/…): the path that it stands for.
@@ -265,7 +266,8 @@ static int check_not_proc(int target, const Pod__Mount *m, struct error *err)
                                                      "%s is a link to a place in /proc", m->destination);
 }
 
-static int attach_one(int root, const Pod__Mount *m, int source, const char *label, struct error *err)
+static int attach_one(const struct child *c, int root, const Pod__Mount *m, int source, const char *label,
+                      struct error *err)
 {
     _cleanup_fd_ int made = -1;
     const char *type = fs_type(m);
@@ -275,7 +277,7 @@ static int attach_one(int root, const Pod__Mount *m, int source, const char *lab
     if (source >= 0) {
         int rc = check_proc(source, m, err);
         if (rc == 0)
-            rc = bind_attributes(source, m, err);
+            rc = bind_attributes(c, source, m, err);
         if (rc < 0)
             return rc;
         if (fstat(source, &st) < 0)
@@ -284,9 +286,15 @@ static int attach_one(int root, const Pod__Mount *m, int source, const char *lab
         int rc = check_no_link(root, m, err);
         if (rc < 0)
             return rc;
-        tree = made = mounts_new_fs(type, m->data, label, m->flags, err);
+        _cleanup_free_ char *options = userns_host_options(c, m->data);
+        if (!options)
+            return error_errno(err, ENOMEM, "file system %s", type);
+        tree = made = mounts_new_fs(type, options, label, m->flags, err);
         if (made < 0)
             return made;
+        if (userns_wanted(c) && str_eq(type, "devpts") && // its root is always the host's root's
+            fchownat(made, "", userns_host_uid(c, 0), userns_host_gid(c, 0), AT_EMPTY_PATH) < 0)
+            return error_errno(err, errno, "set the owner of the file system %s", type);
     } else {
         return error_set(err, STATUS_INVALID_ARGUMENT, ENODEV, "mount type \"%s\" is not known", m->type);
     }
@@ -304,7 +312,7 @@ int mounts_attach(struct child *c, int root, const Pod__LaunchPlan *plan, int *t
         if (is_bind(m) && trees[i] < 0)
             continue; // optional, and missing
         child_step(c, "mount %s", m->destination);
-        int rc = attach_one(root, m, trees[i], plan->root->mount_label, err);
+        int rc = attach_one(c, root, m, trees[i], plan->root->mount_label, err);
         fd_closep(&trees[i]);
         if (rc < 0 && !(m->optional && (rc == -EROFS || (!is_bind(m) && rc == -ENODEV))))
             return error_wrap(err, "mount %s", m->destination);

@@ -13,6 +13,7 @@
 #include "base/str.h"
 #include "runtime/pod/child.h"
 #include "runtime/pod/sys.h"
+#include "runtime/pod/userns.h"
 
 #define SYSCTL_MAX 256
 
@@ -69,29 +70,33 @@ static int set_rlimit(const Pod__Rlimit *r, struct error *err)
                                               : 0;
 }
 
-void child_raise_limits(const Pod__Process *process)
+int child_set_limits(const Pod__Process *process, struct error *err)
 {
-    struct rlimit64 now;
-
-    for (size_t i = 0; i < process->n_rlimits; i++) {
-        const Pod__Rlimit *r = process->rlimits[i];
-        __rlimit_resource_t resource = (__rlimit_resource_t)r->resource;
-        if (getrlimit64(resource, &now) < 0 || r->hard <= now.rlim_max)
-            continue;
-        now.rlim_max = r->hard;
-        (void)setrlimit64(resource, &now); // what can't be raised is seen to when the limits are set
-    }
-}
-
-int child_set_limits(struct child *c, const Pod__Process *process, struct error *err)
-{
-    char text[16];
-
     for (size_t i = 0; i < process->n_rlimits; i++) {
         int rc = set_rlimit(process->rlimits[i], err);
         if (rc < 0)
             return rc;
     }
+    return 0;
+}
+
+// Hard limits that have to rise; failing that, child_set_limits() makes do with what there is.
+static void raise_limits(const Pod__Process *process)
+{
+    for (size_t i = 0; i < process->n_rlimits; i++) {
+        __rlimit_resource_t resource = (__rlimit_resource_t)process->rlimits[i]->resource;
+        struct rlimit64 now;
+        if (getrlimit64(resource, &now) < 0 || now.rlim_max >= process->rlimits[i]->hard)
+            continue;
+        now.rlim_max = process->rlimits[i]->hard;
+        (void)setrlimit64(resource, &now);
+    }
+}
+
+static int set_oom_score(struct child *c, const Pod__Process *process, struct error *err)
+{
+    char text[16];
+
     // crisp-pod's own -998 must not be inherited. Lower than a former value needs CAP_SYS_RESOURCE: where
     // that is lacking, the score stays (as with peers).
     int len = snprintf(text, sizeof(text), "%d", process->oom_score_adj ? process->oom_score_adj->value : 0);
@@ -99,6 +104,17 @@ int child_set_limits(struct child *c, const Pod__Process *process, struct error 
     if (fd < 0 || (write(fd, text, (size_t)len) < 0 && errno != EACCES && errno != EPERM))
         return error_errno(err, errno, "set the OOM score to %s", text);
     return 0;
+}
+
+int child_settle(struct child *c, const Pod__Process *process, struct error *err)
+{
+    child_step(c, "limits");
+    raise_limits(process);
+    int rc = set_oom_score(c, process, err);
+    child_step(c, "labels");
+    if (rc == 0)
+        rc = child_set_labels(c, process, err);
+    return rc == 0 && userns_wanted(c) ? userns_enter(c, err) : rc;
 }
 
 // key: see child_stage.c

@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "base/str.h"
 #include "runtime/pod/sys.h"
+#include "runtime/pod/userns.h"
 
 #define OPTIONS_MAX 4095 // mount(2) takes one page
 
@@ -114,6 +115,10 @@ static int open_layers(struct child *c, const Pod__Root *root, struct host_dirs 
     dirs->layers = open_host_dir(root->layers_dir, err);
     if (dirs->layers < 0)
         return error_wrap(err, "the layers' directory");
+    // One mapping for all layers. The upper directory stays as it is: what overlay itself makes there (its
+    // work directory, whiteouts) belongs to the host's root, who does not exist in the mapping.
+    if (userns_wanted(c) && userns_idmap(c, dirs->layers, root->layers_dir, err) < 0)
+        return -err->errnum;
     if (!*root->upper)
         return 0;
     if (!upper || !work || upper - root->upper != work - root->work ||
@@ -133,6 +138,22 @@ static int attach_at(int *tree, const char *path, struct error *err)
     return 0;
 }
 
+// The merged root is the upper directory, which the host's root made: with a user namespace it gets the owner
+// that the top layer has through the mapping.
+static int own_upper(const struct child *c, const Pod__Root *root, struct error *err)
+{
+    char path[PATH_MAX];
+    struct stat st;
+
+    if (!userns_wanted(c) || !*root->upper)
+        return 0;
+    if (snprintf(path, sizeof(path), "/container%s", strrchr(root->upper, '/')) >= PATH_MAX)
+        return error_errno(err, ENAMETOOLONG, "mount the root");
+    if (stat(root->lowers[0], &st) < 0 || lchown(path, st.st_uid, st.st_gid) < 0)
+        return error_errno(err, errno, "set the owner of the root directory");
+    return 0;
+}
+
 // Relative lower directories, from the layers' directory: mount(2)'s one page holds hundreds of them. Not
 // fsconfig(2): its strings end at 255 bytes, and "lowerdir+" does nothing before Linux 6.5. The directories
 // are attached first: overlay refuses layers on detached mounts (Linux 6.1).
@@ -149,6 +170,9 @@ static int mount_root(struct child *c, const Pod__Root *root, struct host_dirs *
         return rc;
     if (chdir("/layers") < 0)
         return error_errno(err, errno, "enter the layers' directory");
+    rc = own_upper(c, root, err);
+    if (rc < 0)
+        return rc;
     if (root->n_lowers == 1 && !*root->upper) { // overlay wants two
         if (mount(root->lowers[0], "/root", NULL, MS_BIND, NULL) < 0)
             return error_errno(err, errno, "mount the root layer %s", root->lowers[0]);
@@ -256,6 +280,8 @@ static int build_root(struct child *c, const Pod__LaunchPlan *plan, struct host_
     if (rc == 0)
         rc = mount_root(c, plan->root, dirs, &root, err);
     if (rc == 0)
+        rc = userns_own_files(c, err);
+    if (rc == 0)
         rc = volumes_fill(c, root, plan, trees, err);
     if (rc == 0)
         rc = mounts_attach(c, root, plan, trees, err);
@@ -284,7 +310,8 @@ static int enter_mount_ns(struct child *c, const Pod__LaunchPlan *plan, struct e
     if (setns(c->mount_template, CLONE_NEWNS) < 0)
         return error_errno(err, errno, "enter the containers' mount namespace");
     (void)close(c->mount_template);
-    if (unshare(CLONE_NEWNS | (plan->own_cgroup_ns ? CLONE_NEWCGROUP : 0)) < 0)
+    c->copied_ns = CLONE_NEWNS | (plan->own_cgroup_ns ? CLONE_NEWCGROUP : 0);
+    if (unshare(c->copied_ns) < 0)
         return error_errno(err, errno, "make a mount namespace");
     return 0;
 }

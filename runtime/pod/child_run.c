@@ -16,6 +16,7 @@
 #include "base/str.h"
 #include "runtime/pod/child.h"
 #include "runtime/pod/sys.h"
+#include "runtime/pod/userns.h"
 
 #define PATH_DEFAULT "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -54,14 +55,24 @@ static int set_unused_stdio(struct child *c, struct error *err)
     return 0;
 }
 
+void child_own_stdio(const struct child *c)
+{
+    uint32_t uid = userns_host_uid(c, c->account.uid);
+    struct stat st;
+
+    // So that /dev/stdout can be opened by name by the user that the process is. A comfort: the descriptor
+    // itself works.
+    for (int i = -1; i < 3; i++) {
+        int fd = i < 0 ? c->tty : c->stdio[i];
+        if (fd >= 0 && fstat(fd, &st) == 0 && (isatty(fd) || S_ISFIFO(st.st_mode)) && st.st_uid != uid)
+            (void)!fchown(fd, uid, (gid_t)-1);
+    }
+}
+
 int child_set_stdio(struct child *c, bool tty, struct error *err)
 {
-    struct stat st;
     int rc = 0;
 
-    if (tty && c->tty < 0) // an exec's terminal comes from crispd, as the first descriptor
-        for (int i = 0; i < 3 && c->tty < 0; i++)
-            c->tty = c->stdio[i];
     if (!tty && (c->stdio[0] < 0 || c->stdio[1] < 0 || c->stdio[2] < 0))
         rc = set_unused_stdio(c, err);
     if (rc < 0)
@@ -70,10 +81,6 @@ int child_set_stdio(struct child *c, bool tty, struct error *err)
         int fd = tty ? c->tty : c->stdio[i];
         if (fd >= 0 && dup2(fd, i) < 0)
             return error_errno(err, errno, "set up standard streams");
-        // So that /dev/stdout can be opened by name by the user that the process is.
-        if (fd >= 0 && fstat(fd, &st) == 0 && (tty || S_ISFIFO(st.st_mode)) && st.st_uid != c->account.uid &&
-            fchown(fd, c->account.uid, (gid_t)-1) < 0)
-            continue; // a comfort: the descriptor itself works
     }
     if (tty && !c->key && ioctl(0, TIOCSCTTY, 0) < 0) // of two stages, the second one's
         return error_errno(err, errno, "set the controlling terminal");
@@ -196,17 +203,17 @@ int child_run(struct child *c, const Pod__Process *process, struct error *err)
         return error_errno(err, ENOMEM, "exec");
     for (size_t i = 0; i < process->n_args; i++)
         argv[i] = process->args[i];
+    if (process->tty) // an exec's terminal comes from crispd, as the first descriptor
+        for (int i = 0; i < 3 && c->tty < 0; i++)
+            c->tty = c->stdio[i];
     child_step(c, "standard streams");
     int rc = child_set_stdio(c, process->tty, err);
     child_step(c, "limits");
     if (rc == 0)
-        rc = child_set_limits(c, process, err);
+        rc = child_set_limits(process, err);
     child_step(c, "working directory");
     if (rc == 0)
         rc = enter_cwd(process, err);
-    child_step(c, "labels");
-    if (rc == 0)
-        rc = child_set_labels(c, process, err);
     child_step(c, "privileges");
     if (rc == 0 && close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
         rc = error_errno(err, errno, "close descriptors");

@@ -59,12 +59,15 @@ static void output_ready(struct source *s, uint32_t events)
 }
 
 // output: the child's end is the writing one. Sets *child and *ours (non-blocking).
-static int open_pipe(bool output, int *child, int *ours, struct error *err)
+static int open_pipe(const struct pod *p, bool output, int *child, int *ours, struct error *err)
 {
     int fds[2];
 
     if (pipe2(fds, O_CLOEXEC) < 0)
         return error_errno(err, errno, "open a pipe for the container's output");
+    // The child is in the user namespace already, and there hands it on to the container's user.
+    if (p->uids.length)
+        (void)!fchown(fds[0], p->uids.host_id, p->gids.host_id);
     *child = fds[output ? 1 : 0];
     *ours = fds[output ? 0 : 1];
     return fcntl(*ours, F_SETFL, O_NONBLOCK) < 0 ? error_errno(err, errno, "open a pipe") : 0;
@@ -83,10 +86,10 @@ int container_open_stdio(struct container *c, int stdio[3], struct error *err)
     if (c->tty) // its master comes from the child, which alone may open a pty of the container's devpts
         return 0;
     if (c->has_stdin)
-        rc = open_pipe(false, &stdio[0], &c->stdin_fd, err);
+        rc = open_pipe(c->pod, false, &stdio[0], &c->stdin_fd, err);
     // The descriptors stay here until the launch has succeeded, and then are watched.
     for (int i = 0; rc == 0 && i < CRILOG_STREAMS; i++)
-        rc = open_pipe(true, &stdio[i + 1], &c->outputs[i].source.fd, err);
+        rc = open_pipe(c->pod, true, &stdio[i + 1], &c->outputs[i].source.fd, err);
     return rc;
 }
 

@@ -9,7 +9,8 @@
 #include "runtime/pod/pod.h"
 
 // What a plan may require (LaunchPlan.required_features). A name is never taken out or given a new meaning.
-const char *const pod_features[] = {"launch-1", "lsm-1", "hooks-1", "image-volume", "volume-content"};
+const char *const pod_features[] = {"launch-1",     "lsm-1",          "hooks-1",
+                                    "image-volume", "volume-content", "userns-1"};
 const size_t pod_n_features = ARRAY_SIZE(pod_features);
 
 const int pod_ignored_signals[] = {SIGPIPE, SIGHUP, SIGINT, SIGQUIT, SIGTERM};

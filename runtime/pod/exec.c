@@ -218,6 +218,8 @@ static bool needs_two_stages(const struct container *c, const Pod__Process *proc
 {
     const Pod__Capabilities *caps = process->capabilities;
 
+    if (c->pod->ns[POD_NS_USER] >= 0) // all that they have is for inside of the user namespace
+        return false;
     if (caps && (caps->bounding >> CAP_SYS_PTRACE & 1))
         return true;
     for (const struct container *other = c->pod->containers; other; other = other->next) {

@@ -27,7 +27,7 @@ struct report {
     uint32_t kind;
     uint32_t status; // REPORT_FAILED: enum status
     int32_t errnum;
-    int32_t pid;                 // REPORT_SECOND
+    int32_t pid; // REPORT_SECOND; REPORT_NAMESPACES: the shared pid namespace's first process, or 0
     uint32_t uid, gid, n_groups; // REPORT_EXECUTING
     uint32_t may_trace;          // CAP_SYS_PTRACE is, or may come to be, among its capabilities
     char step[LAUNCH_STEP_MAX];

@@ -1,5 +1,5 @@
 // How long a start and an exec take from crispd's side of the socket, and what crisp-pod weighs. Not a test:
-//   pod_launch_bench [N [REST_MS]]
+//   pod_launch_bench [N [REST_MS [userns]]]
 // The program that is launched is static and does nothing, so that what is measured is ours.
 #include "runtime/pod/testkit.h"
 
@@ -151,6 +151,7 @@ int main(int argc, char **argv)
         return 2;
     (void)kit_setup(&state);
     struct kit *k = state;
+    k->user_ns = argc > 3;
     make_true(k);
     assert_null(kit_make_pod(k, false)->error);
     bench_start(k, n, false);

@@ -19,6 +19,7 @@
 #include "base/str.h"
 #include "runtime/pod/container.h"
 #include "runtime/pod/pod.h"
+#include "runtime/pod/userns.h"
 #include "runtime/pod/sys.h"
 
 #define CONTROL_FD      3
@@ -217,12 +218,25 @@ static bool parse_arguments(int argc, char **argv, const char **id, char **dir)
     return argc == 5 && *id && *dir && pod_id_valid(*id);
 }
 
+// crispd asks at its start: says nothing if the answer is yes.
+static int probe(const char *image_dir)
+{
+    struct error err = ERROR_INIT;
+
+    if (userns_probe(image_dir, &err) == 0)
+        return 0;
+    (void)!write(STDOUT_FILENO, err.message, strlen(err.message));
+    return 1;
+}
+
 int main(int argc, char **argv)
 {
     static struct pod pod;
     const char *id;
     struct error err = ERROR_INIT;
 
+    if (argc == 3 && str_eq(argv[1], "--probe-userns"))
+        return probe(argv[2]);
     if (!parse_arguments(argc, argv, &id, &pod.dir))
         return usage();
     (void)snprintf(pod.id, sizeof(pod.id), "%s", id);

@@ -26,7 +26,12 @@ struct conn;
 struct container;
 struct exec;
 
-enum pod_ns { POD_NS_NET, POD_NS_IPC, POD_NS_UTS, POD_NS_PID, POD_NS_COUNT };
+enum pod_ns { POD_NS_NET, POD_NS_IPC, POD_NS_UTS, POD_NS_PID, POD_NS_USER, POD_NS_COUNT };
+
+// Ids of a user namespace: 0 and on inside are host_id and on outside.
+struct id_range {
+    uint32_t host_id, length;
+};
 
 // Whom a reply is for: a request of a connection that may be gone by then.
 struct waiter {
@@ -41,11 +46,12 @@ struct pod {
     struct source listener, signals;
     struct conn *conns;
     uint64_t last_conn;
-    struct timer conn_timer; // frees dropped ones
-    int ns[POD_NS_COUNT];    // -1: the host's
-    int mount_template;      // the mount namespace that containers' own are copied from
-    int own_pid_ns;          // to return to after a clone into another one
-    bool pid_ns_left;        // children are born in another one now
+    struct timer conn_timer;    // frees dropped ones
+    int ns[POD_NS_COUNT];       // -1: the host's
+    int mount_template;         // the mount namespace that containers' own are copied from
+    struct id_range uids, gids; // of the user namespace
+    int own_pid_ns;             // to return to after a clone into another one
+    bool pid_ns_left;           // children are born in another one now
     uint64_t net_inode;
     bool ready;          // namespaces are there
     struct setup *setup; // under way
@@ -86,8 +92,8 @@ void conn_event(struct pod *p, uint64_t conn, Pod__Event *event); // conn 0: eve
 void setup_start(struct pod *p, struct waiter w, const Pod__SetupRequest *request, int *fds, size_t n_fds);
 bool setup_reap(struct pod *p, pid_t pid, int status); // was it one of setup's processes?
 // The first process of a shared pid namespace (runs in the child, never returns).
-// alive: a pipe whose end of file means that crisp-pod is gone. ns: the pod's namespaces, as in struct pod.
-_Noreturn void reaper_run(int alive, const int *ns, char *const *cgroup_dirs, size_t n_cgroup_dirs);
+// alive: a pipe whose end of file means that crisp-pod is gone.
+_Noreturn void reaper_run(int alive);
 
 // Containers (container.c, container_exit.c), execs (exec.c).
 void container_prepare(struct pod *p, struct waiter w, const Pod__PrepareRequest *request);

@@ -1,6 +1,6 @@
 // The first process of a pid namespace that all of a pod's containers share: it reaps orphans, and its end is
 // theirs. The containers see it as process 1, so it gives up all that could be taken from it: its root is
-// empty, it has no capabilities (/proc/1/root would be the host's otherwise), and it lives in the pod's
+// empty, it has no capabilities (/proc/1/root would be the host's otherwise), and it was made in the pod's
 // namespaces: whoever may trace it (CAP_SYS_PTRACE) would else speak with the host's loopback and abstract
 // sockets.
 #include <fcntl.h>
@@ -12,23 +12,10 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "runtime/pod/cgroups.h"
 #include "runtime/pod/child.h"
 #include "runtime/pod/sys.h"
 
 #include <linux/capability.h>
-
-static int join_pod(const int *ns)
-{
-    for (int i = 0; i < POD_NS_PID; i++) {
-        if (ns[i] < 0)
-            continue;
-        if (setns(ns[i], 0) < 0) // 0: whatever kind it is
-            return -errno;
-        (void)close(ns[i]);
-    }
-    return 0;
-}
 
 static int empty_root(void)
 {
@@ -55,18 +42,13 @@ static int drop_all(void)
     return 0;
 }
 
-_Noreturn void reaper_run(int alive, const int *ns, char *const *cgroup_dirs, size_t n_cgroup_dirs)
+_Noreturn void reaper_run(int alive)
 {
-    const int keep[] = {alive, ns[POD_NS_NET], ns[POD_NS_IPC], ns[POD_NS_UTS]};
     struct child c = {.sock = -1, .proc_self = -1};
     struct error err;
     sigset_t set;
 
-    if (child_begin(&c, keep, ARRAY_SIZE(keep), &err) < 0)
-        _exit(1);
-    for (size_t i = 0; i < n_cgroup_dirs; i++)
-        (void)cgroups_join(cgroup_dirs[i], &err); // crisp-pod logs the same failure of its own
-    if (join_pod(ns) < 0 || empty_root() < 0 || drop_all() < 0)
+    if (child_begin(&c, &alive, 1, &err) < 0 || empty_root() < 0 || drop_all() < 0)
         _exit(1);
     (void)close(c.proc_self);
     (void)prctl(PR_SET_NAME, "crisp-pod-init");

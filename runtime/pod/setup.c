@@ -1,9 +1,11 @@
 // A pod's namespaces: made by a child, handed back as descriptors, and kept by crisp-pod, which itself stays
 // in the host's (a mount namespace of its own would pin host mounts).
 #include <fcntl.h>
+#include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/fsuid.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -17,6 +19,7 @@
 #include "runtime/pod/child.h"
 #include "runtime/pod/launch.h"
 #include "runtime/pod/sys.h"
+#include "runtime/pod/userns.h"
 
 #define SETUP_DEADLINE_MS 30000
 
@@ -27,7 +30,8 @@ static const struct {
     [POD_NS_NET] = {"/proc/self/ns/net", CLONE_NEWNET},
     [POD_NS_IPC] = {"/proc/self/ns/ipc", CLONE_NEWIPC},
     [POD_NS_UTS] = {"/proc/self/ns/uts", CLONE_NEWUTS},
-    [POD_NS_PID] = {"/proc/self/ns/pid", CLONE_NEWPID},
+    [POD_NS_PID] = {NULL, CLONE_NEWPID}, // that of its first process
+    [POD_NS_USER] = {"/proc/self/ns/user", CLONE_NEWUSER},
 };
 
 struct setup {
@@ -37,17 +41,55 @@ struct setup {
     struct source source;
     struct timer deadline;
     pid_t pid, reaper_pid; // 0: none
+    int alive[2];          // its end of file tells the shared pid namespace's first process that it is over
     bool wanted[POD_NS_COUNT];
 };
 
 // What a SetupRequest is kept as until crisp-pod is ready; static: there is one in a life.
 static struct setup the_setup;
 
+static struct id_range range_of(const Pod__IdRange *r)
+{
+    return r ? (struct id_range){.host_id = r->host_id, .length = r->length} : (struct id_range){0};
+}
+
+// Becomes root of a new user namespace, which will own the namespaces that are made after it.
+static int enter_new_user_ns(const Pod__UserNamespace *u, struct error *err)
+{
+    _cleanup_fd_ int ns = userns_new(range_of(u->uids), range_of(u->gids), err);
+
+    if (ns < 0)
+        return ns;
+    if (setns(ns, CLONE_NEWUSER) < 0)
+        return error_errno(err, errno, "enter the pod's user namespace");
+    // Files of the new namespaces (the root of mqueue) belong to this user; the effective one stays the
+    // host's for a moment, see write_sysctls().
+    if (setgroups(0, NULL) < 0)
+        return error_errno(err, errno, "become root of the pod's user namespace");
+    (void)setfsgid(0);
+    (void)setfsuid(0);
+    return 0;
+}
+
+// Those of IPC may be written by the host's root only (before Linux 6.9), or by the namespace's root only.
+static int write_sysctls(const Pod__SetupRequest *r, struct error *err)
+{
+    int rc = child_write_sysctls(r->sysctls, r->n_sysctls, err);
+
+    if (!r->user_ns)
+        return rc;
+    if (setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
+        return error_errno(err, errno, "become root of the pod's user namespace");
+    return rc == -EACCES || rc == -EPERM ? child_write_sysctls(r->sysctls, r->n_sysctls, err) : rc;
+}
+
 static int make_namespaces(const struct setup *s, struct error *err)
 {
     const Pod__SetupRequest *r = s->request;
-    int flags = 0;
+    int flags = 0, rc = r->user_ns ? enter_new_user_ns(r->user_ns, err) : 0;
 
+    if (rc < 0)
+        return rc;
     for (int i = 0; i <= POD_NS_UTS; i++)
         flags |= s->wanted[i] ? ns_kinds[i].flag : 0;
     if (flags && unshare(flags) < 0)
@@ -56,30 +98,50 @@ static int make_namespaces(const struct setup *s, struct error *err)
         return -err->errnum;
     if (r->new_uts && *r->hostname && sethostname(r->hostname, strlen(r->hostname)) < 0)
         return error_errno(err, errno, "set hostname %s", r->hostname);
-    return child_write_sysctls(r->sysctls, r->n_sysctls, err);
+    return write_sysctls(r, err);
 }
 
-// In the child: makes them and sends them back, the first process of a shared pid namespace goes on.
+// The first process of the pod's shared pid namespace: crisp-pod's child, and it ends with crisp-pod. Made in
+// here, because the namespace belongs to the user namespace of whoever makes it.
+static int start_reaper(const struct setup *s, struct report *r, struct error *err)
+{
+    struct clone_args args = {.flags = CLONE_NEWPID | CLONE_PARENT};
+    pid_t pid = sys_clone3(&args);
+
+    if (pid == 0)
+        reaper_run(s->alive[0]);
+    r->pid = pid;
+    return pid < 0 ? error_errno(err, errno, "create the pod's first process") : 0;
+}
+
+// In the child: makes them and sends them back.
 static _Noreturn void setup_child(const struct setup *s, int sock)
 {
     char step[LAUNCH_STEP_MAX] = "";
+    const int keep[] = {sock, s->alive[0]};
     struct child c = {.sock = sock, .step = step, .proc_self = -1};
     struct report r = {.kind = REPORT_NAMESPACES};
     struct error err = ERROR_INIT;
     int fds[POD_NS_COUNT];
     size_t n = 0;
 
-    if (child_begin(&c, &sock, 1, &err) < 0 || make_namespaces(s, &err) < 0)
-        child_fail(&c, &err);
-    for (int i = 0; i < POD_NS_COUNT; i++) {
-        if (!s->wanted[i] || i == POD_NS_PID)
+    int rc = child_begin(&c, keep, ARRAY_SIZE(keep), &err);
+    // While it still can: the reaper inherits it. crisp-pod logs the same failure of its own.
+    for (size_t i = 0; rc == 0 && s->wanted[POD_NS_PID] && i < s->request->n_cgroup_dirs; i++)
+        (void)cgroups_join(s->request->cgroup_dirs[i], &err);
+    if (rc == 0)
+        rc = make_namespaces(s, &err);
+    if (rc == 0 && s->wanted[POD_NS_PID])
+        rc = start_reaper(s, &r, &err);
+    for (int i = 0; rc == 0 && i < POD_NS_COUNT; i++) {
+        if (!s->wanted[i] || !ns_kinds[i].path)
             continue;
         fds[n] = open(ns_kinds[i].path, O_RDONLY | O_CLOEXEC);
-        if (fds[n++] < 0) {
-            (void)error_errno(&err, errno, "open %s", ns_kinds[i].path);
-            child_fail(&c, &err);
-        }
+        if (fds[n++] < 0)
+            rc = error_errno(&err, errno, "open %s", ns_kinds[i].path);
     }
+    if (rc < 0)
+        child_fail(&c, &err);
     (void)launch_send(sock, &r, offsetof(struct report, groups), fds, n);
     _exit(0);
 }
@@ -114,38 +176,22 @@ static void setup_failed(struct setup *s, struct error *err)
     (void)error_wrap(err, "set up pod %s", p->id);
     for (int i = 0; i < POD_NS_COUNT; i++)
         fd_closep(&p->ns[i]);
+    fd_closep(&s->alive[0]);
+    fd_closep(&s->alive[1]); // ends a reaper that is there already
     conn_reply_error(p, s->waiter, err, "namespaces");
     setup_free(s);
     pod_end_if_unused(p);
 }
 
-// The first process of the pod's shared pid namespace; it ends with crisp-pod.
-static int start_reaper(struct setup *s, struct error *err)
+// That of the reaper. Opened here: nobody in the pod's user namespace may look at crisp-pod's children.
+static int take_pid_ns(struct setup *s, pid_t reaper, struct error *err)
 {
-    struct pod *p = s->pod;
-    int pair[2], pidfd = -1;
-    struct clone_args args = {
-        .flags = CLONE_NEWPID | CLONE_PIDFD, .pidfd = (uint64_t)(uintptr_t)&pidfd, .exit_signal = SIGCHLD};
-
-    if (pipe2(pair, O_CLOEXEC) < 0)
-        return error_errno(err, errno, "create the pod's first process");
-    pid_t pid = sys_clone3(&args);
-    if (pid == 0)
-        reaper_run(pair[0], p->ns, s->request->cgroup_dirs, s->request->n_cgroup_dirs);
-    int errnum = errno;
-    (void)close(pair[0]);
-    if (pid < 0) {
-        (void)close(pair[1]);
-        return error_errno(err, errnum, "create the pod's first process");
-    }
-    // pair[1] stays open until crisp-pod ends.
     char path[64];
-    (void)snprintf(path, sizeof(path), "/proc/%d/ns/pid", (int)pid);
-    p->ns[POD_NS_PID] = open(path, O_RDONLY | O_CLOEXEC);
-    errnum = errno;
-    (void)close(pidfd);
-    s->reaper_pid = pid;
-    return p->ns[POD_NS_PID] < 0 ? error_errno(err, errnum, "open %s", path) : 0;
+
+    s->reaper_pid = reaper;
+    (void)snprintf(path, sizeof(path), "/proc/%d/ns/pid", (int)reaper);
+    s->pod->ns[POD_NS_PID] = open(path, O_RDONLY | O_CLOEXEC);
+    return s->pod->ns[POD_NS_PID] < 0 ? error_errno(err, errno, "open %s", path) : 0;
 }
 
 // After the reply: crispd need not wait for it.
@@ -175,14 +221,14 @@ static int take_namespaces(struct setup *s, struct error *err)
         return error_set(err, STATUS_ABORTED, ECHILD, "the process that makes the namespaces was killed");
     if (r->kind == REPORT_FAILED)
         return error_set(err, (enum status)r->status, r->errnum, "%.*s", (int)sizeof(r->text) - 1, r->text);
-    for (int i = 0; i < POD_NS_PID; i++)
-        if (s->wanted[i] && n < n_fds)
+    for (int i = 0; i < POD_NS_COUNT; i++)
+        if (s->wanted[i] && ns_kinds[i].path && n < n_fds)
             p->ns[i] = fds[n++];
     while (n < n_fds)
         (void)close(fds[n++]);
     if (p->ns[POD_NS_NET] >= 0 && fstat(p->ns[POD_NS_NET], &st) == 0)
         p->net_inode = st.st_ino;
-    return s->wanted[POD_NS_PID] ? start_reaper(s, err) : 0;
+    return s->wanted[POD_NS_PID] ? take_pid_ns(s, r->pid, err) : 0;
 }
 
 static void setup_ready(struct source *source, uint32_t events)
@@ -218,6 +264,8 @@ static int setup_launch(struct pod *p, struct setup *s, struct error *err)
     struct clone_args args = {.exit_signal = SIGCHLD};
     int pair[2];
 
+    if (s->wanted[POD_NS_PID] && pipe2(s->alive, O_CLOEXEC) < 0)
+        return error_errno(err, errno, "create the pod's first process: pipe");
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
         return error_errno(err, errno, "create namespaces: socket");
     s->pid = sys_clone3(&args);
@@ -225,6 +273,7 @@ static int setup_launch(struct pod *p, struct setup *s, struct error *err)
         setup_child(s, pair[1]);
     int errnum = errno;
     (void)close(pair[1]);
+    fd_closep(&s->alive[0]); // the other end stays open until crisp-pod ends
     int rc = s->pid < 0 ? error_errno(err, errnum, "create namespaces: clone a process")
                         : loop_add(&p->loop, &s->source, pair[0], EPOLLIN, err);
     if (rc < 0) {
@@ -257,12 +306,18 @@ void setup_start(struct pod *p, struct waiter w, const Pod__SetupRequest *reques
     }
     fd_closep(&p->mount_template);
     p->mount_template = steal_fd(&fds[0]);
-    *s =
-        (struct setup){.pod = p,
-                       .waiter = w,
-                       .source = {.fd = -1, .ready = setup_ready},
-                       .deadline = {.fired = deadline_fired},
-                       .wanted = {request->new_net, request->new_ipc, request->new_uts, request->shared_pid}};
+    *s = (struct setup){.pod = p,
+                        .waiter = w,
+                        .source = {.fd = -1, .ready = setup_ready},
+                        .deadline = {.fired = deadline_fired},
+                        .alive = {-1, -1},
+                        .wanted = {[POD_NS_NET] = request->new_net,
+                                   [POD_NS_IPC] = request->new_ipc,
+                                   [POD_NS_UTS] = request->new_uts,
+                                   [POD_NS_PID] = request->shared_pid,
+                                   [POD_NS_USER] = request->user_ns != NULL}};
+    p->uids = range_of(request->user_ns ? request->user_ns->uids : NULL);
+    p->gids = range_of(request->user_ns ? request->user_ns->gids : NULL);
     p->setup = s;
     s->request = (Pod__SetupRequest *)pb_dup(&request->base, NULL);
     if (!s->request) {

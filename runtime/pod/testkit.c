@@ -236,11 +236,17 @@ Pod__Reply *kit_make_pod(struct kit *k, bool shared_pid)
 {
     Pod__Request r = POD__REQUEST__INIT;
     Pod__SetupRequest setup = POD__SETUP_REQUEST__INIT;
+    Pod__UserNamespace user_ns = POD__USER_NAMESPACE__INIT;
+    Pod__IdRange range = POD__ID_RANGE__INIT;
 
     setup.pod_id = (char *)(uintptr_t) "testpod";
     setup.new_net = setup.new_ipc = setup.new_uts = true;
     setup.hostname = (char *)(uintptr_t) "kit-host";
     setup.shared_pid = shared_pid;
+    range.host_id = KIT_HOST_ID;
+    range.length = KIT_IDS;
+    user_ns.uids = user_ns.gids = &range;
+    setup.user_ns = k->user_ns ? &user_ns : NULL;
     r.op_case = POD__REQUEST__OP_SETUP;
     r.setup = &setup;
     _cleanup_fd_ int template = -1;
@@ -337,6 +343,7 @@ Pod__LaunchPlan *kit_plan(struct kit *k, const char *const *argv)
     plan->process = process;
     plan->root = make_root(k);
     plan->own_cgroup_ns = true;
+    plan->user_ns = k->user_ns;
     plan->mounts = arena_alloc(k->arena, 32 * sizeof(*plan->mounts));
     kit_add_mount(k, plan, "proc", "", "/proc", "", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
     kit_add_mount(k, plan, "tmpfs", "", "/dev", "mode=755,size=65536k", MOUNT_ATTR_NOSUID);

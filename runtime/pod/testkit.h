@@ -11,6 +11,8 @@
 #include "base/pb.h"
 
 #define KIT_EVENTS_MAX 64
+#define KIT_HOST_ID    300000 // a user namespace's root, as the host sees it
+#define KIT_IDS        65536
 
 struct kit {
     char scratch[256], dir[300], layers[300], log[300];
@@ -22,6 +24,7 @@ struct kit {
     Pod__Event *events[KIT_EVENTS_MAX];
     size_t n_events;
     char cgroup_name[64];
+    bool user_ns; // set before kit_make_pod(): with a user namespace, KIT_HOST_ID and KIT_IDS
     int reply_fds[PB_FRAME_FDS_MAX]; // of the last reply
     size_t n_reply_fds;
 };
