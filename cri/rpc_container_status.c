@@ -225,10 +225,12 @@ static json_t *plan_json(const Pod__LaunchPlan *plan)
 {
     if (!plan || !plan->process || !plan->root)
         return json_null();
-    return json_pack("{s:o, s:s?, s:b, s:o, s:o}", "args",
+    return json_pack("{s:o, s:s?, s:b, s:o, s:o, s:s?, s:s?}", "args",
                      strings_json(plan->process->args, plan->process->n_args), "cwd", plan->process->cwd,
                      "readonlyRootfs", plan->root->readonly, "lowers",
-                     strings_json(plan->root->lowers, plan->root->n_lowers), "mounts", mounts_json(plan));
+                     strings_json(plan->root->lowers, plan->root->n_lowers), "mounts", mounts_json(plan),
+                     "apparmorProfile", plan->process->apparmor_profile, "selinuxLabel",
+                     plan->process->selinux_label);
 }
 
 static int add_info(struct rpc_call *call, struct container *c, const struct container_view *v,

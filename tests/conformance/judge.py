@@ -48,6 +48,8 @@ def main():
     must = set(names_of(f"{HERE}/must-pass"))
     if os.path.exists("/sys/module/apparmor"):  # as in the machine of hack/vm
         must |= set(names_of(f"{HERE}/must-pass-apparmor"))
+    if os.path.exists("/sys/fs/selinux/enforce"):
+        must |= set(names_of(f"{HERE}/must-pass-selinux"))
     count = {"passed": 0, "failed": 0, "skipped": 0}
     broken, seen = [], set()
     suite = ET.Element("testsuite", name="critest")
