@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "runtime/selinux.h"
 #include "runtime/cdi.h"
 #include "runtime/hooks.h"
 #include "base/mount_template.h"
@@ -155,6 +156,8 @@ static int open_parts(struct runtime *rt, const struct runtime_options *o, struc
         r = cdi_open(o->cdi_dirs, &rt->cdi, err);
     if (r == 0)
         r = set_options(rt, o, err);
+    if (r == 0)
+        r = rt->policy->selinux ? selinux_level_prepare(rt->run_dir, err) : 0;
     if (r == 0)
         r = rlimit_parse_list(o->rlimits, &rt->policy->rlimits, err);
     if (r == 0)

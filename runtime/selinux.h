@@ -57,6 +57,8 @@ int selinux_relabel(const char *path, const char *label, struct error *err);
 
 // ---- selinux_level.c: pods' categories ----
 
+// Once, before all else of these.
+int selinux_level_prepare(const char *run_dir, struct error *err);
 // The level of a pod, "s0:cA,cB" with categories that no other pod of this run directory has. The same pod
 // gets the same one again until it is released.
 int selinux_level_claim(const char *run_dir, const char *pod_id, char level[SELINUX_LEVEL_MAX],

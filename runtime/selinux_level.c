@@ -44,13 +44,17 @@ static bool is_claimed_by(const char *path, const char *pod_id)
     return n > 0 && (size_t)n == strlen(pod_id) && memcmp(owner, pod_id, (size_t)n) == 0;
 }
 
+int selinux_level_prepare(const char *run_dir, struct error *err)
+{
+    char path[PATH_MAX];
+    (void)snprintf(path, sizeof(path), "%s/selinux", run_dir);
+    return mkdir(path, 0700) < 0 && errno != EEXIST ? error_errno(err, errno, "make %s", path) : 0;
+}
+
 int selinux_level_claim(const char *run_dir, const char *pod_id, char level[SELINUX_LEVEL_MAX],
                         struct error *err)
 {
     char path[PATH_MAX], pair[SELINUX_LEVEL_MAX];
-    (void)snprintf(path, sizeof(path), "%s/selinux", run_dir);
-    if (mkdir(path, 0700) < 0 && errno != EEXIST)
-        return error_errno(err, errno, "make %s", path);
     for (unsigned try = 0; pair_of(pod_id, try, pair); try++) {
         (void)snprintf(path, sizeof(path), "%s/selinux/%s", run_dir, pair);
         if (symlink(pod_id, path) == 0 || (errno == EEXIST && is_claimed_by(path, pod_id))) {
