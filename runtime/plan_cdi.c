@@ -262,6 +262,8 @@ static int add_mount(struct plan_builder *b, const struct cdi_edit *e, size_t i)
         return r;
     m->type = (char *)(bind ? "bind" : mount->type);
     m->source = (char *)mount->host_path;
+    m->idmap =
+        bind && policy_userns(b->in->pod) != NULL; // as peers have it: root's files are the pod's root's
     if (bind && mount->host_path[0] != '/')
         return missing(b->err, e, "mounts", i, "hostPath", mount->host_path, EINVAL);
     // Never made: a driver's file that isn't there is a broken driver.

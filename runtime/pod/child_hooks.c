@@ -5,6 +5,8 @@
 // pivot_root). A startContainer hook is a program of the container: it gets the container's user,
 // capabilities and filter, no more than the container's own command would have.
 #include <fcntl.h>
+#include <grp.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -26,6 +28,7 @@
 #include "runtime/pod/child.h"
 #include "runtime/pod/launch.h"
 #include "runtime/pod/sys.h"
+#include "runtime/pod/userns.h"
 
 #define STATE_MAX          ((size_t)1 << 20)
 #define TAIL_MAX           512  // of what a hook prints: its last bytes go into the error
@@ -52,7 +55,8 @@ int hooks_enter_host(struct child *c, bool own_cgroup_ns, struct error *err)
     const char *dir = c->hooks->root_dir;
 
     (void)close(c->mount_template);
-    if (unshare(CLONE_NEWNS | (own_cgroup_ns ? CLONE_NEWCGROUP : 0)) < 0)
+    c->copied_ns = CLONE_NEWNS | (own_cgroup_ns ? CLONE_NEWCGROUP : 0);
+    if (unshare(c->copied_ns) < 0)
         return error_errno(err, errno, "make a mount namespace");
     // A slave: nothing done here reaches the host, and what the host unmounts does not live on here.
     if (mount("", "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
@@ -131,6 +135,41 @@ static char **strings(char *const *list, size_t n, const char *alone)
     return out;
 }
 
+static int keep_all_caps(void)
+{
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2];
+
+    if (syscall(SYS_capget, &head, data) < 0)
+        return -errno;
+    for (int i = 0; i < 2; i++)
+        data[i].effective = data[i].inheritable = data[i].permitted;
+    if (syscall(SYS_capset, &head, data) < 0)
+        return -errno;
+    uint64_t held = (uint64_t)data[1].permitted << 32 | data[0].permitted;
+    for (unsigned long n = 0; n < 64; n++)
+        if ((held >> n & 1) && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, n, 0, 0) < 0)
+            return -errno;
+    return 0;
+}
+
+// In a pod with a user namespace: the host's id of the pod's root, so that what a createContainer hook makes
+// in the root has the right owner, but with all capabilities, which it needs for the host's files and for
+// mounts there.
+static int become_pod_root(const struct child *c, struct error *err)
+{
+    if (!userns_wanted(c))
+        return 0;
+    uid_t uid = userns_host_uid(c, 0);
+    gid_t gid = userns_host_gid(c, 0);
+    if (prctl(PR_SET_KEEPCAPS, 1) < 0 || setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 ||
+        setresuid(uid, uid, uid) < 0)
+        return error_errno(err, errno, "become the root of the pod's user namespace");
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL); // changing ids has cleared it
+    int rc = keep_all_caps();
+    return rc < 0 ? error_errno(err, rc, "keep capabilities") : 0;
+}
+
 // In the hook's process. What can't be done is said on its standard error.
 static _Noreturn void become_hook(struct child *c, const Pod__Hook *h, const Pod__Process *process, int in,
                                   int out)
@@ -147,6 +186,8 @@ static _Noreturn void become_hook(struct child *c, const Pod__Hook *h, const Pod
     c->sock = -1; // what this process does is not the launch's progress
     if (c->host_root >= 0 && (rc = go_to_host_root(c)) < 0)
         (void)error_errno(&err, rc, "enter the host's root");
+    if (rc == 0 && !process)
+        rc = become_pod_root(c, &err);
     if (rc == 0 && process)
         rc = child_drop_privileges(c, process, &err);
     if (rc == 0 && argv && env) {

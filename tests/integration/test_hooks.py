@@ -150,6 +150,29 @@ def test_create_container_hook_edits_the_root(cri, pod, hooks, daemon):
         assert "/bundles/" not in f.read()
 
 
+def test_in_a_pod_with_a_user_namespace(cri, hooks, daemon):
+    """What a createContainer hook makes is the pod's root's; what CDI devices mount and make is too."""
+    ids = [pb.IDMapping(container_id=0, host_id=700000, length=65536)]
+    pod = cri.run_pod(linux=pb.LinuxPodSandboxConfig(security_context=pb.LinuxSandboxSecurityContext(
+        namespace_options=pb.NamespaceOption(pid=pb.CONTAINER, userns_options=pb.UserNamespace(
+            mode=pb.POD, uids=ids, gids=ids)))))
+    os.makedirs(f"{daemon.root}/driver", exist_ok=True)
+    with open(f"{daemon.root}/driver/lib", "w", encoding="utf-8") as f:
+        f.write("lib\n")
+    edit = 'root=$(sed \'s/.*"root":{"path":"\\([^"]*\\)".*/\\1/\' "$out.config"); echo hook >"$root/etc/edited"; id -u >"$out.id"'
+    asked = hooks.device(hooks.hook("createContainer", edit), hooks.hook("prestart"),
+                         mounts=[{"hostPath": f"{daemon.root}/driver/lib", "containerPath": "/lib/driver"}],
+                         deviceNodes=[{"path": "/dev/f", "hostPath": "/dev/fuse"}])
+    container = cri.run(pod, ["sleep", "3600"], **asked)
+    assert cri.sh(container, "cat /etc/edited; stat -c %u:%g /etc/edited /lib/driver /dev/f") == "hook\n0:0\n0:0\n0:0\n"
+    assert hooks.saw("createContainer.id") == "700000\n"
+    # Its mounts are locked, as without hooks.
+    assert cri.exec(container, "sh", "-c", "umount /proc")[0] != 0
+    pid = cri.pid_of(container)
+    assert os.stat(f"/proc/{pid}").st_uid == 700000
+    cri.StopContainer(container_id=container, timeout=0)
+
+
 def test_start_container_hook_has_the_containers_privileges(cri, pod, daemon, hooks):
     """Its program is the container's, and so are its user, its capabilities and its filter."""
     daemon.specs.put("hooks.json", {"d": {"hooks": [{
