@@ -249,7 +249,7 @@ static void test_reconnect(void **state)
     assert_null(kit_start(k, "short", kit_plan_sh(k, "sleep 0.2; exit 9"))->error);
     (void)close(k->sock);
     k->sock = -1;
-    (void)poll(NULL, 0, 500); // it exits while nobody listens
+    (void)poll(NULL, 0, (int)testing_limit(500)); // it exits while nobody listens
     assert_int_equal(kit_connect(k), 0);
     const Pod__StateReply *s = state_of(k);
     assert_int_equal(s->n_containers, 2);

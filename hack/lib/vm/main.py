@@ -129,6 +129,12 @@ def copy_programs(to):
                 shutil.copy2(path, target)
 
 
+def build_source():
+    """The source directory that the build was made from."""
+    with open(f"{BUILD}/CMakeCache.txt", encoding="utf-8") as f:
+        return next(line.split("=", 1)[1].strip() for line in f if line.startswith("CMAKE_HOME_DIRECTORY:"))
+
+
 def fill(work, job):
     """Makes the directory that becomes the second disk: sources, programs, images, and the job."""
     disk = f"{work}/in"
@@ -153,12 +159,15 @@ def fill(work, job):
     job.update(top=TOP, build=BUILD)
     with open(f"{disk}/job.json", "w", encoding="utf-8") as f:
         json.dump(job, f)
-    # The trees appear where they are here: programs and build files know their own paths.
-    roots = [TOP] if BUILD.startswith(TOP + "/") else [TOP, BUILD]
+    # The trees appear where they are here: programs and build files know their own paths. A build of other sources
+    # than these (another clone) finds these under the name of its own.
+    roots = {TOP: TOP, build_source(): TOP}
+    if not BUILD.startswith(TOP + "/"):
+        roots[BUILD] = BUILD
     with open(f"{disk}/job", "w", encoding="utf-8") as f:
         f.write("#!/bin/sh\nset -e\n")
-        for path in roots:
-            f.write(f"mkdir -p '{path}'\nmount --bind '/crisp-vm/in{path}' '{path}'\n")
+        for path, there in roots.items():
+            f.write(f"mkdir -p '{path}'\nmount --bind '/crisp-vm/in{there}' '{path}'\n")
         f.write(f"exec /usr/bin/python3 -B '{TOP}/hack/lib/vm/inside.py'\n")
     os.chmod(f"{disk}/job", 0o755)
     return disk
