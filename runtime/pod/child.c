@@ -199,8 +199,14 @@ static int check_plan(const struct child *c, const Pod__LaunchPlan *plan, struct
 
 _Noreturn void child_start(const struct child_start *start, int sock, char *step)
 {
-    struct child c = {
-        .sock = sock, .step = step, .proc_self = -1, .stdio = {-1, -1, -1}, .tty = -1, .host_root = -1};
+    struct child c = {.sock = sock,
+                      .step = step,
+                      .proc_self = -1,
+                      .proc_fs = -1,
+                      .built = -1,
+                      .stdio = {-1, -1, -1},
+                      .tty = -1,
+                      .host_root = -1};
     struct error err = ERROR_INIT;
     const int keep[] = {sock,
                         start->pod->ns[POD_NS_NET],
@@ -213,6 +219,7 @@ _Noreturn void child_start(const struct child_start *start, int sock, char *step
     c.uids = start->pod->uids;
     c.gids = start->pod->gids;
     c.mount_template = start->pod->mount_template;
+    c.split = start->split;
     child_step(&c, "begin");
     int rc = child_begin(&c, keep, ARRAY_SIZE(keep), &err);
     child_step(&c, "join cgroups");
@@ -222,12 +229,12 @@ _Noreturn void child_start(const struct child_start *start, int sock, char *step
     const Pod__LaunchPlan *plan = receive_plan(&c, rc < 0 ? NULL : &err);
     if (rc == 0)
         rc = plan ? check_plan(&c, plan, &err) : -err.errnum;
+    if (rc == 0)
+        rc = child_settle(&c, plan->process, &err);
     if (rc == 0) {
         c.hooks = plan->hooks;
         rc = child_enter_root(&c, plan, &err);
     }
-    if (rc == 0)
-        rc = child_settle(&c, plan->process, &err);
     if (!c.gone) // also after a failure: it is the start's answer
         child_receive_go(&c);
     if (rc == 0 && plan->process->tty != c.go_tty)
@@ -267,7 +274,7 @@ static int join_container(struct child *c, const struct child_exec *exec, struct
 
 _Noreturn void child_exec(const struct child_exec *exec, int sock, char *step)
 {
-    struct child c = {.sock = sock, .step = step, .proc_self = -1, .tty = -1};
+    struct child c = {.sock = sock, .step = step, .proc_self = -1, .proc_fs = -1, .built = -1, .tty = -1};
     struct error err = ERROR_INIT;
     const int keep[] = {sock,           exec->init_pidfd, exec->pod->ns[POD_NS_USER],
                         exec->stdio[0], exec->stdio[1],   exec->stdio[2]};
@@ -293,6 +300,8 @@ _Noreturn void child_exec(const struct child_exec *exec, int sock, char *step)
         child_own_stdio(&c);
         rc = child_settle(&c, exec->process, &err);
     }
+    if (rc == 0 && userns_wanted(&c))
+        rc = userns_enter(&c, &err);
     if (rc == 0)
         (void)child_run(&c, exec->process, &err);
     child_fail(&c, &err);

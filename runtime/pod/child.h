@@ -19,6 +19,10 @@ struct child {
     int proc_self; // this process's directory of the host's /proc
     int ns[POD_NS_COUNT];
     struct id_range uids, gids; // of the pod's user namespace, if ns[POD_NS_USER] is there
+    bool split;    // the container's first process is made from inside the user namespace (child_inside.c)
+    bool inside;   // this is that process
+    int proc_fs;   // split: a procfs of its pid namespace, configured but not mounted; -1: none
+    int built;     // split: the builder's socket to it
     int copied_ns; // CLONE_NEW* of what a container gets a copy of when it enters the user namespace
     int mount_template;
     int stdio[3]; // -1: /dev/null
@@ -36,6 +40,7 @@ struct child_start {
     const struct pod *pod;
     const Pod__CgroupPlace *place;
     bool in_cgroup; // it was cloned into its (v2) cgroup
+    bool split;     // it is to make the container's first process, and is not that itself
 };
 _Noreturn void child_start(const struct child_start *start, int sock, char *step);
 
@@ -81,8 +86,7 @@ int child_resolve_user(struct child *c, const Pod__Process *process, struct erro
 // child_privs.c
 int child_write_sysctls(Pod__Sysctl *const *sysctls, size_t n, struct error *err);
 int child_set_limits(const Pod__Process *process, struct error *err);
-// What only the host's root may do (raise limits, write to its /proc); and then it enters the pod's user
-// namespace, if there is one.
+// What only the host's root may do: raise limits, write to its /proc.
 int child_settle(struct child *c, const Pod__Process *process, struct error *err);
 // child_labels.c: for the exec that comes.
 int child_set_labels(struct child *c, const Pod__Process *process, struct error *err);

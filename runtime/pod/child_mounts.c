@@ -94,7 +94,7 @@ static int set_options(int fs, const char *type, const char *data, struct error 
     return 0;
 }
 
-int mounts_new_fs(const char *type, const char *data, const char *label, uint64_t attrs, struct error *err)
+int mounts_configure_fs(const char *type, const char *data, const char *label, struct error *err)
 {
     _cleanup_fd_ int fs = fsopen(type, FSOPEN_CLOEXEC);
 
@@ -107,11 +107,22 @@ int mounts_new_fs(const char *type, const char *data, const char *label, uint64_
         return rc;
     if (fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
         return fs_error(fs, errno, type, "create", err);
+    return steal_fd(&fs);
+}
+
+int mounts_mount_fs(int fs, const char *type, const char *label, uint64_t attrs, struct error *err)
+{
     _cleanup_fd_ int tree = fsmount(fs, FSMOUNT_CLOEXEC, (unsigned)attrs);
     if (tree < 0)
         return fs_error(fs, errno, type, "mount", err);
-    rc = labels_set_new_root(tree, type, label, err);
+    int rc = labels_set_new_root(tree, type, label, err);
     return rc < 0 ? rc : steal_fd(&tree);
+}
+
+int mounts_new_fs(const char *type, const char *data, const char *label, uint64_t attrs, struct error *err)
+{
+    _cleanup_fd_ int fs = mounts_configure_fs(type, data, label, err);
+    return fs < 0 ? fs : mounts_mount_fs(fs, type, label, attrs, err);
 }
 
 // The kinds that a plan may ask for. An empty `data` of a cgroup mount is the unified hierarchy.
@@ -289,7 +300,10 @@ static int attach_one(const struct child *c, int root, const Pod__Mount *m, int 
         _cleanup_free_ char *options = userns_host_options(c, m->data);
         if (!options)
             return error_errno(err, ENOMEM, "file system %s", type);
-        tree = made = mounts_new_fs(type, options, label, m->flags, err);
+        if (c->proc_fs >= 0 && str_eq(type, "proc"))
+            tree = made = mounts_mount_fs(c->proc_fs, type, label, m->flags, err);
+        else
+            tree = made = mounts_new_fs(type, options, label, m->flags, err);
         if (made < 0)
             return made;
         if (userns_wanted(c) && str_eq(type, "devpts") && // its root is always the host's root's

@@ -13,7 +13,6 @@
 #include "base/str.h"
 #include "runtime/pod/child.h"
 #include "runtime/pod/sys.h"
-#include "runtime/pod/userns.h"
 
 #define SYSCTL_MAX 256
 
@@ -114,7 +113,7 @@ int child_settle(struct child *c, const Pod__Process *process, struct error *err
     child_step(c, "labels");
     if (rc == 0)
         rc = child_set_labels(c, process, err);
-    return rc == 0 && userns_wanted(c) ? userns_enter(c, err) : rc;
+    return rc;
 }
 
 // key: see child_stage.c

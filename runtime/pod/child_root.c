@@ -305,12 +305,12 @@ static int build_root(struct child *c, const Pod__LaunchPlan *plan, struct host_
 static int enter_mount_ns(struct child *c, const Pod__LaunchPlan *plan, struct error *err)
 {
     child_step(c, "make a mount namespace");
+    c->copied_ns = CLONE_NEWNS | (plan->own_cgroup_ns ? CLONE_NEWCGROUP : 0);
     if (c->hooks) // their programs are the host's: for them it is a copy of the host's after all
         return hooks_enter_host(c, plan->own_cgroup_ns, err);
     if (setns(c->mount_template, CLONE_NEWNS) < 0)
         return error_errno(err, errno, "enter the containers' mount namespace");
     (void)close(c->mount_template);
-    c->copied_ns = CLONE_NEWNS | (plan->own_cgroup_ns ? CLONE_NEWCGROUP : 0);
     if (unshare(c->copied_ns) < 0)
         return error_errno(err, errno, "make a mount namespace");
     return 0;
@@ -329,5 +329,15 @@ int child_enter_root(struct child *c, const Pod__LaunchPlan *plan, struct error 
         rc = open_layers(c, plan->root, &dirs, err);
     if (rc == 0)
         rc = enter_mount_ns(c, plan, err);
-    return rc == 0 ? build_root(c, plan, &dirs, trees, err) : rc;
+    if (rc == 0 && c->split)
+        rc = inside_make(c, plan, err);
+    if (c->inside)
+        return rc;
+    rc = rc == 0 ? build_root(c, plan, &dirs, trees, err) : rc;
+    if (c->built >= 0)
+        inside_hand_over(c, rc, err);
+    if (rc < 0 || !userns_wanted(c))
+        return rc;
+    rc = userns_enter(c, err);
+    return rc == 0 ? userns_copy(c, err) : rc;
 }

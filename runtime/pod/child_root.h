@@ -16,6 +16,9 @@ int volumes_fill(struct child *c, int root, const Pod__LaunchPlan *plan, const i
 int mounts_attach(struct child *c, int root, const Pod__LaunchPlan *plan, int *trees, struct error *err);
 // Attaches a detached mount to an O_PATH descriptor.
 int mounts_move(int tree, int target, const char *what, struct error *err);
+// The same in two steps: a file system context (fsopen(2)), and a detached mount of it.
+int mounts_configure_fs(const char *type, const char *data, const char *label, struct error *err);
+int mounts_mount_fs(int fs, const char *type, const char *label, uint64_t attrs, struct error *err);
 // A new instance of a file system as a detached mount. data: comma-separated options. label: SELinux's, or ""
 // for the policy's own. -errno when it fails.
 int mounts_new_fs(const char *type, const char *data, const char *label, uint64_t attrs, struct error *err);
@@ -28,6 +31,11 @@ int peers_check(const Pod__Mount *m, struct error *err);
 int devices_make(struct child *c, int root, const Pod__LaunchPlan *plan, struct error *err);
 // A pty of the root's devpts: the master goes to crisp-pod, the slave to c->tty and /dev/console.
 int devices_make_tty(struct child *c, int root, struct error *err);
+// child_inside.c: makes the container's first process inside the user namespace. Comes back in both: in that
+// one (c->inside) when its root is built, or could not be.
+int inside_make(struct child *c, const Pod__LaunchPlan *plan, struct error *err);
+// The builder has done its work, or failed to.
+_Noreturn void inside_hand_over(struct child *c, int rc, const struct error *err);
 // child_mask.c
 int masks_apply(struct child *c, int root, const Pod__LaunchPlan *plan, struct error *err);
 

@@ -109,11 +109,15 @@ static int pid_target(struct pod *p, const char *target, int *pidfd, struct erro
 }
 
 // Makes the child, which joins its cgroups and then waits for the order.
-static int park(struct container *c, const char *target, struct error *err)
+static int park(struct container *c, const char *target, bool hold, struct error *err)
 {
     struct pod *p = c->pod;
     bool v2 = c->place && c->place->v2 && c->place->n_dirs;
-    struct child_start start = {.pod = p, .place = c->place, .in_cgroup = v2};
+    // The pid namespace belongs to the user namespace if it is made in there (child_inside.c). Not with
+    // hooks, which need one process that is both outside, with the host's files in sight, and the container's
+    // first.
+    bool inside = p->uids.length && c->pid_mode == POD__PID_MODE__PID_PRIVATE && !hold;
+    struct child_start start = {.pod = p, .place = c->place, .in_cgroup = v2, .split = inside};
     struct launch_options o = {.pid_ns_pidfd = -1,
                                .pid_ns_fd = -1,
                                .cgroup_v2 = v2 ? c->place->dirs[0] : NULL,
@@ -122,8 +126,9 @@ static int park(struct container *c, const char *target, struct error *err)
 
     if (!p->ready)
         return error_set(err, STATUS_FAILED_PRECONDITION, EAGAIN, "pod %s is not set up", p->id);
+    c->launch.two_stages = inside;
     if (c->pid_mode == POD__PID_MODE__PID_PRIVATE)
-        o.new_pid_ns = true;
+        o.new_pid_ns = !inside;
     else if (c->pid_mode == POD__PID_MODE__PID_POD)
         o.pid_ns_fd = p->ns[POD_NS_PID];
     else if (c->pid_mode == POD__PID_MODE__PID_TARGET && pid_target(p, target, &o.pid_ns_pidfd, err) < 0)
@@ -253,7 +258,7 @@ void container_prepare(struct pod *p, struct waiter w, const Pod__PrepareRequest
     struct container *c = container_new(p, request->container_id, request->cgroup, request->pid_mode, &err);
     if (!c)
         return;
-    int rc = park(c, "", &err);
+    int rc = park(c, "", false, &err);
     if (rc == 0 && request->plan.len > 0)
         rc = send_plan(c, &request->plan, false, &err);
     if (rc < 0) {
@@ -357,7 +362,7 @@ void container_start(struct pod *p, struct waiter w, const Pod__StartRequest *re
         conn_reply_error(p, w, &err, NULL);
         return;
     }
-    int rc = c->launch.pid > 0 ? 0 : park(c, request->pid_target, &err);
+    int rc = c->launch.pid > 0 ? 0 : park(c, request->pid_target, request->hold, &err);
     if (rc == 0)
         rc = launch(c, request, &err);
     if (rc < 0) {

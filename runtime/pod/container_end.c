@@ -84,14 +84,27 @@ void container_begin_end(struct container *c)
     loop_arm(loop, &c->end_timer, alive && left > END_REPEAT_NS ? END_REPEAT_NS : left);
 }
 
-bool container_reap(struct pod *p, pid_t pid, int status)
+static struct container *container_by_pid(struct pod *p, pid_t pid)
 {
     struct container *c = p->containers;
 
     while (c && (c->launch.pid != pid || c->reaped))
         c = c->next;
+    return c;
+}
+
+bool container_reap(struct pod *p, pid_t pid, int status)
+{
+    struct container *c = container_by_pid(p, pid);
+
+    // Unknown: maybe the second process of a launch, of which the first has told already.
+    for (struct container *other = c ? NULL : p->containers; other && !c; other = other->next)
+        if (launch_goes_on(&other->launch, pid))
+            c = container_by_pid(p, pid);
     if (!c)
         return false;
+    if (launch_goes_on(&c->launch, pid)) // it was the first one
+        return true;
     c->reaped = true;
     c->wait_status = status;
     c->finished_at_ns = clock_wall_unique_ns();

@@ -142,7 +142,7 @@ static int raise_all(struct error *err)
 }
 
 // Changing ids clears the one, and sets the other to what fs.suid_dumpable says.
-static void after_new_ids(void)
+void userns_after_new_ids(void)
 {
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     (void)prctl(PR_SET_DUMPABLE, 0);
@@ -154,7 +154,7 @@ int userns_own_files(const struct child *c, struct error *err)
         return 0;
     (void)setfsgid(c->gids.host_id);
     (void)setfsuid(c->uids.host_id);
-    after_new_ids();
+    userns_after_new_ids();
     return raise_all(err);
 }
 
@@ -202,10 +202,16 @@ int userns_enter(struct child *c, struct error *err)
     fd_closep(&c->ns[POD_NS_USER]); // all ids are the container's own from here on
     if (setgroups(0, NULL) < 0 || setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
         return error_errno(err, errno, "become root of the pod's user namespace");
-    after_new_ids();
+    userns_after_new_ids();
     // The one it has belongs to the host's root.
     if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0 && errno != ENOSYS && errno != EPERM)
         return error_errno(err, errno, "make a session keyring");
+    return 0;
+}
+
+int userns_copy(struct child *c, struct error *err)
+{
+    child_step(c, "copy the mount namespace into the user namespace");
     if (c->copied_ns && unshare(c->copied_ns) < 0)
         return error_errno(err, errno, "make the user namespace's own mount namespace");
     if (c->copied_ns && c->tty >= 0)

@@ -28,8 +28,12 @@ int userns_idmap(const struct child *c, int tree, const char *what, struct error
 int userns_own_files(const struct child *c, struct error *err);
 // Whether the account's ids exist inside.
 int userns_check_account(const struct child *c, struct error *err);
-// Becomes root of the user namespace; a container's first process gets its copy of the mount namespace.
+// Becomes root of the user namespace.
 int userns_enter(struct child *c, struct error *err);
+// And then a container's first process gets its own copy of the mount namespace that its root was built in.
+int userns_copy(struct child *c, struct error *err);
+// Each change of ids makes a process outlive its parent, and dumpable if fs.suid_dumpable says so: not ours.
+void userns_after_new_ids(void);
 
 // Can containers' roots be made of layers with mapped ids on this host? By a real overlay of a real mount, in
 // a mount namespace that this process (which should end then) keeps. image_dir holds the directories layers

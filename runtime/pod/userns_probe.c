@@ -12,7 +12,7 @@
 
 static int attach_mapped(int ns, const char *dir, struct error *err)
 {
-    struct child c = {.ns = {[POD_NS_USER] = ns}};
+    struct child c = {.proc_fs = -1, .ns = {[POD_NS_USER] = ns}};
     struct mount_attr attr = {.propagation = MS_PRIVATE};
     _cleanup_fd_ int tree = open_tree(AT_FDCWD, dir, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 

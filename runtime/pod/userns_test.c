@@ -228,13 +228,53 @@ static void test_limits(void **state)
     expect(run_plan(k, "c1", plan), "100\n200\n500\n");
 }
 
+// The kernel asks the pid namespace's owner for these.
+static void test_pid_namespace(void **state)
+{
+    struct kit *k = *state;
+
+    if (!make_pod(k, false))
+        skip();
+    Pod__LaunchPlan *plan =
+        kit_plan_sh(k, "mkdir /p && mount -t proc p /p && cat /p/1/comm; echo $$; ls -d /proc/[0-9]*");
+    Pod__Capabilities *caps = plan->process->capabilities;
+    caps->bounding = caps->effective = caps->permitted = (UINT64_C(1) << 40) - 1;
+    const char *text = run_plan(k, "c1", plan);
+    assert_true(str_has_prefix(text, "sh\n1\n/proc/1\n")); // and the process that lists
+}
+
+// A start that fails, wherever it does, has left nothing when it is told.
+static void test_failures(void **state)
+{
+    struct kit *k = *state;
+    static const char *const nosuch[] = {"nosuch", NULL};
+
+    if (!make_pod(k, false))
+        skip();
+    for (int i = 0; i < 10; i++) {
+        Pod__LaunchPlan *plans[3] = {kit_plan(k, nosuch), kit_plan_sh(k, "true"), kit_plan_sh(k, "true")};
+        static const char *const says[3] = {"exec \"nosuch\": no such file", "mount source /no/such",
+                                            "mount /mnt: file system tmpfs: "};
+        kit_add_mount(k, plans[1], "bind", "/no/such", "/mnt", "", 0);
+        kit_add_mount(k, plans[2], "tmpfs", "", "/mnt", "size=nonsense", 0);
+        for (int p = 0; p < 3; p++) {
+            const Pod__Reply *reply = kit_start(k, arena_printf(k->arena, "c%d-%d", i, p), plans[p]);
+            assert_non_null(reply->error);
+            if (!strstr(reply->error->message, says[p]))
+                fail_msg("\"%s\" does not say \"%s\"", reply->error->message, says[p]);
+            kit_remove_cgroups(k);
+        }
+    }
+}
+
 #define POD_TEST(f) cmocka_unit_test_setup_teardown(f, kit_setup, kit_teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        POD_TEST(test_identity), POD_TEST(test_ownership), POD_TEST(test_volumes), POD_TEST(test_locked),
-        POD_TEST(test_exec),     POD_TEST(test_tty),       POD_TEST(test_limits),
+        POD_TEST(test_identity), POD_TEST(test_ownership),     POD_TEST(test_volumes),
+        POD_TEST(test_locked),   POD_TEST(test_exec),          POD_TEST(test_tty),
+        POD_TEST(test_limits),   POD_TEST(test_pid_namespace), POD_TEST(test_failures),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
