@@ -191,8 +191,10 @@ int child_drop_privileges(struct child *c, const Pod__Process *process, struct e
         rc = error_errno(err, errno, "set no_new_privs");
     if (rc < 0)
         return rc;
-    // Changing ids has cleared this. The container's processes end with their supervisor.
+    // Changing ids has cleared the one, and set the other to what fs.suid_dumpable says. The container's
+    // processes end with their supervisor.
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    (void)prctl(PR_SET_DUMPABLE, 0);
     child_report_executing(c, process);
     if (process->seccomp.len)
         rc = stage_install_filter(c, process, err);
