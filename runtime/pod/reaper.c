@@ -42,13 +42,14 @@ static int drop_all(void)
     return 0;
 }
 
-_Noreturn void reaper_run(int alive)
+_Noreturn void reaper_run(int alive, int ready)
 {
+    const int keep[] = {alive, ready};
     struct child c = {.sock = -1, .proc_self = -1};
     struct error err;
     sigset_t set;
 
-    if (child_begin(&c, &alive, 1, &err) < 0 || empty_root() < 0 || drop_all() < 0)
+    if (child_begin(&c, keep, ARRAY_SIZE(keep), &err) < 0 || empty_root() < 0 || drop_all() < 0)
         _exit(1);
     (void)close(c.proc_self);
     (void)prctl(PR_SET_NAME, "crisp-pod-init");
@@ -57,6 +58,9 @@ _Noreturn void reaper_run(int alive)
     if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
         _exit(1);
     int signals = signalfd(-1, &set, SFD_CLOEXEC);
+    if (write(ready, "", 1) != 1)
+        _exit(1);
+    (void)close(ready);
     for (;;) {
         struct pollfd fds[2] = {{.fd = alive, .events = POLLIN}, {.fd = signals, .events = POLLIN}};
         struct signalfd_siginfo info;

@@ -106,12 +106,23 @@ static int make_namespaces(const struct setup *s, struct error *err)
 static int start_reaper(const struct setup *s, struct report *r, struct error *err)
 {
     struct clone_args args = {.flags = CLONE_NEWPID | CLONE_PARENT};
-    pid_t pid = sys_clone3(&args);
+    int ready[2];
+    char byte;
 
+    if (pipe2(ready, O_CLOEXEC) < 0)
+        return error_errno(err, errno, "create the pod's first process");
+    pid_t pid = sys_clone3(&args);
     if (pid == 0)
-        reaper_run(s->alive[0]);
+        reaper_run(s->alive[0], ready[1]);
     r->pid = pid;
-    return pid < 0 ? error_errno(err, errno, "create the pod's first process") : 0;
+    if (pid < 0)
+        return error_errno(err, errno, "create the pod's first process");
+    (void)close(ready[1]);
+    // Containers see it: none may be there before it has given up everything.
+    ssize_t n = read(ready[0], &byte, 1);
+    (void)close(ready[0]);
+    return n == 1 ? 0
+                  : error_set(err, STATUS_INTERNAL, ECHILD, "the pod's first process could not be set up");
 }
 
 // In the child: makes them and sends them back.
