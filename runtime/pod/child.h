@@ -90,6 +90,8 @@ int child_set_limits(const Pod__Process *process, struct error *err);
 int child_settle(struct child *c, const Pod__Process *process, struct error *err);
 // child_labels.c: for the exec that comes.
 int child_set_labels(struct child *c, const Pod__Process *process, struct error *err);
+// Right before the exec: are they still what was asked for?
+int child_confirm_labels(struct child *c, const Pod__Process *process, struct error *err);
 // child_run.c: working directory, identity, privileges, exec. Does not come back on success.
 int child_run(struct child *c, const Pod__Process *process, struct error *err);
 // Standard streams belong to the user that the process is: while that can be set.

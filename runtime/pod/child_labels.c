@@ -8,9 +8,12 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "base/str.h"
 #include "runtime/pod/child_root.h"
 #include "runtime/pod/sys.h"
+
+#define LABEL_TEXT_MAX 8192
 
 // Through the host's /proc: the container's could be a fake one.
 static int write_attr(struct child *c, const char *name, const char *text)
@@ -58,6 +61,23 @@ int child_set_labels(struct child *c, const Pod__Process *process, struct error 
     if (rc == 0 && *process->selinux_label)
         rc = set_context(c, process->selinux_label, err);
     return rc;
+}
+
+// A parked child may have asked for the profile long ago. Whoever unloads it meanwhile makes that wish one
+// for no profile at all, without a word.
+int child_confirm_labels(struct child *c, const Pod__Process *process, struct error *err)
+{
+    const char *profile = process->apparmor_profile;
+    size_t len = strlen(profile);
+    _cleanup_free_ char *now = NULL;
+
+    if (!*profile)
+        return 0;
+    // "NAME (MODE)"; what reads differently (a stack of profiles) is asked for once more.
+    if (file_read_at(c->proc_self, "attr/apparmor/exec", LABEL_TEXT_MAX, &now, NULL, NULL) == 0 &&
+        strncmp(now, profile, len) == 0 && str_has_prefix(now + len, " ("))
+        return 0;
+    return set_profile(c, profile, err);
 }
 
 int labels_add_option(struct buf *options, const char *label)

@@ -206,8 +206,11 @@ int child_run(struct child *c, const Pod__Process *process, struct error *err)
     if (process->tty) // an exec's terminal comes from crispd, as the first descriptor
         for (int i = 0; i < 3 && c->tty < 0; i++)
             c->tty = c->stdio[i];
+    child_step(c, "labels");
+    int rc = child_confirm_labels(c, process, err);
     child_step(c, "standard streams");
-    int rc = child_set_stdio(c, process->tty, err);
+    if (rc == 0)
+        rc = child_set_stdio(c, process->tty, err);
     child_step(c, "limits");
     if (rc == 0)
         rc = child_set_limits(process, err);
