@@ -19,11 +19,12 @@ struct child {
     int proc_self; // this process's directory of the host's /proc
     int ns[POD_NS_COUNT];
     struct id_range uids, gids; // of the pod's user namespace, if ns[POD_NS_USER] is there
-    bool split;    // the container's first process is made from inside the user namespace (child_inside.c)
-    bool inside;   // this is that process
-    int proc_fs;   // split: a procfs of its pid namespace, configured but not mounted; -1: none
-    int built;     // split: the builder's socket to it
-    int copied_ns; // CLONE_NEW* of what a container gets a copy of when it enters the user namespace
+    bool split;      // the container's first process is made from inside the user namespace (child_inside.c)
+    bool inside;     // this is that process
+    int proc_fs;     // split: a procfs of its pid namespace, configured but not mounted; -1: none
+    int built;       // split: the builder's socket to it
+    bool proc_taken; // split: the builder has what proc_fs can be
+    int copied_ns;   // CLONE_NEW* of what a container gets a copy of when it enters the user namespace
     int mount_template;
     int stdio[3]; // -1: /dev/null
     int tty;      // the slave, once there is one

@@ -59,12 +59,15 @@ static int send_proc(int sock, const Pod__LaunchPlan *plan, struct error *err)
     return 0;
 }
 
-static int take_proc(struct child *c, int sock, struct error *err)
+int inside_take_proc(struct child *c, struct error *err)
 {
     struct error told;
     size_t n_fds = 1;
 
-    long n = launch_recv(sock, &told, sizeof(told), &c->proc_fs, &n_fds, 0);
+    if (c->built < 0 || c->proc_taken)
+        return 0;
+    c->proc_taken = true;
+    long n = launch_recv(c->built, &told, sizeof(told), &c->proc_fs, &n_fds, 0);
     if (n_fds == 0)
         c->proc_fs = -1;
     if (n == (long)sizeof(told)) {
@@ -146,14 +149,16 @@ int inside_make(struct child *c, const Pod__LaunchPlan *plan, struct error *err)
     }
     (void)close(pair[1]);
     c->built = pair[0];
-    return between < 0 ? error_errno(err, errno, "make the container's first process")
-                       : take_proc(c, pair[0], err);
+    return between < 0 ? error_errno(err, errno, "make the container's first process") : 0;
 }
 
 _Noreturn void inside_hand_over(struct child *c, int rc, const struct error *err)
 {
     struct built b = {.rc = rc};
+    struct error ignored;
 
+    // Else what is unread would make its reading fail when this socket closes.
+    (void)inside_take_proc(c, &ignored);
     if (rc < 0)
         b.err = *err;
     (void)launch_send(c->built, &b, sizeof(b), &c->tty, c->tty >= 0 ? 1 : 0);

@@ -284,6 +284,8 @@ static int build_root(struct child *c, const Pod__LaunchPlan *plan, struct host_
     if (rc == 0)
         rc = volumes_fill(c, root, plan, trees, err);
     if (rc == 0)
+        rc = inside_take_proc(c, err);
+    if (rc == 0)
         rc = mounts_attach(c, root, plan, trees, err);
     child_step(c, "devices");
     if (rc == 0)

@@ -34,6 +34,9 @@ int devices_make_tty(struct child *c, int root, struct error *err);
 // child_inside.c: makes the container's first process inside the user namespace. Comes back in both: in that
 // one (c->inside) when its root is built, or could not be.
 int inside_make(struct child *c, const Pod__LaunchPlan *plan, struct error *err);
+// In the builder: waits for c->proc_fs, as late as possible, as it is made meanwhile. Nothing to do
+// otherwise.
+int inside_take_proc(struct child *c, struct error *err);
 // The builder has done its work, or failed to.
 _Noreturn void inside_hand_over(struct child *c, int rc, const struct error *err);
 // child_mask.c

@@ -252,12 +252,14 @@ static void test_failures(void **state)
     if (!make_pod(k, false))
         skip();
     for (int i = 0; i < 10; i++) {
-        Pod__LaunchPlan *plans[3] = {kit_plan(k, nosuch), kit_plan_sh(k, "true"), kit_plan_sh(k, "true")};
-        static const char *const says[3] = {"exec \"nosuch\": no such file", "mount source /no/such",
-                                            "mount /mnt: file system tmpfs: "};
+        Pod__LaunchPlan *plans[4] = {kit_plan(k, nosuch), kit_plan_sh(k, "true"), kit_plan_sh(k, "true"),
+                                     kit_plan_sh(k, "true")};
+        static const char *const says[4] = {"exec \"nosuch\": no such file", "mount source /no/such",
+                                            "mount /mnt: file system tmpfs: ", "set the owner of the root"};
         kit_add_mount(k, plans[1], "bind", "/no/such", "/mnt", "", 0);
         kit_add_mount(k, plans[2], "tmpfs", "", "/mnt", "size=nonsense", 0);
-        for (int p = 0; p < 3; p++) {
+        plans[3]->root->lowers[0] = (char *)(uintptr_t) "nolayer";
+        for (int p = 0; p < 4; p++) {
             const Pod__Reply *reply = kit_start(k, arena_printf(k->arena, "c%d-%d", i, p), plans[p]);
             assert_non_null(reply->error);
             if (!strstr(reply->error->message, says[p]))
