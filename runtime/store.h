@@ -215,6 +215,12 @@ void exits_started(struct runtime *rt, struct container *c, int pid, int64_t sta
 void exec_exited(struct runtime *rt, const Pod__ExecExit *exit);
 void exec_abandon_all(struct runtime *rt, const struct pod *pod); // their crisp-pod is gone
 
+// container_life.c
+int container_not_ready(const struct pod *pod,
+                        struct error *err); // the error of a pod that takes no containers
+void container_remove_cgroup(struct runtime *rt, struct container *c); // what is still busy: by a job
+void container_forget_in_pod(struct runtime *rt, struct container *c); // also ends a prepared process
+
 // container_stop.c
 int container_kill(struct runtime *rt, struct container *c, int signal, bool all, struct error *err);
 // After a SIGKILL: DEADLINE_EXCEEDED when it is still not gone after KILL_TIMEOUT_NS.
