@@ -28,7 +28,7 @@
 
 // Closes everything from 3 on but the n in keep. A parked child that held a copy of another container's pipe
 // would keep its log from ever reaching end of file.
-static int close_others(const int *keep, size_t n)
+int child_close_others(const int *keep, size_t n)
 {
     int sorted[KEEP_MAX];
     size_t count = 0;
@@ -77,7 +77,7 @@ int child_begin(struct child *c, const int *keep, size_t n, struct error *err)
     size_t n_kept = cgroups_parent_fds(kept);
     for (size_t i = 0; i < n && n_kept < KEEP_MAX; i++)
         kept[n_kept++] = keep[i];
-    rc = close_others(kept, n_kept);
+    rc = child_close_others(kept, n_kept);
     if (rc < 0)
         return error_errno(err, rc, "close descriptors");
     _cleanup_fd_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);

@@ -93,6 +93,8 @@ int child_settle(struct child *c, const Pod__Process *process, struct error *err
 int child_set_labels(struct child *c, const Pod__Process *process, struct error *err);
 // Right before the exec: are they still what was asked for?
 int child_confirm_labels(struct child *c, const Pod__Process *process, struct error *err);
+// Really closes every descriptor from 3 on but the n in keep (-1 is skipped). 0 or -errno.
+int child_close_others(const int *keep, size_t n);
 // child_run.c: working directory, identity, privileges, exec. Does not come back on success.
 int child_run(struct child *c, const Pod__Process *process, struct error *err);
 // Standard streams belong to the user that the process is: while that can be set.

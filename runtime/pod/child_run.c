@@ -194,6 +194,17 @@ static int exec_program(char **argv, char **env, struct error *err)
     return exec_error(name, name, !denied, denied ? denied : ENOENT, err);
 }
 
+// The kernel looks for the working directory, the program, its #! and its loader before it closes what is
+// close-on-exec: "/proc/self/fd/N/../.." of a directory of the host would lead out of the container, by a
+// path that the image chooses (CVE-2024-21626). Nobody needs the host's /proc from here on.
+static int let_go_of_host(struct child *c, struct error *err)
+{
+    int rc = child_close_others(&c->sock, 1);
+
+    c->proc_self = c->proc_fs = c->host_root = c->tty = -1;
+    return rc < 0 ? error_errno(err, rc, "close descriptors") : 0;
+}
+
 int child_run(struct child *c, const Pod__Process *process, struct error *err)
 {
     char **env = make_env(c, process), **argv = calloc(process->n_args + 1, sizeof(*argv));
@@ -214,6 +225,8 @@ int child_run(struct child *c, const Pod__Process *process, struct error *err)
     child_step(c, "limits");
     if (rc == 0)
         rc = child_set_limits(process, err);
+    if (rc == 0)
+        rc = let_go_of_host(c, err);
     child_step(c, "working directory");
     if (rc == 0)
         rc = enter_cwd(process, err);

@@ -244,6 +244,8 @@ static void wipe_secrets(const Pod__Request *request)
 {
     if (request->op_case == POD__REQUEST__OP_START && request->start->plan.data) {
         explicit_bzero(request->start->plan.data, request->start->plan.len);
+    } else if (request->op_case == POD__REQUEST__OP_PREPARE && request->prepare->plan.data) {
+        explicit_bzero(request->prepare->plan.data, request->prepare->plan.len);
     } else if (request->op_case == POD__REQUEST__OP_EXEC && request->exec->process) {
         wipe_strings(request->exec->process->env, request->exec->process->n_env);
         wipe_strings(request->exec->process->args, request->exec->process->n_args);

@@ -448,9 +448,11 @@ static void test_shared_pid(void **state)
     r.start = kit_start_request(k, "one", kit_plan_sh(k, "sleep 987"));
     r.start->pid_mode = POD__PID_MODE__PID_POD;
     assert_null(kit_call(k, &r, NULL, 0)->error);
-    r.start = kit_start_request(k, "two",
-                                kit_plan_sh(k, "ps | grep -c 'sleep 98[7]'; cat /proc/1/comm; ls "
-                                               "/proc/1/root/ 2>&1 | wc -l; (sleep 0.01 &) ; sleep 0.1"));
+    r.start = kit_start_request(
+        k, "two",
+        kit_plan_sh(k, "for i in 1 2 3 4 5 6 7 8 9; do ps | grep -q 'sleep 98[7]' && break; "
+                       "sleep 0.2; done; ps | grep -c 'sleep 98[7]'; cat /proc/1/comm; ls "
+                       "/proc/1/root/ 2>&1 | wc -l; (sleep 0.01 &) ; sleep 0.1"));
     r.start->pid_mode = POD__PID_MODE__PID_POD;
     assert_null(kit_call(k, &r, NULL, 0)->error);
     assert_int_equal(kit_wait_exit(k, "two")->exit_code, 0);
