@@ -264,8 +264,8 @@ static int build(struct runtime *rt, struct container *c, const struct container
     return r;
 }
 
-// A head start: crisp-pod may have a process build the root already. Nothing depends on it. In a pid namespace that it
-// would share no privileged process is to wait for long among the neighbours.
+// A head start: crisp-pod may have a process build the root already. Nothing depends on it. In a pid
+// namespace that it would share no privileged process is to wait for long among the neighbours.
 static void post_prepare(struct runtime *rt, struct container *c)
 {
     if (c->private->start->pid_mode != POD__PID_MODE__PID_PRIVATE)
