@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/str.h"
+#include "cri/config.h"
 #include "cri/daemon.h"
 #include "image/image.h"
 #include "runtime/runtime.h"
@@ -58,6 +59,10 @@ static int hold_mounted(struct daemon *d, const struct container *c, size_t inde
     struct container_image_mount *m = &images->mounts[images->n_mounts];
     struct image *image __attribute__((cleanup(image_unrefp))) = NULL;
     char **lowers = NULL;
+    const char *handler = mount->image->runtime_handler;
+    if (!str_empty(handler) && !str_eq(handler, d->config->runtime_handler))
+        return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL,
+                         "mounts[%zu].image.runtime_handler: \"%.100s\" is not known", index, handler);
     int r = image_store_resolve(d->images, mount->image->image, &image, err);
     if (r == -ENOENT)
         r = error_set(err, STATUS_NOT_FOUND, ENOENT, "image \"%s\" is not here: pull it first",

@@ -78,6 +78,12 @@ bool policy_host_pid(const Cri__PodSandboxConfig *pod)
     return o && o->pid == CRI__NAMESPACE_MODE__NODE;
 }
 
+bool policy_own_pids(const Cri__PodSandboxConfig *pod)
+{
+    const Cri__NamespaceOption *o = pod_namespaces(pod);
+    return o && o->pid == CRI__NAMESPACE_MODE__CONTAINER;
+}
+
 bool policy_pod_pid(const Cri__PodSandboxConfig *pod)
 {
     const Cri__NamespaceOption *o = pod_namespaces(pod);

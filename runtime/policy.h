@@ -64,6 +64,7 @@ bool policy_host_network(const Cri__PodSandboxConfig *pod);
 bool policy_host_ipc(const Cri__PodSandboxConfig *pod);
 bool policy_pod_pid(const Cri__PodSandboxConfig *pod); // one pid namespace shared by the pod's containers
 bool policy_host_pid(const Cri__PodSandboxConfig *pod);
+bool policy_own_pids(const Cri__PodSandboxConfig *pod);   // asked for: one pid namespace for each container
 bool policy_own_userns(const Cri__PodSandboxConfig *pod); // a user namespace of the pod's own
 
 // What the configuration's default sysctls must be: names of some namespace's. INVALID_ARGUMENT.

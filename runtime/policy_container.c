@@ -97,7 +97,8 @@ static bool may_cover_proc(const char *path)
 }
 
 // A path such as "etc/app": relative to the image's root, whether it begins with a slash or not.
-static int check_image_mount(const char *field, const Cri__Mount *m, struct error *err)
+static int check_image_mount(const struct policy *p, const char *field, const Cri__Mount *m,
+                             struct error *err)
 {
     char name[80], path[PATH_MAX];
     if (!str_empty(m->host_path))
@@ -107,8 +108,10 @@ static int check_image_mount(const char *field, const Cri__Mount *m, struct erro
         m->propagation != CRI__MOUNT_PROPAGATION__PROPAGATION_HOST_TO_CONTAINER)
         return policy_bad(err, "%s.propagation: an image can't be mounted with %d", field,
                           (int)m->propagation);
-    if (str_empty(m->image_sub_path))
-        return 0;
+    // SELinux's relabelling is no wish that could fail: an image is mounted with the container's label.
+    int r = check_read_only(p, field, m, err);
+    if (r < 0 || str_empty(m->image_sub_path))
+        return r;
     (void)snprintf(name, sizeof(name), "%s.image_sub_path", field);
     if (snprintf(path, sizeof(path), "/%s", m->image_sub_path) >= (int)sizeof(path))
         return policy_bad(err, "%s: is longer than %d bytes", name, PATH_MAX - 2);
@@ -133,7 +136,7 @@ static int check_mount(const struct policy *p, const Cri__PodSandboxConfig *pod,
     if (r < 0)
         return r;
     if (m->image && !str_empty(m->image->image))
-        return check_image_mount(field, m, err);
+        return check_image_mount(p, field, m, err);
     if (!str_empty(m->image_sub_path))
         return policy_bad(err, "%s.image_sub_path: is set without image", field);
     (void)snprintf(name, sizeof(name), "%s.host_path", field);
@@ -204,6 +207,10 @@ static int check_namespaces(const Cri__PodSandboxConfig *pod, const Cri__Namespa
     static const char field[] = "linux.security_context.namespace_options";
     if (!o)
         return 0;
+    int r = policy_check_same_userns(pod, "linux.security_context.namespace_options.userns_options",
+                                     o->userns_options, err);
+    if (r < 0)
+        return r;
     if (o->network != CRI__NAMESPACE_MODE__POD && o->network != CRI__NAMESPACE_MODE__NODE)
         return policy_bad(err, "%s.network: %d is neither POD nor NODE", field, (int)o->network);
     if (o->network == CRI__NAMESPACE_MODE__NODE && !policy_host_network(pod))
@@ -214,10 +221,13 @@ static int check_namespaces(const Cri__PodSandboxConfig *pod, const Cri__Namespa
         return policy_bad(err, "%s.ipc: is NODE, but the pod has an IPC namespace of its own", field);
     if (o->pid > CRI__NAMESPACE_MODE__TARGET)
         return policy_bad(err, "%s.pid: unknown mode %d", field, (int)o->pid);
-    if (o->pid == CRI__NAMESPACE_MODE__TARGET && str_empty(o->target_id))
-        return policy_bad(err, "%s.target_id: is empty, but pid is TARGET", field);
-    return policy_check_same_userns(pod, "linux.security_context.namespace_options.userns_options",
-                                    o->userns_options, err);
+    if (o->pid == CRI__NAMESPACE_MODE__NODE && !policy_host_pid(pod))
+        return policy_bad(err, "%s.pid: is NODE, but the pod doesn't use the node's processes", field);
+    if (o->pid == CRI__NAMESPACE_MODE__POD && policy_own_pids(pod))
+        return policy_bad(err, "%s.pid: is POD, but the pod's containers have a pid namespace each", field);
+    if ((o->pid == CRI__NAMESPACE_MODE__TARGET) == str_empty(o->target_id))
+        return policy_bad(err, "%s.target_id: goes with pid TARGET, and only with it", field);
+    return 0;
 }
 
 // The pod has to say beforehand that privileged containers will come

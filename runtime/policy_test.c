@@ -400,6 +400,12 @@ SPOIL(device_host, c->device.host_path = (char *)"null")
 SPOIL(device_permissions, c->device.permissions = (char *)"rx")
 SPOIL(network_node, c->namespaces.network = CRI__NAMESPACE_MODE__NODE)
 SPOIL(ipc_node, c->namespaces.ipc = CRI__NAMESPACE_MODE__NODE)
+SPOIL(pid_node, c->namespaces.pid = CRI__NAMESPACE_MODE__NODE)
+SPOIL(pid_pod, c->namespaces.pid = CRI__NAMESPACE_MODE__POD;
+      c->pod_namespaces.pid = CRI__NAMESPACE_MODE__CONTAINER)
+SPOIL(target_stray, c->namespaces.target_id = (char *)"x")
+SPOIL(mount_image_rro, c->mount.image = &c->mount_image; c->mount.host_path = (char *)"";
+      c->mount.recursive_read_only = true)
 SPOIL(target_missing, c->namespaces.pid = CRI__NAMESPACE_MODE__TARGET)
 SPOIL(userns, c->namespaces.userns_options = &c->userns)
 SPOIL(userns_mode, c->namespaces.userns_options = &c->userns; c->userns.mode = CRI__NAMESPACE_MODE__CONTAINER)
@@ -472,6 +478,10 @@ static void bad_containers_are_refused(void **state)
         {device_permissions, STATUS_INVALID_ARGUMENT, "devices[0].permissions: \"rx\""},
         {network_node, STATUS_INVALID_ARGUMENT, "linux.security_context.namespace_options.network: is NODE"},
         {ipc_node, STATUS_INVALID_ARGUMENT, "linux.security_context.namespace_options.ipc: is NODE"},
+        {pid_node, STATUS_INVALID_ARGUMENT, "linux.security_context.namespace_options.pid: is NODE, but"},
+        {pid_pod, STATUS_INVALID_ARGUMENT, "linux.security_context.namespace_options.pid: is POD, but"},
+        {target_stray, STATUS_INVALID_ARGUMENT, "linux.security_context.namespace_options.target_id: goes"},
+        {mount_image_rro, STATUS_INVALID_ARGUMENT, "mounts[0].recursive_read_only: is set without readonly"},
         {target_missing, STATUS_INVALID_ARGUMENT, "linux.security_context.namespace_options.target_id: "},
         {userns, STATUS_INVALID_ARGUMENT,
          "linux.security_context.namespace_options.userns_options: differs "},

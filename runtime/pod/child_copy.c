@@ -34,6 +34,8 @@ struct seen {
 
 struct copy {
     int top; // the volume
+    const Pod__LaunchPlan *plan;
+    const char *destination; // of the volume
     struct seen *seen;
     size_t n_seen;
     char path[PATH_MAX]; // of what is being copied, below the volume
@@ -197,6 +199,20 @@ static int remember(struct copy *c, const struct stat *st)
 
 static int copy_dir(struct copy *c, int from, int to, int depth);
 
+// A volume in the volume: its content is copied there, and what is copied here would never be seen.
+static bool is_volume_itself(const struct copy *c)
+{
+    size_t len = strlen(c->destination);
+
+    for (size_t i = 0; i < c->plan->n_mounts; i++) {
+        const Pod__Mount *m = c->plan->mounts[i];
+        if (m->copy_content && str_has_prefix(m->destination, c->destination) && m->destination[len] == '/' &&
+            str_eq(m->destination + len + 1, c->path))
+            return true;
+    }
+    return false;
+}
+
 static int copy_subdir(struct copy *c, int from_dir, int to_dir, const char *name, int depth)
 {
     _cleanup_fd_ int from = openat(from_dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -208,6 +224,8 @@ static int copy_subdir(struct copy *c, int from_dir, int to_dir, const char *nam
         return failed(c, ELOOP, "too many directories in each other");
     if (mkdirat(to_dir, name, 0700) < 0)
         return failed(c, errno, "make");
+    if (is_volume_itself(c))
+        return 0;
     to = openat(to_dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     return to < 0 ? failed(c, errno, "open") : copy_dir(c, from, to, depth + 1);
 }
@@ -264,9 +282,9 @@ static int open_from(int root, const char *path)
     return fd >= 0 ? fd : errno == EXDEV ? -ENOENT : -errno;
 }
 
-static int fill(int root, const Pod__Mount *m, int tree, struct error *err)
+static int fill(int root, const Pod__LaunchPlan *plan, const Pod__Mount *m, int tree, struct error *err)
 {
-    struct copy c = {.top = tree, .err = err};
+    struct copy c = {.top = tree, .plan = plan, .destination = m->destination, .err = err};
     _cleanup_fd_ int from = open_from(root, m->destination);
     _cleanup_fd_ int to = openat(tree, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
@@ -280,6 +298,16 @@ static int fill(int root, const Pod__Mount *m, int tree, struct error *err)
     return rc;
 }
 
+int volumes_empty(const Pod__Mount *m, struct error *err)
+{
+    if (rmdir(m->source) < 0 && errno != ENOENT) {
+        int rc = file_remove_tree(m->source, err);
+        if (rc < 0)
+            return error_wrap(err, "volume %s", m->destination);
+    }
+    return mkdir(m->source, 0755) < 0 ? error_errno(err, errno, "make %s", m->source) : 0;
+}
+
 int volumes_fill(struct child *c, int root, const Pod__LaunchPlan *plan, const int *trees, struct error *err)
 {
     for (size_t i = 0; i < plan->n_mounts; i++) {
@@ -289,7 +317,7 @@ int volumes_fill(struct child *c, int root, const Pod__LaunchPlan *plan, const i
         child_step(c, "copy the image's content to its volume %s", m->destination);
         int rc = labels_begin_volume(c, trees[i], plan->root->mount_label, err);
         if (rc == 0)
-            rc = fill(root, m, trees[i], err);
+            rc = fill(root, plan, m, trees[i], err);
         labels_end_volume(c, plan->root->mount_label);
         if (rc < 0)
             return error_wrap(err, "volume %s", m->destination);

@@ -52,6 +52,9 @@ int mounts_open_sources(struct child *c, const Pod__LaunchPlan *plan, int **tree
         if (!is_bind(m))
             continue;
         child_step(c, "mount %s", m->destination);
+        int emptied = m->copy_content ? volumes_empty(m, err) : 0;
+        if (emptied < 0)
+            return emptied;
         int tree = open_source(m, err);
         if (tree < 0 && !(m->optional && tree == -ENOENT))
             return tree;

@@ -10,6 +10,9 @@
 // missing). Taken before the mount namespace turns into a slave, so that a shared source stays a peer of the
 // host's mount. *trees: n_mounts descriptors, the caller's (it ends by exec).
 int mounts_open_sources(struct child *c, const Pod__LaunchPlan *plan, int **trees, struct error *err);
+// child_copy.c: the directory is new: a child that was killed while it filled it has left a part. Before the
+// host's mounts are out of sight.
+int volumes_empty(const Pod__Mount *m, struct error *err);
 // child_copy.c: fills the volumes that start with what the root has in their place. Before anything is
 // mounted in the root: all that is read then is the image's own.
 int volumes_fill(struct child *c, int root, const Pod__LaunchPlan *plan, const int *trees, struct error *err);

@@ -50,13 +50,22 @@ def test_killed_from_outside(cri, pod, busy):
     assert (status.exit_code, status.reason) == (137, "Error")
 
 
-def test_exit_kills_what_is_left_of_the_container(cri, crispd, pod):
+@pytest.mark.parametrize("mode", [pb.POD, pb.CONTAINER, pb.NODE, pb.TARGET], ids=pb.NamespaceMode.keys())
+def test_exit_kills_what_is_left_of_the_container(cri, crispd, mode):
     import cgroups
-    container = cri.run(pod, ["sh", "-c", "setsid sleep 4242 & setsid sleep 4243 & exit 3"])
+    own = pb.CONTAINER if mode == pb.TARGET else mode
+    pod = cri.run_pod(linux=pb.LinuxPodSandboxConfig(security_context=pb.LinuxSandboxSecurityContext(
+        namespace_options=pb.NamespaceOption(pid=own))))
+    options = pb.NamespaceOption(pid=mode)
+    if mode == pb.TARGET:
+        options.target_id = cri.run(pod, ["sleep", "3600"], linux=security(
+            namespace_options=pb.NamespaceOption(pid=pb.CONTAINER)))
+    container = cri.run(pod, ["sh", "-c", "setsid sleep 4242 & setsid sleep 4243 & exit 3"],
+                        linux=security(namespace_options=options))
     assert cri.wait(container).exit_code == 3
     for pid in cgroups.processes(crispd.cgroup):
         with open(f"/proc/{pid}/cmdline", encoding="utf-8") as f:
-            assert "sleep" not in f.read()
+            assert not {"4242", "4243"} & set(f.read().split("\0"))
 
 
 def test_stop_right_after_start_reaches_the_program(cri, pod):

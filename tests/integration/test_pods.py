@@ -137,7 +137,9 @@ def test_host_network_pod(cri):
     pod = cri.run_pod(linux=pb.LinuxPodSandboxConfig(
         security_context=pb.LinuxSandboxSecurityContext(namespace_options=NODE)))
     container = cri.run(pod, ["sleep", "3600"])
-    assert os.readlink(f"/proc/{cri.pid_of(container)}/ns/net") == os.readlink("/proc/self/ns/net")
+    pid = cri.pid_of(container)
+    for kind, shared in (("net", True), ("ipc", True), ("uts", True), ("pid", False), ("mnt", False)):
+        assert (os.readlink(f"/proc/{pid}/ns/{kind}") == os.readlink(f"/proc/self/ns/{kind}")) == shared, kind
     assert cri.sh(container, "hostname").strip() == os.uname().nodename
     assert not cri.pod_status(pod).network.ip
     assert cri.pod_status(pod).linux.namespaces.options.network == pb.NODE

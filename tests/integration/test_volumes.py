@@ -1,12 +1,14 @@
 """Image volumes (Mount.image) and the volumes that an image declares (VOLUME)."""
 import hashlib
 import os
+import signal
 import stat
 
 import grpc
 import pytest
 
 from cri import code_of
+from daemon import wait_for
 from stubs import pb
 
 pytestmark = pytest.mark.core
@@ -171,6 +173,29 @@ inner
     assert os.getxattr(noted[0], "user.comment") == b"hello"
     st = os.stat(os.path.dirname(noted[0]) + "/suid")
     assert stat.S_IMODE(st.st_mode) == 0o4755 and st.st_nlink == 2
+
+
+def test_content_is_copied_anew_after_a_prepared_process_was_killed(cri, pod, crispd):
+    """The process that is prepared after CreateContainer may have filled the volumes, or a part of them."""
+    container = cri.create(pod, ["sleep", "3600"], image=VOLUMES)
+    top = f"{crispd.root}/image/containers/{container}/volumes/"
+    wait_for(lambda: any(os.path.exists(f"{top}{n}/suid") for n in os.listdir(top)), 10, "the volume is being filled")
+    pid = cri.pid_of(container)
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not os.path.exists(f"/proc/{pid}"), 10, "crisp-pod has seen its end")
+    filled = next(f"{top}{n}" for n in os.listdir(top) if os.path.exists(f"{top}{n}/suid"))
+    with open(filled + "/suid", "w", encoding="utf-8") as f:
+        f.write("half")
+    cri.StartContainer(container_id=container)
+    assert cri.sh(container, "cat /vol/suid; cat /vol/inner/file; stat -c %a /vol") == "sinner\n1777\n"
+    assert not os.path.exists(filled + "/inner/file")  # it is in the volume of its own only
+
+
+def test_image_of_another_handler(cri, pod):
+    mount = image_mount(cri, DATA, "/mnt")
+    mount.image.runtime_handler = "runc"
+    code, text = code_of(cri.create, pod, ["true"], mounts=[mount])
+    assert code == grpc.StatusCode.INVALID_ARGUMENT and "mounts[0].image.runtime_handler" in text
 
 
 def test_declared_volume_is_writable_in_a_readonly_root(cri, pod):
