@@ -8,6 +8,7 @@
 // The one thing that the builder needs from it is a procfs of its pid namespace: it configures that, and the
 // builder mounts it, so that the kernel locks it with all the rest.
 #include <fcntl.h>
+#include <poll.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -21,7 +22,7 @@
 #include "runtime/pod/sys.h"
 #include "runtime/pod/userns.h"
 
-// From the builder, with the terminal, if there is one.
+// From the builder, with its pidfd, and the terminal, if there is one.
 struct built {
     int rc;
     struct error err;
@@ -83,7 +84,8 @@ int inside_take_proc(struct child *c, struct error *err)
 static int begin_inside(struct child *c, const Pod__LaunchPlan *plan, int sock, struct error *err)
 {
     struct built b;
-    size_t n_fds = 1;
+    int fds[2];
+    size_t n_fds = 2;
 
     userns_after_new_ids();
     (void)setsid();
@@ -95,11 +97,13 @@ static int begin_inside(struct child *c, const Pod__LaunchPlan *plan, int sock, 
     int rc = send_proc(sock, plan, err);
     if (rc < 0)
         return rc;
-    long n = launch_recv(sock, &b, sizeof(b), &c->tty, &n_fds, 0);
-    if (n_fds == 0)
-        c->tty = -1;
-    char gone;
-    (void)!read(sock, &gone, 1); // until the builder has ended: nothing of ours is to be left when this ends
+    long n = launch_recv(sock, &b, sizeof(b), fds, &n_fds, 0);
+    c->tty = n_fds > 1 ? fds[1] : -1;
+    // Until the builder has ended: nothing of ours is to be left in the cgroups when this process ends.
+    struct pollfd builder = {.fd = n_fds > 0 ? fds[0] : -1, .events = POLLIN};
+    while (builder.fd >= 0 && poll(&builder, 1, -1) < 0 && errno == EINTR)
+        ;
+    fd_closep(&builder.fd);
     (void)close(sock);
     if (n != (long)sizeof(b))
         return error_set(err, STATUS_ABORTED, ECHILD,
@@ -115,16 +119,27 @@ static int make_inside(struct child *c, struct error *err)
     int pidfd = -1;
     struct clone_args args = {.flags = CLONE_NEWPID | CLONE_PARENT | CLONE_PIDFD,
                               .pidfd = (uint64_t)(uintptr_t)&pidfd};
-    int rc = userns_enter(c, err);
+    int gate[2], rc = userns_enter(c, err);
+    char told;
 
     if (rc < 0)
         return rc;
+    if (pipe2(gate, O_CLOEXEC) < 0)
+        return error_errno(err, errno, "make the container's first process");
     r.pid = sys_clone3(&args);
-    if (r.pid == 0)
+    if (r.pid == 0) {
+        // Nothing before crisp-pod has been told: it would take the builder's end for that of the launch.
+        (void)close(gate[1]);
+        if (read(gate[0], &told, 1) != 1)
+            _exit(1);
+        (void)close(gate[0]);
         return 0;
+    }
     if (r.pid < 0)
         return error_errno(err, errno, "make the container's first process");
     long sent = launch_send(c->sock, &r, offsetof(struct report, step), &pidfd, 1);
+    if (sent >= 0)
+        (void)!write(gate[1], "", 1);
     _exit(sent < 0);
 }
 
@@ -152,7 +167,7 @@ int inside_make(struct child *c, const Pod__LaunchPlan *plan, struct error *err)
     return between < 0 ? error_errno(err, errno, "make the container's first process") : 0;
 }
 
-_Noreturn void inside_hand_over(struct child *c, int rc, const struct error *err)
+int inside_hand_over(struct child *c, int rc, struct error *err)
 {
     struct built b = {.rc = rc};
     struct error ignored;
@@ -161,6 +176,10 @@ _Noreturn void inside_hand_over(struct child *c, int rc, const struct error *err
     (void)inside_take_proc(c, &ignored);
     if (rc < 0)
         b.err = *err;
-    (void)launch_send(c->built, &b, sizeof(b), &c->tty, c->tty >= 0 ? 1 : 0);
-    _exit(0);
+    int fds[2] = {pidfd_open(getpid(), 0), c->tty};
+    if (fds[0] >= 0 && launch_send(c->built, &b, sizeof(b), fds, c->tty >= 0 ? 2 : 1) >= 0)
+        _exit(0);
+    return rc < 0 ? rc // why there is nobody, maybe
+                  : error_set(err, STATUS_ABORTED, ECHILD,
+                              "the container's first process was killed (memory limit too small?)");
 }

@@ -337,7 +337,7 @@ int child_enter_root(struct child *c, const Pod__LaunchPlan *plan, struct error 
         return rc;
     rc = rc == 0 ? build_root(c, plan, &dirs, trees, err) : rc;
     if (c->built >= 0)
-        inside_hand_over(c, rc, err);
+        return inside_hand_over(c, rc, err);
     if (rc < 0 || !userns_wanted(c))
         return rc;
     rc = userns_enter(c, err);

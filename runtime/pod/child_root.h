@@ -40,8 +40,9 @@ int inside_make(struct child *c, const Pod__LaunchPlan *plan, struct error *err)
 // In the builder: waits for c->proc_fs, as late as possible, as it is made meanwhile. Nothing to do
 // otherwise.
 int inside_take_proc(struct child *c, struct error *err);
-// The builder has done its work, or failed to.
-_Noreturn void inside_hand_over(struct child *c, int rc, const struct error *err);
+// The builder has done its work, or failed to, and ends. Comes back, with an error, if the other is not
+// there.
+int inside_hand_over(struct child *c, int rc, struct error *err);
 // child_mask.c
 int masks_apply(struct child *c, int root, const Pod__LaunchPlan *plan, struct error *err);
 
