@@ -176,6 +176,8 @@ static int add_host_node(void *arg, const char *container, const struct stat *st
 {
     struct plan_builder *b = arg;
     struct stat own = *st;
+    if (plan_is_covered(b->in->config, container, true))
+        return 0; // that place is a volume's
     if (policy_userns(b->in->pod))
         own.st_uid = own.st_gid = UINT32_MAX; // is mapped nowhere
     return add_node(b, container, &own);

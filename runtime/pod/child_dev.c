@@ -25,11 +25,37 @@ static const struct {
     {"stderr", "/proc/self/fd/2"}, {"core", "/proc/kcore"},      {"ptmx", "pts/ptmx"},
 };
 
-static int make_links(int root, struct error *err)
-{
-    _cleanup_fd_ int dev = file_open_in_root(root, "/dev", O_PATH | O_DIRECTORY, 0, NULL);
+// Where nodes and links may be made.
+struct place {
+    int root;
+    const Pod__LaunchPlan *plan;
+    const int *trees; // the container's own file systems, as mounts_attach() left them; else -1
+};
 
-    if (dev < 0) // a root without /dev is the plan's business
+static bool same_mount(int fd, int other)
+{
+    struct statx a, b;
+
+    return other >= 0 && statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &a) == 0 &&
+           statx(other, "", AT_EMPTY_PATH, STATX_MNT_ID, &b) == 0 && a.stx_mnt_id == b.stx_mnt_id;
+}
+
+// Is it in the root, or in a file system that was made for this container? All else is the host's, or other
+// containers' too: what is made there would stay. By mounts, not by paths: there are links in images.
+static bool is_own(const struct place *at, int dir)
+{
+    bool own = same_mount(dir, at->root);
+
+    for (size_t i = 0; !own && i < at->plan->n_mounts; i++)
+        own = same_mount(dir, at->trees[i]);
+    return own;
+}
+
+static int make_links(const struct place *at, struct error *err)
+{
+    _cleanup_fd_ int dev = file_open_in_root(at->root, "/dev", O_PATH | O_DIRECTORY, 0, NULL);
+
+    if (dev < 0 || !is_own(at, dev)) // a root without /dev is the plan's business
         return 0;
     for (size_t i = 0; i < ARRAY_SIZE(dev_links); i++)
         if (symlinkat(dev_links[i].target, dev, dev_links[i].name) < 0 && errno != EEXIST && errno != EROFS)
@@ -37,53 +63,81 @@ static int make_links(int root, struct error *err)
     return 0;
 }
 
-static int make_device(const struct child *c, int root, const Pod__Device *d, struct error *err)
+static bool is_node(int parent, const char *name, mode_t type, dev_t rdev)
+{
+    struct stat st;
+
+    return fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && (st.st_mode & S_IFMT) == type &&
+           st.st_rdev == rdev;
+}
+
+// The directory for a node, made if it is missing and may be made. *own: a node may be made there.
+static int open_parent(const struct place *at, const char *path, bool *own, struct error *err)
 {
     char dir[PATH_MAX];
+
+    (void)snprintf(dir, sizeof(dir), "%.*s", (int)(strrchr(path, '/') - path), path);
+    for (char *end = dir + strlen(dir);; *end = '\0') {
+        _cleanup_fd_ int there = file_open_in_root(at->root, *dir ? dir : "/", O_PATH | O_DIRECTORY, 0, err);
+        if (there >= 0) {
+            *own = is_own(at, there);
+            if (strlen(dir) == (size_t)(strrchr(path, '/') - path))
+                return steal_fd(&there);
+            break;
+        }
+        end = strrchr(dir, '/');
+        if (there != -ENOENT || !end)
+            return there;
+    }
+    if (!*own)
+        return -ENOENT;
+    (void)snprintf(dir, sizeof(dir), "%.*s", (int)(strrchr(path, '/') - path), path);
+    int fd = file_mkdir_p_in_root(at->root, dir, 0755, err);
+    *own = fd < 0 || is_own(at, fd);
+    return fd;
+}
+
+static int make_device(const struct child *c, const struct place *at, const Pod__Device *d, struct error *err)
+{
     const char *name = strrchr(d->path, '/');
     dev_t rdev = makedev(d->major, d->minor);
     mode_t type = d->type & S_IFMT;
-    struct stat st;
+    bool own = true;
 
     if (*d->path != '/' || !name[1] || strlen(d->path) >= PATH_MAX ||
         (type != S_IFCHR && type != S_IFBLK && type != S_IFIFO))
         return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "device \"%s\"", d->path);
-    (void)snprintf(dir, sizeof(dir), "%.*s", (int)(name - d->path), d->path);
-    _cleanup_fd_ int parent = file_mkdir_p_in_root(root, dir, 0755, err);
+    _cleanup_fd_ int parent = open_parent(at, d->path, &own, err);
+    name++;
+    if (!own && parent >= 0 && is_node(parent, name, type, rdev))
+        return 0; // e.g. in a mounted /dev of the host: not ours to change
+    if (!own)
+        return error_set(err, STATUS_INVALID_ARGUMENT, EROFS,
+                         "device %s would be made in a volume, where it would stay: mount the volume"
+                         " elsewhere, or let it have that device",
+                         d->path);
     if (parent < 0)
         return parent;
-    name++;
-    if (mknodat(parent, name, type | (d->mode & 07777), rdev) < 0) {
-        if (errno != EEXIST)
-            return error_errno(err, errno, "make device %s", d->path);
-        if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && (st.st_mode & S_IFMT) == type &&
-            st.st_rdev == rdev)
-            return 0; // e.g. in a mounted /dev of the host: not ours to change
-        return error_errno(err, EEXIST, "make device %s", d->path);
-    }
+    if (mknodat(parent, name, type | (d->mode & 07777), rdev) < 0)
+        return errno == EEXIST && is_node(parent, name, type, rdev)
+                   ? 0
+                   : error_errno(err, errno, "make device %s", d->path);
     if ((d->uid || d->gid) && fchownat(parent, name, userns_host_uid(c, d->uid), userns_host_gid(c, d->gid),
                                        AT_SYMLINK_NOFOLLOW) < 0)
         return error_errno(err, errno, "set the owner of device %s", d->path);
     return 0;
 }
 
-// A directory of the host at /dev is not ours to put links into.
-static bool dev_is_bound(const Pod__LaunchPlan *plan)
+int devices_make(struct child *c, int root, const Pod__LaunchPlan *plan, const int *trees, struct error *err)
 {
-    for (size_t i = 0; i < plan->n_mounts; i++)
-        if (str_eq(plan->mounts[i]->type, "bind") && str_eq(plan->mounts[i]->destination, "/dev"))
-            return true;
-    return false;
-}
+    const struct place at = {root, plan, trees};
 
-int devices_make(struct child *c, int root, const Pod__LaunchPlan *plan, struct error *err)
-{
     for (size_t i = 0; i < plan->n_devices; i++) {
-        int rc = make_device(c, root, plan->devices[i], err);
+        int rc = make_device(c, &at, plan->devices[i], err);
         if (rc < 0)
             return rc;
     }
-    return dev_is_bound(plan) ? 0 : make_links(root, err);
+    return make_links(&at, err);
 }
 
 // Opens a node that was first looked at: opening whatever an image put in its place might do anything.

@@ -280,13 +280,13 @@ static int check_not_proc(int target, const Pod__Mount *m, struct error *err)
                                                      "%s is a link to a place in /proc", m->destination);
 }
 
-static int attach_one(const struct child *c, int root, const Pod__Mount *m, int source, const char *label,
+// *tree: the source, or -1; then what was made, afterwards.
+static int attach_one(const struct child *c, int root, const Pod__Mount *m, int *tree, const char *label,
                       struct error *err)
 {
-    _cleanup_fd_ int made = -1;
     const char *type = fs_type(m);
     struct stat st = {.st_mode = S_IFDIR};
-    int tree = source;
+    int source = *tree;
 
     if (source >= 0) {
         int rc = check_proc(source, m, err);
@@ -304,13 +304,13 @@ static int attach_one(const struct child *c, int root, const Pod__Mount *m, int 
         if (!options)
             return error_errno(err, ENOMEM, "file system %s", type);
         if (c->proc_fs >= 0 && str_eq(type, "proc"))
-            tree = made = mounts_mount_fs(c->proc_fs, type, label, m->flags, err);
+            *tree = mounts_mount_fs(c->proc_fs, type, label, m->flags, err);
         else
-            tree = made = mounts_new_fs(type, options, label, m->flags, err);
-        if (made < 0)
-            return made;
+            *tree = mounts_new_fs(type, options, label, m->flags, err);
+        if (*tree < 0)
+            return *tree;
         if (userns_wanted(c) && str_eq(type, "devpts") && // its root is always the host's root's
-            fchownat(made, "", userns_host_uid(c, 0), userns_host_gid(c, 0), AT_EMPTY_PATH) < 0)
+            fchownat(*tree, "", userns_host_uid(c, 0), userns_host_gid(c, 0), AT_EMPTY_PATH) < 0)
             return error_errno(err, errno, "set the owner of the file system %s", type);
     } else {
         return error_set(err, STATUS_INVALID_ARGUMENT, ENODEV, "mount type \"%s\" is not known", m->type);
@@ -319,7 +319,7 @@ static int attach_one(const struct child *c, int root, const Pod__Mount *m, int 
     if (target < 0)
         return target;
     int rc = check_not_proc(target, m, err);
-    return rc < 0 ? rc : mounts_move(tree, target, m->destination, err);
+    return rc < 0 ? rc : mounts_move(*tree, target, m->destination, err);
 }
 
 int mounts_attach(struct child *c, int root, const Pod__LaunchPlan *plan, int *trees, struct error *err)
@@ -329,8 +329,10 @@ int mounts_attach(struct child *c, int root, const Pod__LaunchPlan *plan, int *t
         if (is_bind(m) && trees[i] < 0)
             continue; // optional, and missing
         child_step(c, "mount %s", m->destination);
-        int rc = attach_one(c, root, m, trees[i], plan->root->mount_label, err);
-        fd_closep(&trees[i]);
+        bool own = trees[i] < 0;
+        int rc = attach_one(c, root, m, &trees[i], plan->root->mount_label, err);
+        if (!own || rc < 0)
+            fd_closep(&trees[i]);
         if (rc < 0 && !(m->optional && (rc == -EROFS || (!is_bind(m) && rc == -ENODEV))))
             return error_wrap(err, "mount %s", m->destination);
     }

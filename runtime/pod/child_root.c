@@ -289,7 +289,9 @@ static int build_root(struct child *c, const Pod__LaunchPlan *plan, struct host_
         rc = mounts_attach(c, root, plan, trees, err);
     child_step(c, "devices");
     if (rc == 0)
-        rc = devices_make(c, root, plan, err);
+        rc = devices_make(c, root, plan, trees, err);
+    for (size_t i = 0; i < plan->n_mounts; i++)
+        fd_closep(&trees[i]);
     if (rc == 0 && plan->process->tty)
         rc = devices_make_tty(c, root, err);
     if (rc == 0)

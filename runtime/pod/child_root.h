@@ -16,6 +16,7 @@ int volumes_empty(const Pod__Mount *m, struct error *err);
 // child_copy.c: fills the volumes that start with what the root has in their place. Before anything is
 // mounted in the root: all that is read then is the image's own.
 int volumes_fill(struct child *c, int root, const Pod__LaunchPlan *plan, const int *trees, struct error *err);
+// trees: in; out: a descriptor of each file system that is the container's own, else -1.
 int mounts_attach(struct child *c, int root, const Pod__LaunchPlan *plan, int *trees, struct error *err);
 // Attaches a detached mount to an O_PATH descriptor.
 int mounts_move(int tree, int target, const char *what, struct error *err);
@@ -30,8 +31,9 @@ int mounts_open_target(int root, const char *path, bool directory, struct error 
 
 // child_peer.c: can the source give and take what the propagation asks for? FAILED_PRECONDITION if not.
 int peers_check(const Pod__Mount *m, struct error *err);
-// child_dev.c
-int devices_make(struct child *c, int root, const Pod__LaunchPlan *plan, struct error *err);
+// child_dev.c: nothing is made in volumes, which are the host's: a device below one has to be there already,
+// or is refused. trees: what mounts_attach() left.
+int devices_make(struct child *c, int root, const Pod__LaunchPlan *plan, const int *trees, struct error *err);
 // A pty of the root's devpts: the master goes to crisp-pod, the slave to c->tty and /dev/console.
 int devices_make_tty(struct child *c, int root, struct error *err);
 // child_inside.c: makes the container's first process inside the user namespace. Comes back in both: in that

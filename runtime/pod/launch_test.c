@@ -10,6 +10,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -356,6 +357,42 @@ static void test_bound_dev(void **state)
     assert_int_equal(rmdir(host_path(k, "dev")), 0); // nothing was put into it
 }
 
+// /dev is a volume, also through a link of the image's: a device is not made there, nor its directory.
+static void test_device_in_a_volume(void **state)
+{
+    struct kit *k = *state;
+    struct error err;
+
+    if (!make_pod(k))
+        skip();
+    const char *dev = host_path(k, "dev"), *sub = host_path(k, "dev/sub");
+    assert_int_equal(file_mkdir_p(dev, 0755, &err), 0);
+    Pod__LaunchPlan *plan = kit_plan_sh(k, "ls -l /dev/sub/node");
+    plan->n_devices = 1;
+    plan->devices[0]->path = (char *)(uintptr_t) "/dev/sub/node";
+    plan->n_mounts = 1; // proc
+    kit_add_mount(k, plan, "bind", dev, "/dev", "", 0);
+    expect_failure(k, plan, STATUS_INVALID_ARGUMENT, "device /dev/sub/node would be made in a volume");
+    assert_int_equal(access(sub, F_OK), -1);
+    assert_int_equal(mkdir(sub, 0755), 0);
+    expect_failure(k, plan, STATUS_INVALID_ARGUMENT, "device /dev/sub/node would be made in a volume");
+    const char *node = host_path(k, "dev/sub/node");
+    assert_int_equal(symlink("/dev/sub", in_layer(k, "/link")), 0);
+    plan->devices[0]->path = (char *)(uintptr_t) "/link/node";
+    expect_failure(k, plan, STATUS_INVALID_ARGUMENT, "device /link/node would be made in a volume");
+    plan->devices[0]->path = (char *)(uintptr_t) "/dev/sub/node";
+    assert_int_equal(access(node, F_OK), -1);
+    assert_int_equal(mknod(node, S_IFCHR | 0600, makedev(4, 64)), 0); // another one
+    expect_failure(k, plan, STATUS_INVALID_ARGUMENT, "device /dev/sub/node would be made in a volume");
+    assert_int_equal(unlink(node), 0);
+    const Pod__Device *d = plan->devices[0];
+    assert_int_equal(mknod(node, (d->type & S_IFMT) | 0600, makedev(d->major, d->minor)), 0);
+    (void)run_plan(k, "c1", plan);
+    assert_int_equal(unlink(node), 0);
+    assert_int_equal(rmdir(sub), 0);
+    assert_int_equal(rmdir(dev), 0);
+}
+
 #define TEST_KEY "crisp-test-key"
 
 // A key that only those can see who have this program's session keyring, which crisp-pod inherits.
@@ -521,6 +558,7 @@ int main(void)
         POD_TEST(test_deadline),
         POD_TEST(test_linked_system_dirs),
         POD_TEST(test_bound_dev),
+        POD_TEST(test_device_in_a_volume),
         POD_TEST(test_keyring),
     };
 

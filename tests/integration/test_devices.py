@@ -120,6 +120,22 @@ def test_privileged_has_the_hosts(cri, crispd, pod, privileged_pod):
         os.rmdir(folder)
 
 
+def test_nothing_is_made_in_a_volume(cri, pod, privileged_pod, nodes):
+    """A device below a volume would stay on the host: it has to be there already."""
+    volume = [pb.Mount(host_path=nodes, container_path="/dev/volume")]
+    for path in ("/dev/volume/new", "/dev/volume/dir/new", "/dev/volume/file"):
+        container = cri.create(pod, ["true"], mounts=volume, devices=[device(FUSE, path)])
+        code, text = code_of(cri.StartContainer, container_id=container)
+        assert code == grpc.StatusCode.INVALID_ARGUMENT and f"device {path} would be made in a volume" in text
+        assert not {"new", "dir"} & set(os.listdir(nodes))
+    seen = look(cri, pod, "/dev/volume/one", mounts=volume, devices=[device(FUSE, "/dev/volume/one")])
+    assert seen["/dev/volume/one"].startswith("character special file 640 1234:5678")
+    privileged = pb.LinuxContainerConfig(security_context=pb.LinuxContainerSecurityContext(privileged=True))
+    volume[0].container_path = "/dev/net"  # where the host has devices: the volume's place, not theirs
+    out = cri.output(privileged_pod, ["ls", "/dev/net"], mounts=volume, linux=privileged)
+    assert sorted(out.split()) == ["file", "link", "one", "sub"]
+
+
 def test_owner_from_the_security_context(make_crispd):
     crispd = make_crispd(settings={"runtime": {"device_ownership_from_security_context": True}})
     cri = Cri(crispd.start())
