@@ -77,9 +77,9 @@ static json_t *rlimits(const Pod__Process *p)
     json_t *out = json_array();
     for (size_t i = 0; i < p->n_rlimits; i++) {
         const Pod__Rlimit *r = p->rlimits[i];
-        json_t *one = json_object();
         if (r->resource >= RLIM_NLIMITS)
             continue;
+        json_t *one = json_object();
         set(one, "type", json_sprintf("RLIMIT_%s", rlimit_names[r->resource]));
         set(one, "soft", json_integer((json_int_t)r->soft));
         set(one, "hard", json_integer((json_int_t)r->hard));
