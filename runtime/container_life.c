@@ -31,6 +31,8 @@ static int remove_cgroup_job(void *data, unsigned attempt)
     struct container *c = data;
     struct error err = ERROR_INIT;
     struct runtime *rt = c->private->rt;
+    // Whatever is in there is nobody's any more: a prepared process, say, whose crisp-pod could not be told.
+    (void)cgroup_kill(rt->cgroups, c->cgroup, NULL);
     int r = cgroup_remove(rt->cgroups, c->cgroup, &err);
     if (r < 0 && attempt == 6)
         log_warn("a container's cgroup cannot be removed yet", "container", c->id, "error", err.message);
