@@ -19,6 +19,7 @@
 #include "base/str.h"
 #include "runtime/pod/child_root.h"
 #include "runtime/pod/sys.h"
+#include "runtime/pod/userns.h"
 
 #define DEPTH_MAX  256   // directories in each other; two descriptors each
 #define LINKS_MAX  4096  // files with several names that are remembered; further ones are copied again
@@ -282,7 +283,8 @@ static int open_from(int root, const char *path)
     return fd >= 0 ? fd : errno == EXDEV ? -ENOENT : -errno;
 }
 
-static int fill(int root, const Pod__LaunchPlan *plan, const Pod__Mount *m, int tree, struct error *err)
+static int fill(const struct child *child, int root, const Pod__LaunchPlan *plan, const Pod__Mount *m,
+                int tree, struct error *err)
 {
     struct copy c = {.top = tree, .plan = plan, .destination = m->destination, .err = err};
     _cleanup_fd_ int from = open_from(root, m->destination);
@@ -290,6 +292,10 @@ static int fill(int root, const Pod__LaunchPlan *plan, const Pod__Mount *m, int 
 
     if (to < 0)
         return error_errno(err, errno, "open %s", m->source);
+    // One that the image doesn't have is the container's root's.
+    if (from < 0 && userns_wanted(child) &&
+        fchown(to, userns_host_uid(child, 0), userns_host_gid(child, 0)) < 0)
+        return error_errno(err, errno, "set the owner of %s", m->source);
     // What else is wrong with the place is told when it is mounted on.
     int rc = from < 0 ? 0 : copy_dir(&c, from, to, 0);
     for (size_t i = 0; i < c.n_seen; i++)
@@ -317,7 +323,7 @@ int volumes_fill(struct child *c, int root, const Pod__LaunchPlan *plan, const i
         child_step(c, "copy the image's content to its volume %s", m->destination);
         int rc = labels_begin_volume(c, trees[i], plan->root->mount_label, err);
         if (rc == 0)
-            rc = fill(root, plan, m, trees[i], err);
+            rc = fill(c, root, plan, m, trees[i], err);
         labels_end_volume(c, plan->root->mount_label);
         if (rc < 0)
             return error_wrap(err, "volume %s", m->destination);

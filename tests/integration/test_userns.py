@@ -60,6 +60,7 @@ def test_advertised(cri):
     assert status.features.user_namespaces_host_network
 
 
+@pytest.mark.vm
 def test_root_is_nobody_on_the_host(cri, pod):
     container = cri.run(pod, ["sleep", "3600"])
     pid = cri.pid_of(container)
@@ -92,6 +93,7 @@ def test_everything_in_the_root_has_its_owner(cri, pod, crispd):
         assert cri.output(third, ["stat", "-c", "%u", "/etc/passwd"]) == "0\n"
 
 
+@pytest.mark.vm
 def test_volumes(cri, pod, volume):
     mounts = [volume_mount(volume), volume_mount(volume, "/plain", mapped=False)]
     container = cri.run(pod, ["sleep", "3600"], mounts=mounts)
@@ -112,6 +114,17 @@ def test_single_files_and_mounts_below(cri, pod, volume):
     code, _, err = cri.exec(container, "touch", "/data/x")
     assert code != 0 and "Read-only file system" in err
     assert (volume / "secret").read_text() == "roots\nmore\n" and os.stat(volume / "secret").st_uid == 0
+
+
+@pytest.mark.vm
+def test_volumes_of_images(cri, pod):
+    image = cri.image(cri.have("docker.io/library/data")).id
+    mount = pb.Mount(image=pb.ImageSpec(image=image), container_path="/mnt/data", readonly=True)
+    container = cri.run(pod, ["sleep", "3600"], image="docker.io/library/volumes", mounts=[mount])
+    # The image has /vol, and says no more of /new/place than that it is a volume.
+    assert cri.sh(container, "stat -c %u:%g /vol /new/place /mnt/data/conf; stat -c %u /mnt/data/top") == \
+        "5:6\n0:0\n0:0\n5\n"
+    cri.sh(container, "touch /vol/x /new/place/x")
 
 
 def test_network_and_sysctls_belong_to_it(cri):
@@ -161,6 +174,7 @@ def test_privileged_means_inside(cri):
             assert not cri.sh(container, f"test -O /dev/{name} && echo mine; true"), name
 
 
+@pytest.mark.vm
 def test_what_is_made_outside_cannot_be_undone_inside(cri, pod, volume):
     linux = security(capabilities=pb.Capability(add_capabilities=["ALL"]), masked_paths=["/proc/keys", "/etc/passwd-"],
                      readonly_paths=["/proc/sys"])
