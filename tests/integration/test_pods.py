@@ -171,6 +171,24 @@ def test_shared_pid_namespace(cri):
 
 
 @pytest.mark.vm
+def test_another_containers_pid_namespace(cri, pod):
+    """TARGET, as kubectl debug has it: the other's processes are seen, and outlive the one that joined."""
+    target = cri.run(pod, ["sleep", "4321"])
+    options = pb.NamespaceOption(pid=pb.TARGET, target_id=target)
+    linux = pb.LinuxContainerConfig(security_context=pb.LinuxContainerSecurityContext(namespace_options=options))
+    debugger = cri.run(pod, ["sleep", "3600"], linux=linux)
+    ns = [os.readlink(f"/proc/{cri.pid_of(container)}/ns/pid") for container in (target, debugger)]
+    assert ns[0] == ns[1] != os.readlink("/proc/self/ns/pid")
+    assert cri.sh(debugger, "tr '\\0' ' ' </proc/1/cmdline") == "sleep 4321 "
+    cri.StopContainer(container_id=debugger, timeout=0)
+    assert cri.status(target).state == pb.CONTAINER_RUNNING
+    config = cri.container_config(["true"], linux=linux)
+    config.linux.security_context.namespace_options.target_id = "0" * 64
+    container = cri.create(pod, config=config)
+    code, text = code_of(cri.StartContainer, container_id=container)
+    assert code != grpc.StatusCode.OK and "0" * 12 in text
+
+
 def test_sysctls(cri):
     pod = cri.run_pod(linux=pb.LinuxPodSandboxConfig(sysctls={"net.ipv4.ip_unprivileged_port_start": "80",
                                                               "kernel.shm_rmid_forced": "1"}))
