@@ -231,7 +231,7 @@ static int run_child(const struct spawn_options *o, int in, int out_fds[2], int 
     fd_closep(&out_fds[1]);
     fd_closep(&err_fds[1]);
     int rc = collect(o->path, pidfd, &out_fds[0], &err_fds[0], ctx, result, err);
-    if (rc < 0)
+    if (rc < 0 || o->kill_rest)
         (void)kill(-pid, SIGKILL); // the group's number is taken as long as we haven't reaped its leader
 
     siginfo_t info = {0};

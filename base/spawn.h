@@ -22,6 +22,7 @@ struct spawn_options {
     const struct spawn_fd *fds; // everything else is closed in the child (all of ours are O_CLOEXEC)
     size_t n_fds;
     bool new_session; // setsid
+    bool kill_rest;   // spawn_run(): what is left of its process group at its end is killed
 };
 
 // Starts it, signal mask cleared and dispositions default. Returns the pid and, in *pidfd, a pidfd (the

@@ -99,8 +99,11 @@ static void start_over(struct runtime *rt, struct container *c)
 {
     store_lock(rt);
     c->private->starting = false;
+    bool hooks_owed = hooks_start_over(c);
     notify_wake(&c->private->changed);
     store_unlock(rt);
+    if (hooks_owed)
+        hooks_stop_later(rt, c);
 }
 
 static int start_in_pod(struct runtime *rt, struct container *c, struct error *err)
@@ -180,8 +183,13 @@ int runtime_container_remove_begin(struct runtime *rt, struct container *c, cons
             return waited;
         }
     }
+    store_unlock(rt);
+    hooks_call_off(rt, c); // a start has the gate for as long as its hooks take
+    store_lock(rt);
     int r = gate_enter(&rt->lock, &c->private->gate, ctx, err);
     *gone = r == 0 && c->private->forgotten;
+    if (r == 0)
+        c->private->called_off = false;
     if (*gone)
         gate_leave(&c->private->gate);
     store_unlock(rt);
@@ -193,12 +201,12 @@ int runtime_container_remove_begin(struct runtime *rt, struct container *c, cons
         if (r == 0)
             r = container_wait_killed(rt, c, err);
     }
+    if (r == 0)
+        r = hooks_stop(rt, c, err);
     if (r < 0) {
         leave_gate(rt, c);
         return error_wrap(err, "remove container %s", c->id);
     }
-    const struct ctx work = runtime_work_ctx(rt);
-    (void)hooks_stop(rt, c, &work);
     container_forget_in_pod(rt, c);
     container_remove_cgroup(rt, c);
     return 0;

@@ -3,6 +3,8 @@
 
 #include <signal.h>
 
+#include "runtime/hooks.h"
+
 int container_kill(struct runtime *rt, struct container *c, int signal, bool all, struct error *err)
 {
     Pod__KillRequest kill_request = POD__KILL_REQUEST__INIT;
@@ -114,16 +116,38 @@ static int stop_wait(struct runtime *rt, struct container *c, const struct ctx *
     return 0;
 }
 
+// A start under way: then there will be something to stop. One with hooks gets the grace period, and is
+// called off then. The lock is held, and released meanwhile.
+static int wait_for_start(struct runtime *rt, struct container *c, int64_t timeout_s, const struct ctx *ctx,
+                          struct error *err)
+{
+    struct container_private *p = c->private;
+    int64_t grace_s = timeout_s < 0                            ? 0
+                      : timeout_s > INT64_MAX / NS_PER_SEC / 2 ? INT64_MAX / NS_PER_SEC / 2
+                                                               : timeout_s;
+    const struct ctx grace = ctx_with_timeout(ctx, grace_s * NS_PER_SEC);
+    int r = 0;
+    while (hooks_wanted(c) && p->starting && r == 0)
+        r = notify_wait(&rt->lock, &p->changed, &grace, NULL);
+    if (p->starting && r == -ETIMEDOUT) {
+        store_unlock(rt);
+        hooks_call_off(rt, c);
+        store_lock(rt);
+    }
+    r = 0;
+    while (p->starting && r == 0)
+        r = notify_wait(&rt->lock, &p->changed, ctx, err);
+    return r;
+}
+
 int runtime_container_stop(struct runtime *rt, struct container *c, int64_t timeout_s, const struct ctx *ctx,
                            struct error *err)
 {
     struct container_private *p = c->private;
     bool first = false;
-    int r = 0;
 
     store_lock(rt);
-    while (p->starting && r == 0) // then there will be something to stop
-        r = notify_wait(&rt->lock, &p->changed, ctx, err);
+    int r = wait_for_start(rt, c, timeout_s, ctx, err);
     bool running = r == 0 && stop_enter(p, timeout_s, &first);
     store_unlock(rt);
     if (!running)

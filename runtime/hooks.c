@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -134,15 +136,15 @@ static void tell(const struct spawn_result *result, struct buf *out)
         (void)buf_printf(out, ": %s", clean);
 }
 
-static int run_one(struct runtime *rt, const Pod__Hook *h, const char *state, struct error *err)
+static int run_one(const Pod__Hook *h, const char *state, const struct ctx *work, struct error *err)
 {
     _cleanup_free_ char **argv = vector(h->args, h->n_args, h->path), **env = vector(h->env, h->n_env, NULL);
-    struct ctx work = runtime_work_ctx(rt);
     struct ctx ctx =
-        ctx_with_timeout(&work, (h->timeout_ms ? h->timeout_ms : PLAN_HOOK_TIMEOUT_MS) * NS_PER_MS);
+        ctx_with_timeout(work, (h->timeout_ms ? h->timeout_ms : PLAN_HOOK_TIMEOUT_MS) * NS_PER_MS);
     if (!argv || !env)
         return error_errno(err, ENOMEM, "%s", h->path);
-    const struct spawn_options o = {.path = h->path, .argv = argv, .envp = env, .new_session = true};
+    const struct spawn_options o = {
+        .path = h->path, .argv = argv, .envp = env, .new_session = true, .kill_rest = true};
     struct spawn_result result;
     int r = spawn_run(&o, state, strlen(state), OUTPUT_MAX, &ctx, &result, err);
     if (r == 0 && result.exit_code != 0) {
@@ -166,7 +168,7 @@ static char *state_text(const Pod__Hooks *hooks, enum hook_point point, int pid)
 
 // Runs the hooks of one point, one after the other, each within its time. The first failure ends it, but for
 // poststop's, which are logged. pid: of the container's first process, as the host sees it.
-static int run_hooks(struct runtime *rt, const struct container *c, enum hook_point point, int pid,
+static int run_hooks(const struct container *c, enum hook_point point, int pid, const struct ctx *ctx,
                      struct error *err)
 {
     struct arena *arena __attribute__((cleanup(arena_freep))) = arena_new(PLAN_MAX);
@@ -180,7 +182,7 @@ static int run_hooks(struct runtime *rt, const struct container *c, enum hook_po
     int first = 0;
     for (size_t i = 0; i < list.n; i++) {
         struct error local = ERROR_INIT;
-        int r = run_one(rt, list.v[i], state, &local);
+        int r = run_one(list.v[i], state, ctx, &local);
         if (r == 0)
             continue;
         if (local.status == STATUS_NOT_FOUND) // would be understood of the container
@@ -201,6 +203,96 @@ static int run_hooks(struct runtime *rt, const struct container *c, enum hook_po
 }
 
 // ---- Starting ----
+
+// What ends the hooks of a start: the daemon's end, or hooks_call_off().
+struct calling_off {
+    int event;
+    int either; // an epoll descriptor, which is readable when one of the two is
+};
+
+static int add_cause(int epoll, int fd)
+{
+    struct epoll_event e = {.events = EPOLLIN};
+    return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &e) < 0 ? -errno : 0;
+}
+
+static void calling_off_done(struct runtime *rt, struct container *c, struct calling_off *o)
+{
+    store_lock(rt);
+    c->private->hooks_event = NULL;
+    store_unlock(rt);
+    fd_closep(&o->event);
+    fd_closep(&o->either);
+}
+
+static int calling_off_init(struct runtime *rt, struct container *c, struct calling_off *o, struct error *err)
+{
+    o->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    o->either = epoll_create1(EPOLL_CLOEXEC);
+    if (o->event < 0 || o->either < 0 || add_cause(o->either, o->event) < 0 ||
+        add_cause(o->either, rt->shutdown_fd) < 0) {
+        int r = error_errno(err, errno, "run the hooks of container %s", c->id);
+        calling_off_done(rt, c, o);
+        return r;
+    }
+    store_lock(rt);
+    c->private->hooks_event = &o->event;
+    if (c->private->called_off)
+        (void)eventfd_write(o->event, 1);
+    store_unlock(rt);
+    return 0;
+}
+
+// Why a start's hook was ended, in words for its caller.
+static void tell_why(struct runtime *rt, const struct container *c, enum hook_point point, struct error *err)
+{
+    static const Pod__Hooks none = POD__HOOKS__INIT;
+    const char *name = list_of(&none, point).name;
+    store_lock(rt);
+    bool off = c->private->called_off;
+    store_unlock(rt);
+    (void)(off ? error_set(err, STATUS_ABORTED, ECANCELED,
+                           "%s hook: it was ended, as the container is being stopped or removed", name)
+               : error_set(err, STATUS_UNAVAILABLE, ECANCELED,
+                           "%s hook: it was ended, as the daemon is ending", name));
+}
+
+// The hooks of a start.
+static int run_start_hooks(struct runtime *rt, struct container *c, enum hook_point point, int pid,
+                           struct error *err)
+{
+    struct calling_off o;
+    int r = calling_off_init(rt, c, &o, err);
+    if (r < 0)
+        return r;
+    const struct ctx ctx = {.deadline_mono_ns = INT64_MAX, .cancel_fd = o.either};
+    r = run_hooks(c, point, pid, &ctx, err);
+    calling_off_done(rt, c, &o);
+    if (r == -ECANCELED)
+        tell_why(rt, c, point, err);
+    return r;
+}
+
+void hooks_call_off(struct runtime *rt, struct container *c)
+{
+    struct container_private *p = c->private;
+    if (!hooks_wanted(c))
+        return;
+    store_lock(rt);
+    bool starting = p->starting;
+    p->called_off = p->called_off || starting || p->gate.held; // a start may be about to begin
+    if (p->hooks_event)
+        (void)eventfd_write(*p->hooks_event, 1);
+    store_unlock(rt);
+    if (starting) // it may be crisp-pod that waits for a hook
+        (void)container_kill(rt, c, SIGKILL, true, NULL);
+}
+
+bool hooks_start_over(struct container *c)
+{
+    c->private->called_off = false;
+    return c->private->state == CONTAINER_EXITED && hooks_wanted(c);
+}
 
 static int ask(struct podconn *conn, const struct container *c, Pod__Request *request, Pod__Reply **reply,
                struct error *err)
@@ -238,9 +330,9 @@ int hooks_start(struct runtime *rt, struct container *c, struct podconn *conn, P
     if (r < 0 || (*reply)->result_case != POD__REPLY__RESULT_START || !(*reply)->start->held)
         return r;
     int pid = (*reply)->start->pid;
-    r = run_hooks(rt, c, HOOK_PRESTART, pid, err);
+    r = run_start_hooks(rt, c, HOOK_PRESTART, pid, err);
     if (r == 0)
-        r = run_hooks(rt, c, HOOK_CREATE_RUNTIME, pid, err);
+        r = run_start_hooks(rt, c, HOOK_CREATE_RUNTIME, pid, err);
     if (r == 0)
         return proceed(conn, c, false, reply, err);
     (void)proceed(conn, c, true, reply, NULL);
@@ -250,7 +342,7 @@ int hooks_start(struct runtime *rt, struct container *c, struct podconn *conn, P
 
 int hooks_after_start(struct runtime *rt, struct container *c, int pid, struct error *err)
 {
-    int r = run_hooks(rt, c, HOOK_POSTSTART, pid, err);
+    int r = run_start_hooks(rt, c, HOOK_POSTSTART, pid, err);
     if (r == 0)
         return 0;
     (void)container_kill(rt, c, SIGKILL, true, NULL);
@@ -260,14 +352,22 @@ int hooks_after_start(struct runtime *rt, struct container *c, int pid, struct e
 
 // ---- After the end ----
 
-int hooks_stop(struct runtime *rt, struct container *c, const struct ctx *ctx)
+static int not_run(const struct container *c, int r, struct error *err)
+{
+    return error_set(err, STATUS_UNAVAILABLE, -r,
+                     "container %s: its poststop hooks have not run%s: try again", c->id,
+                     r == -ECANCELED ? ", as the daemon is ending" : " yet");
+}
+
+int hooks_stop(struct runtime *rt, struct container *c, struct error *err)
 {
     struct container_private *p = c->private;
     char bundle[PATH_MAX];
     int r = 0;
     if (!hooks_wanted(c) || hooks_bundle_path(c->pod->dir, c->id, bundle) < 0 || access(bundle, F_OK) < 0)
         return 0;
-    struct ctx bounded = ctx_with_timeout(ctx, STOP_WAIT_NS);
+    const struct ctx work = runtime_work_ctx(rt);
+    const struct ctx bounded = ctx_with_timeout(&work, STOP_WAIT_NS);
     store_lock(rt);
     while ((p->in_poststop || p->starting) && r == 0) // after its poststart hooks, however short it lived
         r = notify_wait(&rt->lock, &p->changed, &bounded, NULL);
@@ -275,25 +375,31 @@ int hooks_stop(struct runtime *rt, struct container *c, const struct ctx *ctx)
         p->in_poststop = true;
     store_unlock(rt);
     if (r < 0)
-        return r;
-    if (access(bundle, F_OK) == 0 && run_hooks(rt, c, HOOK_POSTSTOP, 0, NULL) != -ECANCELED) {
-        struct error err = ERROR_INIT;
-        r = file_remove_tree(bundle, &err);
-        if (r < 0)
-            log_warn("a bundle cannot be removed", "container", c->id, "error", err.message);
-    } // else the daemon is ending: the next one runs them
+        return not_run(c, r, err);
+    bool owed = access(bundle, F_OK) == 0;
+    if (owed && run_hooks(c, HOOK_POSTSTOP, 0, &work, NULL) == -ECANCELED) {
+        r = -ECANCELED; // the next daemon runs them
+    } else if (owed) {
+        struct error local = ERROR_INIT;
+        if (file_remove_tree(bundle, &local) < 0)
+            log_warn("a bundle cannot be removed", "container", c->id, "error", local.message);
+    }
     store_lock(rt);
     p->in_poststop = false;
     notify_wake(&p->changed);
     store_unlock(rt);
-    return r;
+    return r < 0 ? not_run(c, r, err) : 0;
 }
 
 static int stop_job(void *data, unsigned attempt)
 {
     struct container *c = data;
-    struct ctx none = CTX_NONE;
-    (void)hooks_stop(c->private->rt, c, &none);
+    struct container_private *p = c->private;
+    store_lock(p->rt);
+    bool others = p->starting || p->in_poststop; // they see to it: no thread waits for them
+    store_unlock(p->rt);
+    if (!others)
+        (void)hooks_stop(p->rt, c, NULL);
     (void)attempt;
     return 0; // what went wrong is told; another try comes with the container's removal
 }
@@ -306,7 +412,7 @@ static void stop_drop(void *data)
 void hooks_stop_later(struct runtime *rt, struct container *c)
 {
     if (hooks_wanted(c))
-        (void)worker_add(rt->worker, stop_job, stop_drop, container_ref(c), 0);
+        (void)worker_add(rt->hook_worker, stop_job, stop_drop, container_ref(c), 0);
 }
 
 void hooks_recover(struct runtime *rt)

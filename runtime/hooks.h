@@ -17,10 +17,17 @@ int hooks_start(struct runtime *rt, struct container *c, struct podconn *conn, P
                 struct error *err);
 // It runs: the poststart hooks. When one fails the container is killed.
 int hooks_after_start(struct runtime *rt, struct container *c, int pid, struct error *err);
+// Ends a start that is under way if the container has hooks: they may take minutes, and it is to be stopped
+// or removed. Nothing for other containers: their launch has its own bound.
+void hooks_call_off(struct runtime *rt, struct container *c);
 // Runs the poststop hooks if they are owed, and removes the bundle. Waits for another call that does, and for
-// a start under way, within ctx.
-int hooks_stop(struct runtime *rt, struct container *c, const struct ctx *ctx);
-void hooks_stop_later(struct runtime *rt, struct container *c); // as a background job
-void hooks_recover(struct runtime *rt);                         // at start: those that an earlier daemon owed
+// a start under way. What a hook fails with is logged only; UNAVAILABLE: the daemon ends, and the next one
+// owes them still.
+int hooks_stop(struct runtime *rt, struct container *c, struct error *err);
+// As a background job. None is needed while it is being started: hooks_start_over() sees to it.
+void hooks_stop_later(struct runtime *rt, struct container *c);
+// The lock is held: the start is over. true: hooks_stop_later() is to be called.
+bool hooks_start_over(struct container *c);
+void hooks_recover(struct runtime *rt); // at start: those that an earlier daemon owed
 
 #endif

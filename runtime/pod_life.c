@@ -320,17 +320,31 @@ static int save_exits(struct runtime *rt, struct pod *pod, struct error *err)
     return r;
 }
 
-// The bundles are in the run directory: what they are owed is paid before that goes.
-static void stop_hooks(struct runtime *rt, struct pod *pod)
+static int call_off_hooks(struct runtime *rt, struct pod *pod, struct error *err)
 {
-    const struct ctx work = runtime_work_ctx(rt);
     struct container **all;
     size_t n;
-    if (runtime_container_list(rt, pod, false, &all, &n, NULL) < 0)
-        return;
+    int r = runtime_container_list(rt, pod, false, &all, &n, err);
+    if (r < 0)
+        return r;
     for (size_t i = 0; i < n; i++)
-        (void)hooks_stop(rt, all[i], &work);
+        hooks_call_off(rt, all[i]);
     runtime_containers_free(all, n);
+    return 0;
+}
+
+// The bundles are in the run directory: what they are owed is paid before that goes.
+static int stop_hooks(struct runtime *rt, struct pod *pod, struct error *err)
+{
+    struct container **all;
+    size_t n;
+    int r = runtime_container_list(rt, pod, false, &all, &n, err);
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < n && r == 0; i++)
+        r = hooks_stop(rt, all[i], err);
+    runtime_containers_free(all, n);
+    return r;
 }
 
 int runtime_pod_stop(struct runtime *rt, struct pod *pod, struct error *err)
@@ -341,7 +355,9 @@ int runtime_pod_stop(struct runtime *rt, struct pod *pod, struct error *err)
     store_unlock(rt);
     if (!launched)
         return 0;
-    int r = supervisor_shutdown(rt, pod, err);
+    int r = call_off_hooks(rt, pod, err);
+    if (r == 0)
+        r = supervisor_shutdown(rt, pod, err);
     if (r < 0)
         return error_wrap(err, "stop pod sandbox %s", pod->id);
     // Whoever is still thought to run (a start that was under way, a crisp-pod that had died) is settled now.
@@ -349,12 +365,13 @@ int runtime_pod_stop(struct runtime *rt, struct pod *pod, struct error *err)
         ;
     if (r == 0)
         r = save_exits(rt, pod, err);
+    if (r == 0)
+        r = stop_hooks(rt, pod, err);
     if (r < 0)
         return error_wrap(err, "stop pod sandbox %s", pod->id);
     store_lock(rt);
     p->launched = false;
     store_unlock(rt);
-    stop_hooks(rt, pod);
     if (remove_remains(rt, pod, NULL) < 0)
         (void)worker_add(rt->worker, remains_job, remains_drop, pod_ref(pod), 20 * NS_PER_MS);
     return 0;

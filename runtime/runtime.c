@@ -140,8 +140,9 @@ static int open_parts(struct runtime *rt, const struct runtime_options *o, struc
     rt->container_names = map_new();
     rt->execs = map_new();
     rt->worker = worker_new();
+    rt->hook_worker = worker_new();
     if (rt->shutdown_fd < 0 || !rt->pods || !rt->pod_names || !rt->containers || !rt->container_names ||
-        !rt->execs || !rt->worker)
+        !rt->execs || !rt->worker || !rt->hook_worker)
         return error_errno(err, ENOMEM, "open the runtime");
     int r = open_paths(rt, o, err);
     if (r == 0)
@@ -220,8 +221,10 @@ void runtime_close(struct runtime *rt)
 {
     if (!rt)
         return;
+    worker_stop(rt->hook_worker);
     worker_stop(rt->worker); // while answers still come in that its jobs wait for
     monitor_free(rt->monitor);
+    worker_free(rt->hook_worker);
     worker_free(rt->worker);
     if (rt->containers)
         record_flush(rt);

@@ -37,6 +37,7 @@ struct runtime {
     struct cdi *cdi;
     struct monitor *monitor;
     struct worker *worker;
+    struct worker *hook_worker; // poststop hooks, which may take minutes
 
     pthread_mutex_t lock;        // all below, and what is marked so in pods, containers, execs
     struct map *pods;            // by id; each holds a reference
@@ -81,6 +82,8 @@ struct container_private {
     enum container_state state;
     bool starting;    // a StartRequest is out
     bool in_poststop; // somebody runs its poststop hooks
+    bool called_off;  // the start under way, by who wants it stopped or gone
+    int *hooks_event; // of the start whose hooks run: an eventfd; NULL: none
     bool forgotten;   // not in the maps any more
     bool saving;      // a job that records the state is queued or runs
     bool unsaved;     // it has something to record

@@ -213,8 +213,8 @@ static ssize_t read_tail(int fd, char tail[TAIL_MAX], size_t *len)
     return n;
 }
 
-// Waits for the hook's end, and reads what it prints meanwhile. Processes that it leaves behind are not
-// waited for. *timed_out: it was killed.
+// Waits for the hook's end, and reads what it prints meanwhile. Processes that it leaves behind in its
+// session's group are killed. *timed_out: it was killed.
 static void await(int pidfd, pid_t pid, int out, int64_t deadline, char tail[TAIL_MAX], size_t *len,
                   bool *timed_out)
 {
@@ -237,6 +237,7 @@ static void await(int pidfd, pid_t pid, int out, int64_t deadline, char tail[TAI
             // What it printed itself is there by now.
             for (int i = 0; i < DRAIN_MAX && open && read_tail(out, tail, len) > 0; i++)
                 ;
+            (void)kill(-pid, SIGKILL); // nobody else's number as long as it is not reaped
             return;
         }
     }

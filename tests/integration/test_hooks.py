@@ -234,6 +234,66 @@ def test_deadline(cri, pod, hooks, point):
     wait_for(lambda: not running("4747"), 5, "the hook's processes are dead")
 
 
+@pytest.mark.parametrize("point", ["createRuntime", "createContainer", "poststart"])
+@pytest.mark.parametrize("way", ["StopContainer", "RemoveContainer", "StopPodSandbox"])
+def test_a_hanging_hook_holds_nobody_up(cri, pod, hooks, point, way):
+    asked = hooks.device(hooks.hook(point, "sleep 4848", timeout=300), hooks.hook("poststop"))
+    container = cri.create(pod, ["sleep", "3600"], **asked)
+    call = cri.future("StartContainer", container_id=container)
+    wait_for(lambda: point in hooks.ran(), 10, "the hook runs")
+    begun = time.monotonic()
+    if way == "StopPodSandbox":
+        cri.StopPodSandbox(pod_sandbox_id=pod)
+    elif way == "RemoveContainer":
+        cri.RemoveContainer(container_id=container)
+    else:
+        cri.StopContainer(container_id=container, timeout=1)
+    assert time.monotonic() - begun < limit(8)
+    assert call.exception() is not None
+    if point != "createContainer":
+        assert call.exception().code() == grpc.StatusCode.ABORTED and f"{point} hook" in call.exception().details()
+    if way != "RemoveContainer":
+        assert cri.status(container).state == pb.CONTAINER_EXITED
+    wait_for(lambda: "poststop" in hooks.ran() and not running("4848"), 5, "poststop, and no hook")
+
+
+def test_nobody_waits_for_others_hooks(cri, pod, hooks):
+    """More containers than there are threads for hooks have ended, and their poststart hooks still run."""
+    asked = hooks.device(hooks.hook("poststart", "sleep 4849", timeout=300))
+    some = [cri.create(pod, ["true"], name=f"slow{i}", **asked) for i in range(6)]
+    calls = [cri.future("StartContainer", container_id=container) for container in some]
+    wait_for(lambda: all(cri.status(c).state == pb.CONTAINER_EXITED for c in some), 10, "their ends")
+    container = cri.run(pod, ["true"], name="other", **hooks.device(hooks.hook("poststop")))
+    cri.wait(container)
+    wait_for(lambda: "poststop" in hooks.ran(), 5, "poststop")
+    assert not any(call.done() for call in calls)
+    for container in some:
+        cri.RemoveContainer(container_id=container)
+
+
+def test_the_daemon_ends_while_a_removal_runs_hooks(cri, pod, hooks, daemon):
+    """The removal fails, and the next daemon runs what is owed."""
+    asked = hooks.device(hooks.hook("poststop", '[ -e "$OUT/again" ] && touch "$OUT/whole" || sleep 30'))
+    container = cri.run(pod, ["sleep", "3600"], **asked)
+    call = cri.future("RemoveContainer", container_id=container)
+    wait_for(lambda: "poststop" in hooks.ran(), 10, "the hook runs")
+    daemon.process.terminate()
+    assert call.exception().code() == grpc.StatusCode.UNAVAILABLE
+    daemon.terminate()
+    with open(f"{hooks.out}/again", "w", encoding="utf-8"):
+        pass
+    daemon.start()
+    wait_for(lambda: os.path.exists(f"{hooks.out}/whole"), 10, "poststop")
+    assert cri.status(container).state == pb.CONTAINER_EXITED
+    cri.RemoveContainer(container_id=container)
+
+
+@pytest.mark.parametrize("point", ["createRuntime", "createContainer"])
+def test_what_a_hook_leaves_behind(cri, pod, hooks, point):
+    cri.run(pod, ["sleep", "3600"], **hooks.device(hooks.hook(point, "sleep 4850 >/dev/null 2>&1 &")))
+    wait_for(lambda: not running("4850"), 2, "its processes are dead")
+
+
 def running(word):
     found = []
     for pid in os.listdir("/proc"):
