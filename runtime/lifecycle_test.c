@@ -42,7 +42,7 @@ static void exec_ok(struct world *w, struct container *c, const char *script, st
 {
     struct error err = ERROR_INIT;
     char *args[] = {(char *)"sh", (char *)"-c", (char *)script};
-    if (runtime_exec_sync(w->rt, c, args, 3, 10, &none, result, &err) < 0)
+    if (runtime_exec_sync(w->rt, c, args, 3, testing_limit(10), &none, result, &err) < 0)
         fail_msg("%s", err.message);
 }
 

@@ -451,7 +451,7 @@ Pod__StartRequest *kit_start_request(struct kit *k, const char *id, const Pod__L
     start->plan.len = protobuf_c_message_get_packed_size(&plan->base);
     start->plan.data = arena_alloc(k->arena, start->plan.len);
     (void)protobuf_c_message_pack(&plan->base, start->plan.data);
-    start->deadline_ms = 10000;
+    start->deadline_ms = (uint32_t)testing_limit(10000);
     return start;
 }
 
@@ -569,6 +569,6 @@ Pod__ExecRequest *kit_exec_request(struct kit *k, const char *id, const char *ex
     e->container_id = arena_strdup(k->arena, id);
     e->exec_id = arena_strdup(k->arena, exec_id);
     e->process = process;
-    e->deadline_ms = 5000;
+    e->deadline_ms = (uint32_t)testing_limit(5000);
     return e;
 }
