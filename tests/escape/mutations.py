@@ -16,7 +16,7 @@ MUTATIONS = [
              [("base/file_tree.c", ".resolve = resolve,", ".resolve = 0,")],
              "linked_mount_target or changes_meanwhile or sub_path"),
     Mutation("sub-path-with-dots", "`..` in the sub path of an image volume",
-             [("runtime/policy_container.c", "if (str_empty(m->image_sub_path))", "if (true)")], "sub_path_with_dots"),
+             [("runtime/policy_container.c", "if (r < 0 || str_empty(m->image_sub_path))", "if (true)")], "sub_path_with_dots"),
     Mutation("system-directories-may-be-links", "/proc over a link (CVE-2019-19921, CVE-2023-27561)",
              [(CHILD + "_mounts.c", 'return error_set(err, STATUS_INVALID_ARGUMENT, ENOTDIR, "%s is a link in the image"'
                ', m->destination);', "return 0;")],
