@@ -131,9 +131,9 @@ def test_working_directory_through_a_descriptor(cri, pod, fd):
 
 
 def test_working_directory_of_an_exec_through_a_descriptor(cri, pod):
-    container = cri.run(pod, ["sleep", "3600"], working_dir="/work/here")
+    container = cri.run(pod, ["sleep", "3600"], working_dir="/job/here")
     for fd in range(3, 14):
-        cri.sh(container, f"rm -rf /work/here; ln -s /proc/self/fd/{fd} /work/here")
+        cri.sh(container, f"rm -rf /job/here; ln -s /proc/self/fd/{fd} /job/here")
         code, text = code_of(cri.ExecSync, container_id=container, cmd=["ls", "/proc/self/cwd/"], timeout=5)
         assert code == grpc.StatusCode.INVALID_ARGUMENT and "working directory" in text, (fd, text)
         undo_from_host(cri, container)
