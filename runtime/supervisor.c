@@ -2,6 +2,7 @@
 #include "runtime/store.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -15,6 +16,8 @@
 #include "base/spawn.h"
 
 #define PROBE_TIMEOUT_NS  (10 * NS_PER_SEC)
+#define BUSY_TRIES        400
+#define BUSY_WAIT_MS      5
 #define PROGRAM_BYTES_MAX (256u << 20) // sanitizer builds are large
 
 // ---- The program ----
@@ -42,15 +45,27 @@ static int make_memory_fs(struct error *err)
     return mount < 0 ? error_errno(err, errno, "make a file system in memory") : mount;
 }
 
-static int make_readonly(int mount, struct error *err)
+static int try_readonly(int mount)
 {
     struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
     _cleanup_fd_ int fs = fspick(mount, "", FSPICK_EMPTY_PATH | FSPICK_CLOEXEC);
     if (fs < 0 || fsconfig(fs, FSCONFIG_SET_FLAG, "ro", NULL, 0) < 0 ||
         fsconfig(fs, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0) < 0 ||
         mount_setattr(mount, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0)
-        return error_errno(err, errno, "make the copy of crisp-pod read-only");
+        return -errno;
     return 0;
+}
+
+// Busy while somebody can still write to the copy: a plugin that another thread is just starting has our
+// descriptors until its exec.
+static int make_readonly(int mount, struct error *err)
+{
+    int r = try_readonly(mount);
+    for (int i = 0; i < BUSY_TRIES && r == -EBUSY; i++) {
+        (void)poll(NULL, 0, BUSY_WAIT_MS);
+        r = try_readonly(mount);
+    }
+    return r < 0 ? error_errno(err, r, "make the copy of crisp-pod read-only") : 0;
 }
 
 // A copy in memory that all pods share, on a file system that nobody can write to any more. A container that
