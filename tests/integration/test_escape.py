@@ -141,7 +141,7 @@ def test_working_directory_of_an_exec_through_a_descriptor(cri, pod):
 
 def undo_from_host(cri, container):
     """The container's working directory as it was, done from the host: nobody can be let in before."""
-    root = f"/proc/{cri.pid_of(container)}/root/work"
+    root = f"/proc/{cri.pid_of(container)}/root/job"
     os.unlink(f"{root}/here")
     os.mkdir(f"{root}/here")
 
