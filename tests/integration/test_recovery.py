@@ -142,8 +142,9 @@ def test_killed_supervisor_takes_its_containers_along(cri, crispd, pod, busy):
     os.kill(crispd.supervisors()[0], signal.SIGKILL)
     wait_for(lambda: not os.path.exists(f"/proc/{pid}"), 2, "the container dies with its supervisor")
     wait_for(lambda: cri.pod_status(pod).state == pb.SANDBOX_NOTREADY, 2, "the pod is NOTREADY")
+    wait_for(lambda: cri.status(busy).state == pb.CONTAINER_EXITED, 2, "the container is EXITED")
     status = cri.status(busy)
-    assert status.state == pb.CONTAINER_EXITED and status.exit_code != 0 and status.reason and status.message
+    assert status.exit_code != 0 and status.reason and status.message
     cri.remove_pod(pod)
 
 
@@ -155,7 +156,7 @@ def test_supervisor_killed_while_the_daemon_is_down(cri, crispd, pod, busy):
     crispd.start()
     wait_for(lambda: cri.pod_status(pod).state == pb.SANDBOX_NOTREADY, 5, "the pod is NOTREADY")
     wait_for(lambda: not os.path.exists(f"/proc/{pid}"), 5, "the container is dead")
-    assert cri.status(busy).state == pb.CONTAINER_EXITED
+    wait_for(lambda: cri.status(busy).state == pb.CONTAINER_EXITED, 5, "the container is EXITED")
 
 
 def test_pods_that_share_a_cgroup_parent_survive_a_restart(cri, crispd):
