@@ -3,6 +3,7 @@ import grpc
 import pytest
 
 from cri import code_of, env
+from daemon import wait_for
 from stubs import pb
 
 # User 1000 (default-user) is in its own group and, by /etc/group, in 50000.
@@ -38,7 +39,7 @@ def test_user_and_groups(cri, pod, fields, uid, gid, groups):
     cri.StartContainer(container_id=container)
     want = [str(uid), str(gid), " ".join(str(g) for g in [gid] + sorted(groups[1:]))]  # the kernel sorts them
     assert cri.sh(container, "id -u; id -g; id -G").splitlines() == want
-    assert [line.text for line in cri.log_lines(container)] == want
+    wait_for(lambda: [line.text for line in cri.log_lines(container)] == want, 10, "the first process says the same")
     user = cri.status(container).user.linux
     assert (user.uid, user.gid, list(user.supplemental_groups)) == (uid, gid, groups)
 
