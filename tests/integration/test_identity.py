@@ -72,7 +72,7 @@ def test_home(cri, pod):
     def home(linux, **more):
         container = cri.run(pod, ["sh", "-c", "echo $HOME; sleep 3600"], linux=linux, **more)
         executed = cri.sh(container, "echo $HOME").strip()
-        assert [line.text for line in cri.log_lines(container)] == [executed]
+        wait_for(lambda: [line.text for line in cri.log_lines(container)] == [executed], 10, "both say the same")
         return executed
 
     assert home(identity()) == "/root"
