@@ -306,8 +306,10 @@ static void remains_drop(void *data)
     pod_unref(data);
 }
 
-// The run directory, with the exit records in it, goes next: until now they could be read again from there.
-static int save_exits(struct runtime *rt, struct pod *pod, struct error *err)
+// All of a pod's, until one fails.
+static int each_container(struct runtime *rt, struct pod *pod,
+                          int (*apply)(struct runtime *rt, struct container *c, struct error *err),
+                          struct error *err)
 {
     struct container **all;
     size_t n;
@@ -315,36 +317,33 @@ static int save_exits(struct runtime *rt, struct pod *pod, struct error *err)
     if (r < 0)
         return r;
     for (size_t i = 0; i < n && r == 0; i++)
-        r = record_container_state(rt, all[i], err);
+        r = apply(rt, all[i], err);
     runtime_containers_free(all, n);
     return r;
 }
 
+// The run directory, with the exit records in it, goes next: until now they could be read again from there.
+static int save_exits(struct runtime *rt, struct pod *pod, struct error *err)
+{
+    return each_container(rt, pod, record_container_state, err);
+}
+
+static int call_off(struct runtime *rt, struct container *c, struct error *err)
+{
+    (void)err;
+    hooks_call_off(rt, c);
+    return 0;
+}
+
 static int call_off_hooks(struct runtime *rt, struct pod *pod, struct error *err)
 {
-    struct container **all;
-    size_t n;
-    int r = runtime_container_list(rt, pod, false, &all, &n, err);
-    if (r < 0)
-        return r;
-    for (size_t i = 0; i < n; i++)
-        hooks_call_off(rt, all[i]);
-    runtime_containers_free(all, n);
-    return 0;
+    return each_container(rt, pod, call_off, err);
 }
 
 // The bundles are in the run directory: what they are owed is paid before that goes.
 static int stop_hooks(struct runtime *rt, struct pod *pod, struct error *err)
 {
-    struct container **all;
-    size_t n;
-    int r = runtime_container_list(rt, pod, false, &all, &n, err);
-    if (r < 0)
-        return r;
-    for (size_t i = 0; i < n && r == 0; i++)
-        r = hooks_stop(rt, all[i], err);
-    runtime_containers_free(all, n);
-    return r;
+    return each_container(rt, pod, hooks_stop, err);
 }
 
 int runtime_pod_stop(struct runtime *rt, struct pod *pod, struct error *err)
