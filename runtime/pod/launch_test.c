@@ -28,16 +28,6 @@ static bool make_pod(struct kit *k)
     return true;
 }
 
-static const char *run_plan(struct kit *k, const char *id, const Pod__LaunchPlan *plan)
-{
-    const Pod__Reply *reply = kit_start(k, id, plan);
-
-    if (reply->error)
-        fail_msg("%s", reply->error->message);
-    (void)kit_wait_exit(k, id);
-    return kit_log_text(k, id);
-}
-
 static void expect_failure(struct kit *k, const Pod__LaunchPlan *plan, enum status status, const char *says)
 {
     static int n;
@@ -167,7 +157,7 @@ static void test_users(void **state)
     plan->process->user->gid = 77;
     plan->process->user->supplemental_groups = groups;
     plan->process->user->n_supplemental_groups = 2;
-    assert_string_equal(run_plan(k, "c2", plan), "1002\n77 1234 5678\n");
+    assert_string_equal(kit_run_plan(k, "c2", plan), "1002\n77 1234 5678\n");
 }
 
 static void test_mounts(void **state)
@@ -188,7 +178,7 @@ static void test_mounts(void **state)
     kit_add_mount(k, plan, "bind", host_path(k, "one"), "/deep/new/one", "", 0);
     plan->process->cwd = (char *)(uintptr_t) "/srv/dir";
     plan->process->cwd_from_image = true;
-    const char *log = run_plan(k, "c1", plan);
+    const char *log = kit_run_plan(k, "c1", plan);
     assert_true(str_has_prefix(log, "content\nsingle\n"));
     assert_non_null(strstr(log, "Read-only file system\n"));
     assert_non_null(strstr(log, "ro,nosuid\n/srv/dir\n"));
@@ -196,13 +186,13 @@ static void test_mounts(void **state)
 
     plan = kit_plan_sh(k, "exec 2>&1; echo x > /file; touch /dev/ok && echo dev");
     plan->root->readonly = true;
-    assert_string_equal(run_plan(k, "c2", plan), "sh: can't create /file: Read-only file system\ndev\n");
+    assert_string_equal(kit_run_plan(k, "c2", plan), "sh: can't create /file: Read-only file system\ndev\n");
 
     plan = kit_plan_sh(k, "cat /etc/resolv.conf; readlink /etc/resolv.conf");
     (void)unlink(in_layer(k, "/etc/resolv.conf"));
     assert_int_equal(symlink("../run/dangling/resolv.conf", in_layer(k, "/etc/resolv.conf")), 0);
     kit_add_mount(k, plan, "bind", host_path(k, "one"), "/etc/resolv.conf", "", 0);
-    assert_string_equal(run_plan(k, "c3", plan), "single\n../run/dangling/resolv.conf\n");
+    assert_string_equal(kit_run_plan(k, "c3", plan), "single\n../run/dangling/resolv.conf\n");
 }
 
 static void add_bind(struct kit *k, Pod__LaunchPlan *plan, const char *source, const char *destination,
@@ -271,7 +261,7 @@ static void test_masks(void **state)
     plan->n_masked_paths = ARRAY_SIZE(masked);
     plan->readonly_paths = (char **)(uintptr_t)readonly;
     plan->n_readonly_paths = ARRAY_SIZE(readonly);
-    const char *log = run_plan(k, "c1", plan);
+    const char *log = kit_run_plan(k, "c1", plan);
     assert_true(str_has_prefix(log, "0\n"));
     assert_null(strstr(log, "secret\n"));
     assert_non_null(strstr(log, "touch: /etc/x: Read-only file system"));
@@ -301,7 +291,7 @@ static void test_hostile_root(void **state)
     expect_failure(k, plan, STATUS_INVALID_ARGUMENT, "mount /link/f"); // dangling directories aren't followed
     char *inside = in_layer(k, arena_printf(k->arena, "%s/outside", k->scratch));
     assert_int_equal(file_mkdir_p(inside, 0755, &err), 0);
-    assert_string_equal(run_plan(k, "c1", plan), "volume\nvolume\nvolume\n"); // inside the root
+    assert_string_equal(kit_run_plan(k, "c1", plan), "volume\nvolume\nvolume\n"); // inside the root
     assert_int_equal(stat(host_path(k, "outside/f"), &st), -1);
     assert_int_equal(stat(host_path(k, "outside/g"), &st), -1);
 
@@ -353,7 +343,7 @@ static void test_bound_dev(void **state)
     plan->n_devices = 0;
     plan->n_mounts = 1; // proc
     kit_add_mount(k, plan, "bind", host_path(k, "dev"), "/dev", "", 0);
-    (void)run_plan(k, "c1", plan);
+    (void)kit_run_plan(k, "c1", plan);
     assert_int_equal(rmdir(host_path(k, "dev")), 0); // nothing was put into it
 }
 
@@ -387,7 +377,7 @@ static void test_device_in_a_volume(void **state)
     assert_int_equal(unlink(node), 0);
     const Pod__Device *d = plan->devices[0];
     assert_int_equal(mknod(node, (d->type & S_IFMT) | 0600, makedev(d->major, d->minor)), 0);
-    (void)run_plan(k, "c1", plan);
+    (void)kit_run_plan(k, "c1", plan);
     assert_int_equal(unlink(node), 0);
     assert_int_equal(rmdir(sub), 0);
     assert_int_equal(rmdir(dev), 0);
@@ -416,7 +406,8 @@ static void test_keyring(void **state)
     free(keys);
     if (!visible)
         skip();
-    assert_string_equal(run_plan(k, "c1", kit_plan_sh(k, "grep " TEST_KEY " /proc/keys; echo end")), "end\n");
+    assert_string_equal(kit_run_plan(k, "c1", kit_plan_sh(k, "grep " TEST_KEY " /proc/keys; echo end")),
+                        "end\n");
 }
 
 static void test_cwd_through_proc(void **state)
@@ -455,7 +446,7 @@ static void test_seccomp(void **state)
         plan->process->no_new_privileges = nnp;
         plan->process->user->has_uid = true;
         plan->process->user->uid = 1000;
-        const char *log = run_plan(k, nnp ? "nnp" : "plain", plan);
+        const char *log = kit_run_plan(k, nnp ? "nnp" : "plain", plan);
         assert_true(str_has_prefix(log, nnp ? "CapEff:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\n"
                                             : "CapEff:\t0000000000000000\nNoNewPrivs:\t0\nSeccomp:\t2\n"));
     }
@@ -485,7 +476,7 @@ static void test_capabilities(void **state)
         0x401; // chown, net_bind
     plan->process->user->has_uid = true;
     plan->process->user->uid = 1000;
-    assert_string_equal(run_plan(k, "c1", plan),
+    assert_string_equal(kit_run_plan(k, "c1", plan),
                         "CapInh:\t0000000000000401\nCapPrm:\t0000000000000401\nCapEff:\t0000000000000401\n"
                         "CapBnd:\t0000000000000401\nCapAmb:\t0000000000000401\n");
     caps->effective = caps->permitted = caps->bounding = UINT64_C(1) << 60;
@@ -508,7 +499,7 @@ static void test_limits(void **state)
     plan->process->rlimits = limits;
     plan->process->n_rlimits = 1;
     plan->process->oom_score_adj = &oom;
-    assert_string_equal(run_plan(k, "c1", plan), "100\n200\n500\n");
+    assert_string_equal(kit_run_plan(k, "c1", plan), "100\n200\n500\n");
 }
 
 // The deadline ends a launch that hangs, and the loop never does: a stopped child is as good as a hung NFS.

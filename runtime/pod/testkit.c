@@ -572,3 +572,13 @@ Pod__ExecRequest *kit_exec_request(struct kit *k, const char *id, const char *ex
     e->deadline_ms = (uint32_t)testing_limit(5000);
     return e;
 }
+
+const char *kit_run_plan(struct kit *k, const char *id, const Pod__LaunchPlan *plan)
+{
+    const Pod__Reply *reply = kit_start(k, id, plan);
+
+    if (reply->error)
+        fail_msg("%s", reply->error->message);
+    (void)kit_wait_exit(k, id);
+    return kit_log_text(k, id);
+}

@@ -60,6 +60,8 @@ Pod__ExecExit *kit_wait_exec(struct kit *k, const char *exec_id);
 void kit_kill(struct kit *k, const char *id, int signal, bool all);
 // Runs a script to its end: the exit record; *log: the file's text (the arena's).
 Pod__ExitRecord *kit_run_sh(struct kit *k, const char *id, const char *script, char **log);
+// Starts a container that must start, and waits for its end: the text of its log.
+const char *kit_run_plan(struct kit *k, const char *id, const Pod__LaunchPlan *plan);
 char *kit_log_text(struct kit *k, const char *id); // the log's lines without their heads
 char *kit_log_raw(struct kit *k, const char *id);
 Pod__ExecRequest *kit_exec_request(struct kit *k, const char *id, const char *exec_id, const char *script);

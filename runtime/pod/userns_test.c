@@ -24,16 +24,6 @@ static bool make_pod(struct kit *k, bool shared_pid)
     return true;
 }
 
-static const char *run_plan(struct kit *k, const char *id, const Pod__LaunchPlan *plan)
-{
-    const Pod__Reply *reply = kit_start(k, id, plan);
-
-    if (reply->error)
-        fail_msg("%s", reply->error->message);
-    (void)kit_wait_exit(k, id);
-    return kit_log_text(k, id);
-}
-
 static void expect(const char *got, const char *wanted)
 {
     if (!str_eq(got, wanted))
@@ -51,14 +41,14 @@ static void test_identity(void **state)
 
     if (!make_pod(k, false))
         skip();
-    expect(run_plan(k, "c1",
-                    kit_plan_sh(k, "id -u; echo $(cat /proc/self/uid_map) $(cat /proc/self/gid_map); "
-                                   "cat /proc/self/setgroups; hostname; echo $$")),
+    expect(kit_run_plan(k, "c1",
+                        kit_plan_sh(k, "id -u; echo $(cat /proc/self/uid_map) $(cat /proc/self/gid_map); "
+                                       "cat /proc/self/setgroups; hostname; echo $$")),
            "0\n0 300000 65536 0 300000 65536\nallow\nkit-host\n1\n");
     Pod__LaunchPlan *plan = kit_plan_sh(k, "id -u; id -G; hostname x 2>&1; echo $?");
     plan->process->user->user = (char *)(uintptr_t) "www";
     plan->process->user->merge_image_groups = true;
-    expect(run_plan(k, "c2", plan), "33\n33 50 51\nhostname: sethostname: Operation not permitted\n1\n");
+    expect(kit_run_plan(k, "c2", plan), "33\n33 50 51\nhostname: sethostname: Operation not permitted\n1\n");
     plan = kit_plan_sh(k, "true");
     plan->process->user->has_uid = true;
     plan->process->user->uid = 65536;
@@ -87,7 +77,7 @@ static void test_ownership(void **state)
         "/etc/group; "
         "busybox chown 5:6 /tmp/new");
     kit_add_mount(k, plan, "tmpfs", "", "/mnt/deep", "", 0);
-    expect(run_plan(k, "c1", plan),
+    expect(kit_run_plan(k, "c1", plan),
            "/ 0:0\n/bin/sh 0:0\n/etc/group 33:7\n/dev 0:0\n/dev/null 0:0\n/dev/fd 0:0\n/dev/pts 0:0\n"
            "/dev/pts/ptmx 0:0\n/dev/mqueue 0:0\n/mnt 0:0\n/mnt/deep 0:0\n/sys/class/net/lo/mtu 0:0\n"
            "/proc/self/environ 0:0\n/proc/1 0:0\n");
@@ -116,7 +106,7 @@ static void test_volumes(void **state)
     kit_add_mount(k, plan, "bind", volume, "/idmapped", "", 0);
     plan->mounts[plan->n_mounts - 1]->idmap = true;
     kit_add_mount(k, plan, "bind", volume, "/plain", "", 0);
-    expect(run_plan(k, "c1", plan),
+    expect(kit_run_plan(k, "c1", plan),
            "0:0\n65534:65534\nx\ncat: can't open '/plain/file': Permission denied\n");
     assert_int_equal(stat(host_path(k, "volume/a"), &st), 0);
     assert_int_equal(st.st_uid, 0);
@@ -159,7 +149,7 @@ static void test_locked(void **state)
     kit_add_mount(k, plan, "bind", volume, "/vol", "", MOUNT_ATTR_RDONLY);
     Pod__Capabilities *caps = plan->process->capabilities;
     caps->bounding = caps->effective = caps->permitted = (UINT64_C(1) << 40) - 1;
-    expect(run_plan(k, "c1", plan), "mounts\nsysctl\nmine\n");
+    expect(kit_run_plan(k, "c1", plan), "mounts\nsysctl\nmine\n");
 }
 
 static void test_exec(void **state)
@@ -206,7 +196,7 @@ static void test_tty(void **state)
         skip();
     Pod__LaunchPlan *plan = kit_plan_sh(k, "tty; stat -c '%n %u:%g' /dev/pts/0 /dev/console");
     plan->process->tty = true;
-    expect(run_plan(k, "c1", plan), "/dev/pts/0\r\n/dev/pts/0 0:5\r\n/dev/console 0:5\r\n");
+    expect(kit_run_plan(k, "c1", plan), "/dev/pts/0\r\n/dev/pts/0 0:5\r\n/dev/console 0:5\r\n");
 }
 
 static void test_limits(void **state)
@@ -225,7 +215,7 @@ static void test_limits(void **state)
     plan->process->rlimits = limits;
     plan->process->n_rlimits = 1;
     plan->process->oom_score_adj = &oom;
-    expect(run_plan(k, "c1", plan), "100\n200\n500\n");
+    expect(kit_run_plan(k, "c1", plan), "100\n200\n500\n");
 }
 
 // The kernel asks the pid namespace's owner for these.
@@ -239,7 +229,7 @@ static void test_pid_namespace(void **state)
         kit_plan_sh(k, "mkdir /p && mount -t proc p /p && cat /p/1/comm; echo $$; ls -d /proc/[0-9]*");
     Pod__Capabilities *caps = plan->process->capabilities;
     caps->bounding = caps->effective = caps->permitted = (UINT64_C(1) << 40) - 1;
-    const char *text = run_plan(k, "c1", plan);
+    const char *text = kit_run_plan(k, "c1", plan);
     assert_true(str_has_prefix(text, "sh\n1\n/proc/1\n")); // and the process that lists
 }
 
