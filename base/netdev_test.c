@@ -22,7 +22,7 @@ static void test_lo(void **state)
 {
     (void)state;
     if (unshare(CLONE_NEWNET) < 0)
-        skip(); // needs root
+        TESTING_SKIP("needs root"); // needs root
     assert_false(lo_is_up());
     assert_int_equal(netdev_bring_up_lo(NULL), 0);
     assert_true(lo_is_up());

@@ -32,6 +32,14 @@ static inline int64_t testing_limit(int64_t limit)
     return factor > 1 && factor <= 1000 ? limit * factor : limit;
 }
 
+// Ends a test that can't be run here, and says why: tests/unit/run counts it as skipped for that reason.
+#define TESTING_SKIP(...)                                                                                    \
+    do {                                                                                                     \
+        print_message("skipped: " __VA_ARGS__);                                                              \
+        print_message("\n");                                                                                 \
+        skip();                                                                                              \
+    } while (0)
+
 static inline void testing_scratch_remove(const char *path)
 {
     struct error err = ERROR_INIT;

@@ -24,6 +24,7 @@
 #include "base/log.h"
 #include "base/netdev.h"
 #include "base/str.h"
+#include "base/testing.h"
 #include "cni/testing.h"
 #include "network/netns.h"
 #include "network/network.h"
@@ -191,10 +192,8 @@ static void check_plugins(const char *dir, const char *versions, const char *exp
     struct network_status status;
     const char *const dirs[] = {dir, NULL};
     _cleanup_free_ char *probe = str_printf("%s/portmap", dir);
-    if (access(probe, X_OK) < 0) {
-        print_message("%s isn't there\n", probe);
-        skip();
-    }
+    if (access(probe, X_OK) < 0)
+        TESTING_SKIP("%s isn't there", probe);
     cni_testbed_init(&bed);
     write_conflist(&bed, versions);
     const struct network_options options = {.conf_dir = bed.conf_dir,

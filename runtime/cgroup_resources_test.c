@@ -1,5 +1,7 @@
 #include "runtime/cgroup_fixture.h"
 
+#include "base/testing.h"
+
 #include <fcntl.h>
 
 static void expect(struct fixture *f, enum cgroup_controller c, const char *leaf, const char *file,
@@ -17,7 +19,7 @@ static void v1_resources(void **state)
     struct fixture *f = *state;
     static const char *const controllers[] = {"cpu", "cpuset", "memory", NULL};
     if (!needs(f, controllers))
-        skip();
+        TESTING_SKIP("these v1 controllers aren't mounted");
     char pod[CGROUP_PATH_MAX], leaf[CGROUP_PATH_MAX], cpus[256];
     uint32_t made;
     struct error err = ERROR_INIT;
@@ -95,7 +97,7 @@ static void v2_resources(void **state)
     struct fixture *f = *state;
     if (!cgroup_host_is_v2(f->host) || !cgroup_host_has(f->host, "memory") ||
         !cgroup_host_has(f->host, "cpu"))
-        skip();
+        TESTING_SKIP("cgroup v2 has no memory and cpu controllers here");
     char pod[CGROUP_PATH_MAX], leaf[CGROUP_PATH_MAX];
     uint32_t made;
     struct error err = ERROR_INIT;

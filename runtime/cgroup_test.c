@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/testing.h"
 
 static bool parent_exists(const struct fixture *f)
 {
@@ -185,7 +186,7 @@ static void deep_nest_is_no_shelter(void **state)
     uint32_t made;
     int status = 0;
     if (!freezer)
-        skip();
+        TESTING_SKIP("no v1 freezer");
     make_pod(f, pod, leaf, &made);
     assert_int_equal(cgroup_create(f->host, leaf, NULL, NULL, NULL), 0);
     pid_t pid = start_in(f, leaf);
@@ -342,7 +343,7 @@ static void v1_devices_are_filtered(void **state)
 {
     static const char *const controllers[] = {"devices", NULL};
     if (!needs(*state, controllers))
-        skip();
+        TESTING_SKIP("these v1 controllers aren't mounted");
     devices_are_filtered(*state);
 }
 
@@ -360,7 +361,7 @@ static void v2_works(void **state)
             (void)snprintf(line, sizeof(line), "%s\n", l);
     }
     if (!line[0])
-        skip();
+        TESTING_SKIP("no cgroup v2 hierarchy");
     (void)snprintf(path, sizeof(path), "/tmp/crisp-cgroup-v2-test-%d", getpid());
     write_file(path, line);
     assert_int_equal(open_host(&f, path), 0);

@@ -21,6 +21,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/str.h"
+#include "base/testing.h"
 
 #define FILE_BYTES_MAX 8192
 
@@ -118,10 +119,10 @@ static void test_memory(void **state)
 {
     (void)state;
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    skip();
+    TESTING_SKIP("a sanitizer's shadow memory is beyond the limit of memory");
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-    skip();
+    TESTING_SKIP("a sanitizer's shadow memory is beyond the limit of memory");
 #endif
 #endif
     assert_int_equal(run_inside(check_memory), 0);

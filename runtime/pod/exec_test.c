@@ -103,7 +103,7 @@ static void test_streams_and_code(void **state)
     struct streams s;
 
     if (!start_container(k))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     open_streams(&s);
     const Pod__Reply *reply = start_exec(
         k,
@@ -139,7 +139,7 @@ static void test_errors(void **state)
     };
 
     if (!start_container(k))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         Pod__ExecRequest *e = kit_exec_request(k, "c1", arena_printf(k->arena, "e%zu", i), "");
         e->process->n_args = 1;
@@ -165,7 +165,7 @@ static void test_kill_tree(void **state)
     struct kit *k = *state;
 
     if (!start_container(k))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     const Pod__Reply *reply = start_exec(
         k, kit_exec_request(k, "c1", "e1", "setsid sleep 1001 & setsid sleep 1002 & sleep 1003"), NULL);
     assert_null(reply->error);
@@ -190,7 +190,7 @@ static void test_background_child(void **state)
     struct kit *k = *state;
 
     if (!start_container(k))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     int64_t begin = clock_mono_ns();
     assert_null(start_exec(k, kit_exec_request(k, "c1", "e1", "sleep 1000 & exit 3"), NULL)->error);
     assert_int_equal(kit_wait_exec(k, "e1")->exit_code, 3); // not held up by what it has left behind
@@ -206,7 +206,7 @@ static void test_lost_connection(void **state)
     struct kit *k = *state;
 
     if (!start_container(k))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     assert_null(start_exec(k, kit_exec_request(k, "c1", "e1", "sleep 1000"), NULL)->error);
     assert_int_equal(kit_connect(k), 0);
     for (int i = 0; i < 50 && execs_left(k); i++)
@@ -221,7 +221,7 @@ static void test_user_and_privileges(void **state)
     uint32_t groups[] = {33, 50, 51};
 
     if (!start_container(k))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     open_streams(&s);
     Pod__ExecRequest *e = kit_exec_request(
         k, "c1", "e1",
@@ -274,7 +274,7 @@ static void test_secrets_are_wiped(void **state)
     Pod__Request r = POD__REQUEST__INIT;
 
     if (!start_container(k))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     Pod__ExecRequest *e = kit_exec_request(k, "c1", id, "sleep 100; : crisp-secret-4711");
     e->process->env = env;
     e->process->n_env = 2;
@@ -297,7 +297,7 @@ static void test_many(void **state)
     struct kit *k = *state;
 
     if (!start_container(k))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     for (int i = 0; i < 30; i++) {
         Pod__Request r = POD__REQUEST__INIT;
         r.op_case = POD__REQUEST__OP_EXEC;
@@ -330,7 +330,7 @@ static void test_two_stages(void **state)
     filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
     filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
     if (!start_container(k))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     open_streams(&s);
     Pod__ExecRequest *e =
         kit_exec_request(k, "c1", "e1",
@@ -373,13 +373,13 @@ static void test_cgroup_v2(void **state)
     struct streams s;
 
     if (!k->pid)
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     assert_null(kit_make_pod(k, false)->error);
     r.op_case = POD__REQUEST__OP_START;
     r.start = kit_start_request(k, "c1", kit_plan_sh(k, "setsid sleep 1000 & sleep 1000"));
     r.start->cgroup = kit_place_v2(k, "c1");
     if (!r.start->cgroup)
-        skip();
+        TESTING_SKIP("no cgroup v2 hierarchy");
     const Pod__Reply *reply = kit_call(k, &r, NULL, 0);
     if (reply->error)
         fail_msg("%s", reply->error->message);
@@ -409,7 +409,7 @@ static void test_garbage(void **state)
     char byte;
 
     if (!start_container(k))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     int first = dup(k->sock);
     assert_int_equal(kit_connect(k), 0);
     assert_int_equal(file_write_all(k->sock, "\xff\xff\xff\xff garbage", 12), 0);
@@ -433,7 +433,7 @@ static void test_slow_reader(void **state)
     int sent = 0;
 
     if (!start_container(k))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     int first = dup(k->sock);
     assert_int_equal(kit_connect(k), 0);
     r.op_case = POD__REQUEST__OP_STATE;

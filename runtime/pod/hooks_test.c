@@ -102,7 +102,7 @@ static void test_held_and_let_go(void **state)
     char path[64], ours[64] = "", theirs[64] = "";
 
     if (!make_pod(k))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     Pod__LaunchPlan *plan = plan_with_hooks(k, "cat /by-hook; ls /by-hook2; exit 4");
     plan->root->readonly = true;
     plan->hooks->create_container[plan->hooks->n_create_container++] =
@@ -132,7 +132,7 @@ static void test_aborted(void **state)
     struct kit *k = *state;
 
     if (!make_pod(k))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     const Pod__StartReply *start = expect_held(start_held(k, "c", plan_with_hooks(k, "true")));
     pid_t pid = start->pid;
     const Pod__Reply *reply = proceed(k, "c", true);
@@ -149,7 +149,7 @@ static void test_crispd_goes(void **state)
     struct kit *k = *state;
 
     if (!make_pod(k))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     pid_t pid = expect_held(start_held(k, "c", plan_with_hooks(k, "true")))->pid;
     assert_int_equal(kit_connect(k), 0); // closes the former connection
     for (int64_t i = 0; i < testing_limit(250) && kill(pid, 0) == 0; i++)
@@ -169,7 +169,7 @@ static void test_deadline(void **state)
     Pod__Request r = POD__REQUEST__INIT;
 
     if (!make_pod(k))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     r.op_case = POD__REQUEST__OP_START;
     r.start = kit_start_request(k, "c", plan_with_hooks(k, "true"));
     r.start->hold = true;
@@ -196,7 +196,7 @@ static void test_failing_hooks(void **state)
     struct kit *k = *state;
 
     if (!make_pod(k))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     Pod__LaunchPlan *plan = plan_with_hooks(k, "true");
     Pod__Hook *one = plan->hooks->create_container[0] = hook(k, "echo no good >&2; exit 9");
     plan->hooks->n_create_container = 1;
@@ -224,7 +224,7 @@ static void test_start_container_hook(void **state)
     struct kit *k = *state;
 
     if (!make_pod(k))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     Pod__LaunchPlan *plan = plan_with_hooks(k, "cat /tmp/seen");
     plan->process->user->has_uid = true;
     plan->process->user->uid = 1234;

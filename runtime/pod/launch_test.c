@@ -63,7 +63,7 @@ static void test_failures(void **state)
                              *const text[] = {"/text", NULL};
 
     if (!make_pod(k))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     write_file(in_layer(k, "/script"), "#!/no/interpreter\n");
     write_file(in_layer(k, "/text"), "neither\n");
     assert_int_equal(chmod(in_layer(k, "/script"), 0755), 0);
@@ -114,7 +114,7 @@ static void test_unknown_fields(void **state)
     static const uint8_t extra[] = {0xf8, 0x3f, 0x01}; // field 1023, varint 1
 
     if (!make_pod(k))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     r.op_case = POD__REQUEST__OP_START;
     r.start = kit_start_request(k, "c1", kit_plan_sh(k, "true"));
     uint8_t *longer = arena_alloc(k->arena, r.start->plan.len + sizeof(extra));
@@ -134,7 +134,7 @@ static void test_users(void **state)
     struct kit *k = *state;
 
     if (!make_pod(k))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     Pod__LaunchPlan *plan =
         kit_plan_sh(k, "id -u; id -g; id -G; echo $HOME; grep CapPrm /proc/self/status; touch /etc/x");
     plan->process->user->user = (char *)(uintptr_t) "www";
@@ -166,7 +166,7 @@ static void test_mounts(void **state)
     struct error err;
 
     if (!make_pod(k))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     assert_int_equal(file_mkdir_p(host_path(k, "vol/sub"), 0755, &err), 0);
     write_file(host_path(k, "vol/file"), "content\n");
     write_file(host_path(k, "one"), "single\n");
@@ -209,7 +209,7 @@ static void test_propagation(void **state)
     char *info = NULL;
 
     if (!make_pod(k))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     char *vol = host_path(k, "shared"), *from_host = host_path(k, "shared/host");
     assert_int_equal(mkdir(vol, 0755), 0);
     Pod__LaunchPlan *plan = kit_plan_sh(k, "true");
@@ -253,7 +253,7 @@ static void test_masks(void **state)
     static const char *const readonly[] = {"/proc/sys", "/tmp", "/absent"};
 
     if (!make_pod(k))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     write_file(in_layer(k, "/secret"), "secret\n");
     Pod__LaunchPlan *plan = kit_plan_sh(k, "cat /secret; echo x > /secret; ls /etc | wc -l; touch /etc/x; "
                                            "touch /tmp/x; echo x > /proc/sys/kernel/hostname");
@@ -277,7 +277,7 @@ static void test_hostile_root(void **state)
     struct stat st;
 
     if (!make_pod(k))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     assert_int_equal(file_mkdir_p(host_path(k, "outside"), 0755, &err), 0);
     write_file(host_path(k, "vol"), "volume\n");
     char *up = arena_printf(k->arena, "../../../../../../../..%s/outside", k->scratch);
@@ -320,7 +320,7 @@ static void test_linked_system_dirs(void **state)
     struct kit *k = *state;
 
     if (!make_pod(k))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
         assert_int_equal(rmdir(in_layer(k, dirs[i])), 0);
         assert_int_equal(symlink("/tmp", in_layer(k, dirs[i])), 0);
@@ -337,7 +337,7 @@ static void test_bound_dev(void **state)
     struct error err;
 
     if (!make_pod(k))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     assert_int_equal(file_mkdir_p(host_path(k, "dev"), 0755, &err), 0);
     Pod__LaunchPlan *plan = kit_plan_sh(k, "true");
     plan->n_devices = 0;
@@ -354,7 +354,7 @@ static void test_device_in_a_volume(void **state)
     struct error err;
 
     if (!make_pod(k))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     const char *dev = host_path(k, "dev"), *sub = host_path(k, "dev/sub");
     assert_int_equal(file_mkdir_p(dev, 0755, &err), 0);
     Pod__LaunchPlan *plan = kit_plan_sh(k, "ls -l /dev/sub/node");
@@ -401,11 +401,11 @@ static void test_keyring(void **state)
     char *keys = NULL;
 
     if (!make_pod(k))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     bool visible = file_read("/proc/keys", 1 << 20, &keys, NULL, NULL) == 0 && strstr(keys, TEST_KEY);
     free(keys);
     if (!visible)
-        skip();
+        TESTING_SKIP("no key of the session is visible");
     assert_string_equal(kit_run_plan(k, "c1", kit_plan_sh(k, "grep " TEST_KEY " /proc/keys; echo end")),
                         "end\n");
 }
@@ -415,7 +415,7 @@ static void test_cwd_through_proc(void **state)
     struct kit *k = *state;
 
     if (!make_pod(k))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     for (int fd = 3; fd < 16; fd++) { // CVE-2024-21626: a descriptor that leads to the host
         Pod__LaunchPlan *plan = kit_plan_sh(k, "pwd; ls");
         plan->process->cwd = arena_printf(k->arena, "/proc/self/fd/%d", fd);
@@ -437,7 +437,7 @@ static void test_seccomp(void **state)
     };
 
     if (!make_pod(k))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     for (int nnp = 0; nnp < 2; nnp++) {
         Pod__LaunchPlan *plan =
             kit_plan_sh(k, "grep -E '^(CapEff|NoNewPrivs|Seccomp):' /proc/self/status; hostname");
@@ -469,7 +469,7 @@ static void test_capabilities(void **state)
     struct kit *k = *state;
 
     if (!make_pod(k))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     Pod__LaunchPlan *plan = kit_plan_sh(k, "grep Cap /proc/self/status");
     Pod__Capabilities *caps = plan->process->capabilities;
     caps->bounding = caps->effective = caps->permitted = caps->inheritable = caps->ambient =
@@ -490,7 +490,7 @@ static void test_limits(void **state)
     Pod__OomScoreAdj oom = POD__OOM_SCORE_ADJ__INIT;
 
     if (!make_pod(k))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     nofile.resource = 7; // RLIMIT_NOFILE
     nofile.soft = 100;
     nofile.hard = 200;
@@ -510,12 +510,12 @@ static void test_deadline(void **state)
     Pod__StateRequest state_request = POD__STATE_REQUEST__INIT;
 
     if (!make_pod(k))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     assert_int_equal(mkfifo(host_path(k, "fifo"), 0644), 0);
     r.op_case = POD__REQUEST__OP_START;
     r.start = kit_start_request(k, "c1", kit_plan_sh(k, "true"));
     if (!kit_freeze(k, r.start->cgroup, true))
-        skip();
+        TESTING_SKIP("no freezer that can be used");
     r.start->deadline_ms = 300;
     kit_send(k, &r, NULL, 0);
     s.op_case = POD__REQUEST__OP_STATE;

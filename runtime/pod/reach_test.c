@@ -35,7 +35,7 @@ static void test_start(void **state)
     char file[300], path[8000];
 
     if (!kit_possible() || kit_make_pod(k, false)->error)
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     make_program(k, file, path);
     Pod__LaunchPlan *plan = kit_plan_sh(k, "true");
     plan->process->args[0] = (char *)(uintptr_t) "on-the-host";
@@ -83,7 +83,7 @@ static void start_box(struct kit *k, uint64_t more_caps)
 static void test_exec(void **state)
 {
     if (!kit_possible())
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     start_box(*state, 0);
     check_exec(*state, 0);
 }
@@ -94,7 +94,7 @@ static void test_exec_two_stages(void **state)
     const uint64_t ptrace = UINT64_C(1) << CAP_SYS_PTRACE;
 
     if (!kit_possible())
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     start_box(*state, ptrace);
     check_exec(*state, ptrace);
 }

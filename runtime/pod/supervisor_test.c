@@ -17,7 +17,7 @@
 #define NEED_KIT(k)                                                                                          \
     do {                                                                                                     \
         if (!(k)->pid)                                                                                       \
-            skip();                                                                                          \
+            TESTING_SKIP("needs root and /bin/busybox");                                                     \
     } while (0)
 
 static void make_pod(struct kit *k)
@@ -513,7 +513,7 @@ static void test_oom(void **state)
     r.op_case = POD__REQUEST__OP_START;
     r.start = kit_start_request(k, "c1", kit_plan_sh(k, "dd if=/dev/zero of=/dev/null bs=100M count=1"));
     if (!kit_limit_memory(k, r.start->cgroup, "15728640"))
-        skip();
+        TESTING_SKIP("no memory controller that can be used");
     assert_null(kit_call(k, &r, NULL, 0)->error);
     const Pod__ExitRecord *e = kit_wait_exit(k, "c1");
     assert_true(e->oom_killed);

@@ -40,7 +40,7 @@ static void test_identity(void **state)
     struct kit *k = *state;
 
     if (!make_pod(k, false))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     expect(kit_run_plan(k, "c1",
                         kit_plan_sh(k, "id -u; echo $(cat /proc/self/uid_map) $(cat /proc/self/gid_map); "
                                        "cat /proc/self/setgroups; hostname; echo $$")),
@@ -68,7 +68,7 @@ static void test_ownership(void **state)
     struct stat st;
 
     if (!make_pod(k, false))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     assert_int_equal(chown(arena_printf(k->arena, "%s/base/etc/group", k->layers), 33, 7), 0);
     Pod__LaunchPlan *plan = kit_plan_sh(
         k,
@@ -97,7 +97,7 @@ static void test_volumes(void **state)
     struct stat st;
 
     if (!make_pod(k, false))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     assert_int_equal(mkdir(volume, 0777) | chmod(volume, 0777), 0);
     assert_int_equal(file_write_atomic(file, "x", 1, 0600, false, NULL), 0);
     Pod__LaunchPlan *plan =
@@ -130,7 +130,7 @@ static void test_locked(void **state)
     char *volume = host_path(k, "volume");
 
     if (!make_pod(k, false))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     assert_int_equal(mkdir(volume, 0777) | chmod(volume, 0777), 0);
     char *secret = arena_printf(k->arena, "%s/base/secret", k->layers);
     assert_int_equal(file_write_atomic(secret, "told\n", 5, 0644, false, NULL), 0);
@@ -160,7 +160,7 @@ static void test_exec(void **state)
     char text[256];
 
     if (!make_pod(k, true))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     const Pod__Reply *reply = kit_start(k, "c1", kit_plan_sh(k, "sleep 100"));
     if (reply->error)
         fail_msg("%s", reply->error->message);
@@ -193,7 +193,7 @@ static void test_tty(void **state)
     struct kit *k = *state;
 
     if (!make_pod(k, false))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     Pod__LaunchPlan *plan = kit_plan_sh(k, "tty; stat -c '%n %u:%g' /dev/pts/0 /dev/console");
     plan->process->tty = true;
     expect(kit_run_plan(k, "c1", plan), "/dev/pts/0\r\n/dev/pts/0 0:5\r\n/dev/console 0:5\r\n");
@@ -206,7 +206,7 @@ static void test_limits(void **state)
     Pod__OomScoreAdj oom = POD__OOM_SCORE_ADJ__INIT;
 
     if (!make_pod(k, false))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     Pod__LaunchPlan *plan = kit_plan_sh(k, "ulimit -n; ulimit -Hn; cat /proc/self/oom_score_adj");
     limit.resource = 7;
     limit.soft = 100;
@@ -224,7 +224,7 @@ static void test_pid_namespace(void **state)
     struct kit *k = *state;
 
     if (!make_pod(k, false))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     Pod__LaunchPlan *plan =
         kit_plan_sh(k, "mkdir /p && mount -t proc p /p && cat /p/1/comm; echo $$; ls -d /proc/[0-9]*");
     Pod__Capabilities *caps = plan->process->capabilities;
@@ -240,7 +240,7 @@ static void test_failures(void **state)
     static const char *const nosuch[] = {"nosuch", NULL};
 
     if (!make_pod(k, false))
-        skip();
+        TESTING_SKIP("needs root and /bin/busybox");
     for (int i = 0; i < 10; i++) {
         Pod__LaunchPlan *plans[4] = {kit_plan(k, nosuch), kit_plan_sh(k, "true"), kit_plan_sh(k, "true"),
                                      kit_plan_sh(k, "true")};

@@ -48,21 +48,31 @@ def test_the_container_sees_its_own_tree(cri, pod):
     assert code and "Read-only file system" in err
 
 
+def a_disk():
+    """(device path, major, minor) of a disk of this machine with something on it."""
+    for name in sorted(os.listdir("/sys/block")):
+        path = f"/dev/{name}"
+        if int(read(f"/sys/block/{name}/size")) and os.path.exists(path) and stat.S_ISBLK(os.stat(path).st_mode):
+            number = os.stat(path).st_rdev
+            return path, os.major(number), os.minor(number)
+    raise AssertionError("this machine has no disk to try a device rule with")
+
+
 def test_devices_are_filtered(cri, pod, privileged_pod):
-    disk = os.stat("/dev/nvme0n1").st_rdev
-    make = f"mknod /tmp/disk b {os.major(disk)} {os.minor(disk)}; head -c 1 /tmp/disk | wc -c"
+    disk, major, minor = a_disk()
+    make = f"mknod /tmp/disk b {major} {minor}; head -c 1 /tmp/disk | wc -c"
     plain = cri.run(pod, ["sleep", "3600"])
     _, out, err = cri.exec(plain, "sh", "-c", make)
     assert out == "0\n" and "Operation not permitted" in err
     assert cri.sh(plain, "echo x >/dev/null; head -c 3 /dev/zero | wc -c") == "3\n"
     reader = cri.run(pod, ["sleep", "3600"], devices=[
-        pb.Device(container_path="/dev/disk", host_path="/dev/nvme0n1", permissions="r")])
+        pb.Device(container_path="/dev/disk", host_path=disk, permissions="r")])
     assert cri.sh(reader, "head -c 1 /dev/disk | wc -c") == "1\n"
     code, _, err = cri.exec(reader, "sh", "-c", ": >>/dev/disk")
     assert code and "Operation not permitted" in err
     free = cri.run(privileged_pod, ["sleep", "3600"], linux=privileged())
     assert cri.sh(free, make) == "1\n"
-    assert stat.S_ISBLK(os.stat("/dev/nvme0n1").st_mode)
+    assert stat.S_ISBLK(os.stat(disk).st_mode)
 
 
 def test_what_a_container_makes_below_itself_ends_with_it(cri, privileged_pod):
