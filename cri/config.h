@@ -41,6 +41,7 @@ struct config {
     bool device_ownership;
     char **cdi_spec_dirs; // NULL-terminated
     int64_t shm_mib;
+    int64_t pids_limit;
     char **default_sysctls;       // NULL-terminated
     char **absent_sources_denied; // NULL-terminated
     int64_t image_pull_concurrency;

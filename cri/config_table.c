@@ -149,6 +149,14 @@ const struct config_key config_keys[] = {
      .max = 1 << 24,
      .doc = "Size of a pod's /dev/shm in MiB, a bound: only what is used takes memory (and counts as the "
             "container's)."},
+    {.path = "runtime.pids_limit",
+     .type = CONFIG_INT,
+     .offset = FIELD(pids_limit),
+     .default_value = "0",
+     .min = 0,
+     .max = 1 << 22,
+     .doc = "How many processes and threads a container may have, unless it says otherwise itself (unified: "
+            "pids.max). 0: no limit but the pod's, which kubelet sets (podPidsLimit), and the kernel's."},
     {.path = "runtime.absent_mount_sources_to_reject",
      .type = CONFIG_PATHS,
      .offset = FIELD(absent_sources_denied),

@@ -76,6 +76,7 @@ static int open_runtime(struct daemon *d, struct error *err)
                                       .image_dir = image_dir,
                                       .device_ownership = c->device_ownership,
                                       .shm_bytes = (uint64_t)c->shm_mib << 20,
+                                      .pids_limit = c->pids_limit,
                                       .default_sysctls = c->default_sysctls,
                                       .absent_sources_denied = c->absent_sources_denied,
                                       .cgroup_driver =

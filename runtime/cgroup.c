@@ -245,18 +245,17 @@ int cgroup_pod_remove(struct cgroup_host *h, const char *pod_path, uint32_t made
     return 0;
 }
 
-static int apply(struct cgroup_host *h, const char *path, const Cri__LinuxContainerResources *resources,
+static int apply(struct cgroup_host *h, const char *path, const struct cgroup_limits *limits,
                  const struct cgroup_devices *devices, struct error *err)
 {
-    if (resources) {
-        struct cgroup_writes ws = {.n = 0};
-        int r = h->driver->compile(h, path, resources, true, &ws, err);
-        if (r == 0)
-            r = cgroup_writes_run(path, &ws, false, err);
-        if (r < 0)
-            return r;
-    }
-    return devices ? h->driver->devices(h, path, devices, err) : 0;
+    struct cgroup_writes ws = {.n = 0};
+    int r = limits ? cgroup_writes_add_settings(h, path, limits, &ws, err) : 0;
+    if (r == 0 && limits && limits->resources)
+        r = h->driver->compile(h, path, limits->resources, true, &ws, err);
+    if (r == 0)
+        r = cgroup_writes_run(path, &ws, false, err);
+    cgroup_writes_done(&ws);
+    return r < 0 || !devices ? r : h->driver->devices(h, path, devices, err);
 }
 
 // Where marks can't be set, no sweep will ever find the leaf: the safe side.
@@ -268,7 +267,7 @@ static void mark(const struct cgroup_host *h, const char *path)
         (void)setxattr(dir, CGROUP_OWNER_XATTR, h->owner, strlen(h->owner), 0);
 }
 
-int cgroup_create(struct cgroup_host *h, const char *path, const Cri__LinuxContainerResources *resources,
+int cgroup_create(struct cgroup_host *h, const char *path, const struct cgroup_limits *limits,
                   const struct cgroup_devices *devices, struct error *err)
 {
     bool existed, missing;
@@ -281,19 +280,11 @@ int cgroup_create(struct cgroup_host *h, const char *path, const Cri__LinuxConta
     }
     if (r == 0) {
         mark(h, path);
-        r = apply(h, path, resources, devices, err);
+        r = apply(h, path, limits, devices, err);
     }
     if (r < 0)
         (void)cgroup_remove(h, path, NULL);
     return r;
-}
-
-int cgroup_update(struct cgroup_host *h, const char *path, const Cri__LinuxContainerResources *resources,
-                  struct error *err)
-{
-    struct cgroup_writes ws = {.n = 0};
-    int r = h->driver->compile(h, path, resources, false, &ws, err);
-    return r < 0 ? r : cgroup_writes_run(path, &ws, true, err);
 }
 
 static char *place_dir(const struct cgroup_host *h, const struct cgroup_hierarchy_fd *root, const char *path,
@@ -323,23 +314,6 @@ int cgroup_place(const struct cgroup_host *h, const char *path, struct arena *ar
     if (!p->freezer_dir || !p->memory_dir || !whole)
         return error_errno(err, ENOMEM, "describe the cgroup %s", path);
     *place = p;
-    return 0;
-}
-
-int cgroup_read_resources(struct cgroup_host *h, const char *path, const Cri__LinuxContainerResources *asked,
-                          struct arena *arena, Cri__LinuxContainerResources **out, struct error *err)
-{
-    Cri__LinuxContainerResources *r = arena_alloc(arena, sizeof(*r));
-    if (!r)
-        return error_errno(err, ENOMEM, "read the resources of %s", path);
-    if (asked)
-        *r = *asked; // the maps and lists stay the asked one's
-    else
-        cri__linux_container_resources__init(r);
-    int n = h->driver->read(h, path, r);
-    if (n < 0)
-        return error_errno(err, -n, "read the resources of cgroup %s", path);
-    *out = r;
     return 0;
 }
 

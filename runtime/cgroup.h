@@ -64,17 +64,38 @@ struct cgroup_devices {
     size_t n_rules;
 };
 
-// Makes a leaf and applies resources (NULL: none) and devices. On failure nothing is left. A leaf that is
-// there already is taken over (a create that is tried again).
-int cgroup_create(struct cgroup_host *h, const char *path, const Cri__LinuxContainerResources *resources,
+// A value for one file of a leaf, beyond what CRI's resources say: the configuration's, or an annotation's.
+struct cgroup_setting {
+    const char *field;      // who asks for it, for errors: "runtime.pids_limit"
+    const char *controller; // "pids"
+    const char *file;       // "pids.max"; which file it is depends on the cgroup version
+    const char *value;      // of at most 511 bytes
+};
+struct cgroup_limits {
+    const Cri__LinuxContainerResources *resources; // NULL: none
+    const struct cgroup_setting *settings;         // written in this order, before the resources
+    size_t n_settings;
+};
+
+// Makes a leaf and applies limits (NULL: none) and devices. On failure nothing is left. A leaf that is there
+// already is taken over (a create that is tried again). INVALID_ARGUMENT or FAILED_PRECONDITION name the
+// field.
+int cgroup_create(struct cgroup_host *h, const char *path, const struct cgroup_limits *limits,
                   const struct cgroup_devices *devices, struct error *err);
-// Changes only the fields that are set. Whole or nothing: what was written is put back on a failure.
+// Changes only the fields that are set, in a leaf or a pod's place. Whole or nothing: what was written is put
+// back on a failure. A memory limit below what is in use, once the kernel has reclaimed what it can, is
+// FAILED_PRECONDITION. *undo (NULL: not wanted): for the caller to put all back, or only to free.
+struct cgroup_undo;
 int cgroup_update(struct cgroup_host *h, const char *path, const Cri__LinuxContainerResources *resources,
-                  struct error *err);
+                  struct cgroup_undo **undo, struct error *err);
+int cgroup_undo_update(struct cgroup_host *h, const struct cgroup_undo *undo, struct error *err);
+void cgroup_undo_free(struct cgroup_undo *undo); // NULL is fine
 // The directories that crisp-pod joins.
 int cgroup_place(const struct cgroup_host *h, const char *path, struct arena *arena, Pod__CgroupPlace **place,
                  struct error *err);
-// The resources in force: `asked` with the values that the kernel has (it rounds memory to pages).
+// The resources in force: `asked` (NULL: none) with the values that the kernel has: it rounds memory to
+// pages, and others may have changed them. No limit is 0 where none was asked for, else -1. All of *out is in
+// arena.
 int cgroup_read_resources(struct cgroup_host *h, const char *path, const Cri__LinuxContainerResources *asked,
                           struct arena *arena, Cri__LinuxContainerResources **out, struct error *err);
 

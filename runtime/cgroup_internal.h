@@ -10,7 +10,8 @@
 #define CGROUP_HIERARCHIES_MAX 24
 #define CGROUP_DEPTH_MAX       32 // levels that a walk goes down; deeper ones are reported, not followed
 #define CGROUP_WRITES_MAX      64
-#define CGROUP_VALUE_MAX       128
+#define CGROUP_VALUE_MAX       512  // bytes of a value that is written, with its NUL
+#define CGROUP_TEXT_MAX        4096 // bytes of a control file that is kept to be put back
 
 enum cgroup_controller {
     CGROUP_CPU,
@@ -30,15 +31,15 @@ enum cgroup_controller {
     CGROUP_CONTROLLERS, // how many
 };
 
-// One value to be written, and which field of CRI asked for it.
+// One value to be written, and who asked for it.
 struct cgroup_write {
     const struct cgroup_hierarchy_fd *root;
-    char file[64];
-    char value[CGROUP_VALUE_MAX];
-    const char *field;
-    char before[CGROUP_VALUE_MAX]; // for putting it back; "" when unknown
+    const char *field; // the caller's
+    char *file, *value;
+    char *before; // the whole file, for putting it back; NULL when it was not noted
 };
 
+// All zero to begin with; ended by cgroup_writes_done().
 struct cgroup_writes {
     struct cgroup_write w[CGROUP_WRITES_MAX];
     size_t n;
@@ -59,7 +60,9 @@ struct cgroup_driver {
     int (*devices)(struct cgroup_host *h, const char *path, const struct cgroup_devices *d,
                    struct error *err);
     int (*kill)(struct cgroup_host *h, const char *path, struct error *err);
-    int (*read)(struct cgroup_host *h, const char *path, Cri__LinuxContainerResources *io);
+    // Puts the kernel's values into io, whose strings are in arena. What the kernel doesn't tell stays.
+    int (*read)(struct cgroup_host *h, const char *path, struct arena *arena,
+                Cri__LinuxContainerResources *io);
     int64_t (*oom_kills)(struct cgroup_host *h, const char *path);
 };
 
@@ -109,18 +112,33 @@ long cgroup_each_pid(const struct cgroup_hierarchy_fd *root, const char *path, c
 // Removes the place and all below it, deepest first. 0, -EBUSY, -errno; absent is fine.
 int cgroup_rmdir_tree(const struct cgroup_hierarchy_fd *root, const char *path);
 
-// Adds a write (printf-like value). -E2BIG with an error when the list or the value is full.
+// Adds a write (printf-like value); file and value are copied, field is not. INVALID_ARGUMENT when the list
+// or the value is full.
 int cgroup_writes_add(struct cgroup_writes *ws, const struct cgroup_hierarchy_fd *root, const char *field,
                       struct error *err, const char *file, const char *format, ...)
     __attribute__((format(printf, 6, 7)));
+void cgroup_writes_done(struct cgroup_writes *ws);
 // One per hugepage limit, with the driver's file name suffix ("limit_in_bytes", "max").
 int cgroup_writes_add_hugepages(struct cgroup_host *h, const Cri__LinuxContainerResources *r,
                                 const char *suffix, struct cgroup_writes *ws, struct error *err);
+// One per setting.
+int cgroup_writes_add_settings(struct cgroup_host *h, const char *path, const struct cgroup_limits *limits,
+                               struct cgroup_writes *ws, struct error *err);
 // Executes a list. restore: first notes the old values, and puts them back if one write fails.
 int cgroup_writes_run(const char *path, struct cgroup_writes *ws, bool restore, struct error *err);
+// Puts back what a run with `restore` has changed, the last one first. The first failure is returned, but all
+// are tried.
+int cgroup_writes_undo(const char *path, const struct cgroup_writes *ws, struct error *err);
+// The limits of io's hugepage sizes as the kernel has them, and the values of io's unified keys (v2).
+void cgroup_read_hugepages(struct cgroup_host *h, const char *path, const char *suffix,
+                           Cri__LinuxContainerResources *io);
+void cgroup_read_unified(struct cgroup_host *h, const char *path, struct arena *arena,
+                         Cri__LinuxContainerResources *io);
 
-// cpu.shares (2..262144) as cpu.weight (1..10000), by the curve that maps 1024 to 100.
+// cpu.shares (2..262144) as cpu.weight (1..10000), and back: `asked` if that has this weight, else the least
+// shares that have it (1024 for the kernel's default of 100).
 uint64_t cgroup_weight_of_shares(int64_t shares);
+int64_t cgroup_shares_of_weight(uint64_t weight, int64_t asked);
 
 // The device set that every container has.
 extern const struct cgroup_device_rule cgroup_default_devices[];

@@ -384,7 +384,8 @@ static void making_is_fast(void **state)
     make_pod(f, pod, leaf, &made);
     for (int i = 0; i < 20; i++) {
         int64_t start = clock_mono_ns();
-        assert_int_equal(cgroup_create(f->host, leaf, &r, &devices, NULL), 0);
+        assert_int_equal(
+            cgroup_create(f->host, leaf, &(struct cgroup_limits){.resources = &r}, &devices, NULL), 0);
         spent += clock_mono_ns() - start;
         assert_int_equal(cgroup_remove(f->host, leaf, NULL), 0);
     }

@@ -225,22 +225,60 @@ static int v1_kill(struct cgroup_host *h, const char *path, struct error *err)
     return 0;
 }
 
-static int v1_read(struct cgroup_host *h, const char *path, Cri__LinuxContainerResources *io)
+// A limit that the kernel has: no limit is what was asked for, if that is none, else 0 (nothing asked).
+static int64_t limit_now(int64_t now, int64_t asked)
 {
-    const struct cgroup_hierarchy_fd *cpu = cgroup_root_of(h, CGROUP_CPU);
+    // "No limit" is the greatest number of whole pages.
+    bool none = now < 0 || now > INT64_MAX - (1 << 20);
+    return none ? (asked < 0 ? -1 : 0) : now;
+}
+
+static void read_cpu(struct cgroup_host *h, const char *path, Cri__LinuxContainerResources *io)
+{
+    const struct cgroup_hierarchy_fd *root = cgroup_root_of(h, CGROUP_CPU);
+    int64_t v;
+    if (root && cgroup_file_read_i64(root, path, "cpu.shares", &v) == 0)
+        io->cpu_shares = v;
+    if (root && cgroup_file_read_i64(root, path, "cpu.cfs_period_us", &v) == 0)
+        io->cpu_period = v;
+    if (root && cgroup_file_read_i64(root, path, "cpu.cfs_quota_us", &v) == 0)
+        io->cpu_quota = limit_now(v, io->cpu_quota);
+}
+
+// Nothing was asked for and the parent has the same: inherited.
+static int read_cpuset(struct cgroup_host *h, const char *path, const char *file, struct arena *arena,
+                       char **io)
+{
+    const struct cgroup_hierarchy_fd *root = cgroup_root_of(h, CGROUP_CPUSET);
+    char now[CGROUP_TEXT_MAX], above[CGROUP_TEXT_MAX], parent[CGROUP_PATH_MAX];
+    if (!root || cgroup_file_read(root, path, file, now, sizeof(now)) < 0)
+        return 0;
+    const char *slash = strrchr(path, '/');
+    (void)snprintf(parent, sizeof(parent), "%.*s", (int)(slash - path), path);
+    if (str_empty(*io) && cgroup_file_read(root, parent, file, above, sizeof(above)) == 0 &&
+        str_eq(now, above))
+        return 0;
+    *io = arena_strdup(arena, now);
+    return *io ? 0 : -ENOMEM;
+}
+
+static int v1_read(struct cgroup_host *h, const char *path, struct arena *arena,
+                   Cri__LinuxContainerResources *io)
+{
     const struct cgroup_hierarchy_fd *memory = cgroup_root_of(h, CGROUP_MEMORY);
     int64_t v;
-    if (cpu && cgroup_file_read_i64(cpu, path, "cpu.shares", &v) == 0)
-        io->cpu_shares = v;
-    if (cpu && cgroup_file_read_i64(cpu, path, "cpu.cfs_period_us", &v) == 0)
-        io->cpu_period = v;
-    if (cpu && io->cpu_quota != 0 && cgroup_file_read_i64(cpu, path, "cpu.cfs_quota_us", &v) == 0)
-        io->cpu_quota = v;
-    if (!memory || io->memory_limit_in_bytes <= 0)
-        return 0;
-    int r = cgroup_file_read_i64(memory, path, "memory.limit_in_bytes", &v);
+    read_cpu(h, path, io);
+    cgroup_read_hugepages(h, path, "limit_in_bytes", io);
+    int r = read_cpuset(h, path, "cpuset.cpus", arena, &io->cpuset_cpus);
     if (r == 0)
-        io->memory_limit_in_bytes = v;
+        r = read_cpuset(h, path, "cpuset.mems", arena, &io->cpuset_mems);
+    if (r < 0 || !memory)
+        return r;
+    if (cgroup_file_read_i64(memory, path, "memory.memsw.limit_in_bytes", &v) == 0)
+        io->memory_swap_limit_in_bytes = limit_now(v, io->memory_swap_limit_in_bytes);
+    r = cgroup_file_read_i64(memory, path, "memory.limit_in_bytes", &v);
+    if (r == 0)
+        io->memory_limit_in_bytes = limit_now(v, io->memory_limit_in_bytes);
     return r;
 }
 

@@ -1,7 +1,10 @@
 // The v2 driver: one tree.
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "base/cleanup.h"
 #include "base/str.h"
 #include "runtime/cgroup_internal.h"
 
@@ -85,13 +88,39 @@ static int compile_cpu(struct cgroup_host *h, const char *path, const Cri__Linux
     return cgroup_writes_add(ws, root, FIELD("cpu_quota"), err, "cpu.max", "%s %s", quota, period);
 }
 
+// The kernel takes a memory.max below what is in use, and kills for it. So what it can give back (the page
+// cache) is reclaimed first, as v1's kernel does by itself, and if that isn't enough the limit is refused.
+static int make_room(const struct cgroup_hierarchy_fd *root, const char *path, int64_t limit,
+                     struct error *err)
+{
+    int64_t now = 0;
+    for (int i = 0; i < 2; i++) {
+        char excess[32];
+        int r = cgroup_file_read_i64(root, path, "memory.current", &now);
+        if (r < 0)
+            return error_errno(err, -r, FIELD("memory_limit_in_bytes") ": read memory.current of cgroup %s",
+                               path);
+        if (now <= limit)
+            return 0;
+        (void)snprintf(excess, sizeof(excess), "%lld", (long long)(now - limit));
+        if (i == 0) // Linux 5.19; says EAGAIN when it could not reclaim that much
+            (void)cgroup_file_write(root, path, "memory.reclaim", excess);
+    }
+    return error_set(err, STATUS_FAILED_PRECONDITION, EBUSY,
+                     FIELD("memory_limit_in_bytes") ": %lld is below the %lld bytes that are in use in "
+                                                    "cgroup %s, which are left as they are",
+                     (long long)limit, (long long)now, path);
+}
+
 static int compile_memory(struct cgroup_host *h, const char *path, const Cri__LinuxContainerResources *r,
                           bool fresh, struct cgroup_writes *ws, struct error *err)
 {
     const struct cgroup_hierarchy_fd *root = &h->fds[0];
     int64_t limit = r->memory_limit_in_bytes, swap = r->memory_swap_limit_in_bytes;
     int n = 0;
-    if (limit > 0)
+    if (limit > 0 && !fresh)
+        n = make_room(root, path, limit, err);
+    if (n == 0 && limit > 0)
         n = cgroup_writes_add(ws, root, FIELD("memory_limit_in_bytes"), err, "memory.max", "%lld",
                               (long long)limit);
     else if (limit < 0)
@@ -125,6 +154,41 @@ static int compile_memory(struct cgroup_host *h, const char *path, const Cri__Li
                              (long long)(swap - limit));
 }
 
+// One line a write, as the kernel takes them: io.max has one for each device.
+static int compile_unified_lines(const struct cgroup_hierarchy_fd *root, const char *key, const char *value,
+                                 struct cgroup_writes *ws, struct error *err)
+{
+    int n = 0;
+    for (const char *line = value; n == 0 && *line;) {
+        size_t len = strcspn(line, "\n");
+        if (len > 0)
+            n = cgroup_writes_add(ws, root, FIELD("unified"), err, key, "%.*s", (int)len, line);
+        line += len + (line[len] == '\n');
+    }
+    return n;
+}
+
+static int compile_unified(const struct cgroup_hierarchy_fd *root, const char *path,
+                           const Cri__LinuxContainerResources *r, struct cgroup_writes *ws, struct error *err)
+{
+    for (size_t i = 0; i < r->n_unified; i++) {
+        const char *key = r->unified[i]->key;
+        struct stat st;
+        _cleanup_fd_ int fd = cgroup_file_open(root, path, key, O_PATH);
+        if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+            return error_set(err, STATUS_INVALID_ARGUMENT, ENOENT,
+                             FIELD("unified") ": this kernel's cgroups have no \"%.60s\"", key);
+        // Only what can be read can be put back, and told.
+        if ((st.st_mode & 0600) != 0600)
+            return error_set(err, STATUS_INVALID_ARGUMENT, EACCES,
+                             FIELD("unified") ": \"%.60s\" is nothing that can be set", key);
+        int n = compile_unified_lines(root, key, r->unified[i]->value, ws, err);
+        if (n < 0)
+            return n;
+    }
+    return 0;
+}
+
 static int v2_compile(struct cgroup_host *h, const char *path, const Cri__LinuxContainerResources *r,
                       bool fresh, struct cgroup_writes *ws, struct error *err)
 {
@@ -138,14 +202,7 @@ static int v2_compile(struct cgroup_host *h, const char *path, const Cri__LinuxC
         n = cgroup_writes_add(ws, root, FIELD("cpuset_mems"), err, "cpuset.mems", "%s", r->cpuset_mems);
     if (n == 0)
         n = cgroup_writes_add_hugepages(h, r, "max", ws, err);
-    for (size_t i = 0; n == 0 && i < r->n_unified; i++) {
-        const char *key = r->unified[i]->key;
-        if (!cgroup_file_exists(root, path, key))
-            return error_set(err, STATUS_INVALID_ARGUMENT, ENOENT,
-                             FIELD("unified") ": this kernel's cgroups have no \"%.60s\"", key);
-        n = cgroup_writes_add(ws, root, FIELD("unified"), err, key, "%s", r->unified[i]->value);
-    }
-    return n;
+    return n < 0 ? n : compile_unified(root, path, r, ws, err);
 }
 
 static int v2_kill(struct cgroup_host *h, const char *path, struct error *err)
@@ -156,28 +213,59 @@ static int v2_kill(struct cgroup_host *h, const char *path, struct error *err)
     return 0;
 }
 
-static int v2_read(struct cgroup_host *h, const char *path, Cri__LinuxContainerResources *io)
+static int64_t limit_now(int64_t now, int64_t asked)
+{
+    return now >= 0 ? now : asked < 0 ? -1 : 0; // -1: "max"
+}
+
+static void read_cpu(const struct cgroup_hierarchy_fd *root, const char *path,
+                     Cri__LinuxContainerResources *io)
+{
+    char text[CGROUP_TEXT_MAX];
+    int64_t v;
+    if (cgroup_file_read_i64(root, path, "cpu.weight", &v) == 0)
+        io->cpu_shares = cgroup_shares_of_weight((uint64_t)v, io->cpu_shares);
+    if (cgroup_file_read(root, path, "cpu.max", text, sizeof(text)) < 0)
+        return;
+    size_t word = strcspn(text, " ");
+    if (text[word] && str_parse_i64(text + word + 1, 1, INT64_MAX, &v) == 0)
+        io->cpu_period = v;
+    text[word] = '\0';
+    io->cpu_quota = limit_now(str_parse_i64(text, 1, INT64_MAX, &v) == 0 ? v : -1, io->cpu_quota);
+}
+
+static int read_text(const struct cgroup_hierarchy_fd *root, const char *path, const char *file,
+                     struct arena *arena, char **out)
+{
+    char text[CGROUP_TEXT_MAX];
+    if (cgroup_file_read(root, path, file, text, sizeof(text)) < 0)
+        return 0; // the controller is missing
+    *out = arena_strdup(arena, text);
+    return *out ? 0 : -ENOMEM;
+}
+
+static int v2_read(struct cgroup_host *h, const char *path, struct arena *arena,
+                   Cri__LinuxContainerResources *io)
 {
     const struct cgroup_hierarchy_fd *root = &h->fds[0];
-    char text[CGROUP_VALUE_MAX];
-    int64_t v;
-    // A weight doesn't tell the shares that it was made from: what was asked for stays if it still holds.
-    if (cgroup_file_read(root, path, "cpu.max", text, sizeof(text)) == 0) {
-        size_t word = strcspn(text, " ");
-        if (text[word] && str_parse_i64(text + word + 1, 1, INT64_MAX, &v) == 0)
-            io->cpu_period = v;
-        text[word] = '\0';
-        if (io->cpu_quota != 0 && str_eq(text, "max"))
-            io->cpu_quota = -1;
-        else if (str_parse_i64(text, 1, INT64_MAX, &v) == 0)
-            io->cpu_quota = v;
-    }
-    if (io->memory_limit_in_bytes <= 0)
-        return 0;
-    int r = cgroup_file_read_i64(root, path, "memory.max", &v);
+    int64_t limit, swap;
+    read_cpu(root, path, io);
+    cgroup_read_hugepages(h, path, "max", io);
+    cgroup_read_unified(h, path, arena, io);
+    int r = read_text(root, path, "cpuset.cpus", arena, &io->cpuset_cpus);
     if (r == 0)
-        io->memory_limit_in_bytes = v;
-    return r;
+        r = read_text(root, path, "cpuset.mems", arena, &io->cpuset_mems);
+    if (r < 0 || !(h->controllers[0] & (1u << CGROUP_MEMORY)))
+        return r;
+    r = cgroup_file_read_i64(root, path, "memory.max", &limit);
+    if (r < 0)
+        return r;
+    io->memory_limit_in_bytes = limit_now(limit, io->memory_limit_in_bytes);
+    // CRI's is memory and swap together.
+    if (cgroup_file_read_i64(root, path, "memory.swap.max", &swap) == 0)
+        io->memory_swap_limit_in_bytes =
+            limit_now(swap < 0 || limit < 0 ? -1 : limit + swap, io->memory_swap_limit_in_bytes);
+    return 0;
 }
 
 static int64_t v2_oom_kills(struct cgroup_host *h, const char *path)

@@ -2,32 +2,45 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/cleanup.h"
 #include "base/str.h"
 #include "runtime/cgroup_internal.h"
+
+#define HUGEPAGES "linux.resources.hugepage_limits"
+
+// ---- Lists ----
 
 int cgroup_writes_add(struct cgroup_writes *ws, const struct cgroup_hierarchy_fd *root, const char *field,
                       struct error *err, const char *file, const char *format, ...)
 {
+    char value[CGROUP_VALUE_MAX];
     if (ws->n == CGROUP_WRITES_MAX)
         return error_set(err, STATUS_INVALID_ARGUMENT, E2BIG, "%s: more than %d resource values at once",
                          field, CGROUP_WRITES_MAX);
-    struct cgroup_write *w = &ws->w[ws->n];
     va_list args;
     va_start(args, format);
-    int n = vsnprintf(w->value, sizeof(w->value), format, args);
+    int n = vsnprintf(value, sizeof(value), format, args);
     va_end(args);
-    int m = snprintf(w->file, sizeof(w->file), "%s", file);
-    if (n < 0 || (size_t)n >= sizeof(w->value) || m < 0 || (size_t)m >= sizeof(w->file))
+    if (n < 0 || (size_t)n >= sizeof(value))
         return error_set(err, STATUS_INVALID_ARGUMENT, E2BIG,
                          "%s: the value for %.60s is longer than %d bytes", field, file,
                          CGROUP_VALUE_MAX - 1);
-    w->root = root;
-    w->field = field;
-    w->before[0] = '\0';
-    ws->n++;
-    return 0;
+    struct cgroup_write *w = &ws->w[ws->n++]; // from here on it is the list's to free
+    *w = (struct cgroup_write){.root = root, .field = field, .file = strdup(file), .value = strdup(value)};
+    return w->file && w->value ? 0 : error_errno(err, ENOMEM, "%s", field);
+}
+
+void cgroup_writes_done(struct cgroup_writes *ws)
+{
+    for (size_t i = 0; i < ws->n; i++) {
+        free(ws->w[i].file);
+        free(ws->w[i].value);
+        free(ws->w[i].before);
+    }
+    ws->n = 0;
 }
 
 int cgroup_writes_add_hugepages(struct cgroup_host *h, const Cri__LinuxContainerResources *r,
@@ -42,53 +55,217 @@ int cgroup_writes_add_hugepages(struct cgroup_host *h, const Cri__LinuxContainer
             continue;
         if (!root)
             return error_set(err, STATUS_FAILED_PRECONDITION, ENOTSUP,
-                             "linux.resources.hugepage_limits: this host has no hugetlb cgroup controller");
+                             HUGEPAGES ": this host has no hugetlb cgroup controller");
         char file[64];
         (void)snprintf(file, sizeof(file), "hugetlb.%.32s.%s", limit->page_size, suffix);
-        int n = cgroup_writes_add(ws, root, "linux.resources.hugepage_limits", err, file, "%llu",
-                                  (unsigned long long)limit->limit);
+        int n = cgroup_writes_add(ws, root, HUGEPAGES, err, file, "%llu", (unsigned long long)limit->limit);
         if (n < 0)
             return n;
     }
     return 0;
 }
 
-// What the kernel says to a value it won't take, as opposed to a failure of its own.
-static bool is_callers_fault(int errnum)
+int cgroup_writes_add_settings(struct cgroup_host *h, const char *path, const struct cgroup_limits *limits,
+                               struct cgroup_writes *ws, struct error *err)
 {
-    return errnum == EINVAL || errnum == ERANGE || errnum == E2BIG || errnum == EACCES || errnum == EPERM ||
-           errnum == EBUSY || errnum == ENOSPC;
+    for (size_t i = 0; i < limits->n_settings; i++) {
+        const struct cgroup_setting *s = &limits->settings[i];
+        int controller = cgroup_controller_parse(s->controller);
+        const struct cgroup_hierarchy_fd *root =
+            controller < 0 ? NULL : cgroup_root_of(h, (enum cgroup_controller)controller);
+        if (!root)
+            return error_set(err, STATUS_FAILED_PRECONDITION, ENOTSUP,
+                             "%s: this host has no %s cgroup controller", s->field, s->controller);
+        if (!cgroup_file_exists(root, path, s->file))
+            return error_set(err, STATUS_FAILED_PRECONDITION, ENOTSUP, "%s: this kernel's cgroups have no %s",
+                             s->field, s->file);
+        int r = cgroup_writes_add(ws, root, s->field, err, s->file, "%s", s->value);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+// ---- Carrying out ----
+
+// Files of a line for each device or resource, of which one write changes one.
+static const struct keyed {
+    const char *file;
+    const char *none; // what a key that has no line is set to
+} keyed[] = {
+    {"io.max", "rbps=max wbps=max riops=max wiops=max"},
+    {"io.latency", "target=0"},
+    {"io.weight", "default"},
+    {"io.bfq.weight", "default"},
+    {"misc.max", "max"},
+    {"rdma.max", "hca_handle=max hca_object=max"},
+};
+
+// The line of `before` that has the key of `value`, or what stands for none, in out.
+static void line_before(const struct keyed *k, const struct cgroup_write *w, char out[CGROUP_TEXT_MAX])
+{
+    size_t len = strcspn(w->value, " ");
+    const char *key = w->value;
+    if (str_has_suffix(k->file, "weight") && !memchr(key, ':', len)) { // "50" is "default 50"
+        key = "default";
+        len = strlen(key);
+    }
+    for (const char *line = w->before; *line;) {
+        size_t n = strcspn(line, "\n");
+        if (n > len && memcmp(line, key, len) == 0 && line[len] == ' ') {
+            (void)snprintf(out, CGROUP_TEXT_MAX, "%.*s", (int)n, line);
+            return;
+        }
+        line += n + (line[n] == '\n');
+    }
+    (void)snprintf(out, CGROUP_TEXT_MAX, "%.*s %s", (int)len, key, k->none);
+}
+
+static int put_back(const char *path, const struct cgroup_write *w)
+{
+    char line[CGROUP_TEXT_MAX];
+    for (size_t i = 0; i < sizeof(keyed) / sizeof(keyed[0]); i++) {
+        if (!str_eq(keyed[i].file, w->file))
+            continue;
+        line_before(&keyed[i], w, line);
+        return cgroup_file_write(w->root, path, w->file, line);
+    }
+    // A write of no bytes at all never reaches the kernel's handler: an empty cpuset is written as a line.
+    return cgroup_file_write(w->root, path, w->file, w->before[0] ? w->before : "\n");
+}
+
+int cgroup_writes_undo(const char *path, const struct cgroup_writes *ws, struct error *err)
+{
+    int result = 0;
+    for (size_t i = ws->n; i-- > 0;) {
+        const struct cgroup_write *w = &ws->w[i];
+        int r = w->before ? put_back(path, w) : 0;
+        if (r < 0 && result == 0)
+            result = error_errno(err, -r, "put %s of cgroup %s back to \"%.60s\"", w->file, path, w->before);
+    }
+    return result;
+}
+
+// What the kernel says to a value it won't take, as opposed to a failure of its own.
+static enum status status_of(int errnum)
+{
+    switch (errnum) {
+    case EINVAL:
+    case ERANGE:
+    case E2BIG:
+    case EACCES:
+    case EPERM:
+    case ENOSPC:
+    case ENODEV: // io.max of a device that isn't there
+    case EOPNOTSUPP:
+        return STATUS_INVALID_ARGUMENT;
+    case EBUSY: // the limit is below what is in use
+        return STATUS_FAILED_PRECONDITION;
+    default:
+        return error_status_of_errno(errnum);
+    }
+}
+
+static int write_failed(const char *path, const struct cgroup_write *w, int errnum, struct error *err)
+{
+    (void)error_errno(err, errnum, "%s: write \"%s\" to %s of cgroup %s%s", w->field, w->value, w->file, path,
+                      errnum == EBUSY ? " (more than that is in use)" : "");
+    if (err)
+        error_restatus(err, status_of(errnum));
+    return -errnum;
+}
+
+static int note_before(const char *path, struct cgroup_write *w, struct error *err)
+{
+    char text[CGROUP_TEXT_MAX];
+    int r = cgroup_file_read(w->root, path, w->file, text, sizeof(text));
+    if (r == 0 && !(w->before = strdup(text)))
+        r = -ENOMEM;
+    return r < 0 ? error_errno(err, -r, "%s: read %s of cgroup %s", w->field, w->file, path) : 0;
 }
 
 int cgroup_writes_run(const char *path, struct cgroup_writes *ws, bool restore, struct error *err)
 {
+    // All are read before any is written: a change that could not be taken back is not begun.
+    for (size_t i = 0; restore && i < ws->n; i++) {
+        int r = note_before(path, &ws->w[i], err);
+        if (r < 0)
+            return r;
+    }
     for (size_t i = 0; i < ws->n; i++) {
-        struct cgroup_write *w = &ws->w[i];
-        if (restore && cgroup_file_read(w->root, path, w->file, w->before, sizeof(w->before)) < 0)
-            w->before[0] = '\0';
+        const struct cgroup_write *w = &ws->w[i];
         int r = cgroup_file_write(w->root, path, w->file, w->value);
         if (r == 0)
             continue;
-        for (size_t k = i; restore && k-- > 0;) {
-            if (ws->w[k].before[0])
-                (void)cgroup_file_write(ws->w[k].root, path, ws->w[k].file, ws->w[k].before);
-        }
-        (void)error_errno(err, -r, "%s: write \"%s\" to %s of cgroup %s", w->field, w->value, w->file, path);
-        if (err && is_callers_fault(-r))
-            error_restatus(err, STATUS_INVALID_ARGUMENT);
+        struct cgroup_writes done = *ws;
+        done.n = i;
+        (void)write_failed(path, w, -r, err);
+        if (restore && cgroup_writes_undo(path, &done, NULL) < 0 && err)
+            (void)error_wrap(err, "some values could not be put back");
         return r;
     }
     return 0;
 }
 
+// ---- Reading ----
+
+void cgroup_read_hugepages(struct cgroup_host *h, const char *path, const char *suffix,
+                           Cri__LinuxContainerResources *io)
+{
+    const struct cgroup_hierarchy_fd *root = cgroup_root_of(h, CGROUP_HUGETLB);
+    for (size_t i = 0; root && i < io->n_hugepage_limits; i++) {
+        Cri__HugepageLimit *limit = io->hugepage_limits[i];
+        char file[64];
+        int64_t now;
+        (void)snprintf(file, sizeof(file), "hugetlb.%.32s.%s", limit->page_size, suffix);
+        if (cgroup_file_read_i64(root, path, file, &now) == 0 && now >= 0)
+            limit->limit = (uint64_t)now;
+    }
+}
+
+void cgroup_read_unified(struct cgroup_host *h, const char *path, struct arena *arena,
+                         Cri__LinuxContainerResources *io)
+{
+    for (size_t i = 0; i < io->n_unified; i++) {
+        char text[CGROUP_TEXT_MAX];
+        char *copy = NULL;
+        if (cgroup_file_read(&h->fds[0], path, io->unified[i]->key, text, sizeof(text)) == 0)
+            copy = arena_strdup(arena, text);
+        if (copy)
+            io->unified[i]->value = copy;
+    }
+}
+
+// ---- CPU shares and weight ----
+
+// Kubelets up to 1.34 at least, at the pod level, and older OCI runtimes take the straight line from (2, 1)
+// to (262144, 10000): 1 + (shares - 2) * 9999 / 262142. It gives the default of 1024 shares a weight of 39,
+// far below other processes' default of 100. Newer OCI runtimes (runc 1.3.2, crun 1.23) use this curve
+// through all three points, and so do we: only siblings are weighed against each other, and a container's
+// siblings are all ours.
 uint64_t cgroup_weight_of_shares(int64_t shares)
 {
     if (shares <= 2)
         return 1;
     if (shares >= 262144)
         return 10000;
-    // The straight line from (2, 1) to (262144, 10000) would give the default of 1024 shares a weight of 39,
-    // far below other processes' default of 100; OCI runtimes use this curve through all three points.
     double l = log2((double)shares);
     return (uint64_t)ceil(pow(10, (l * l + 125 * l) / 612.0 - 7.0 / 34.0));
+}
+
+int64_t cgroup_shares_of_weight(uint64_t weight, int64_t asked)
+{
+    if (asked != 0 && cgroup_weight_of_shares(asked) == weight)
+        return asked;
+    if (weight == 100)
+        return 1024;
+    int64_t low = 2, high = 262144;
+    while (low < high) {
+        int64_t middle = low + (high - low) / 2;
+        if (cgroup_weight_of_shares(middle) >= weight)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
 }

@@ -16,6 +16,7 @@
 #include "runtime/selinux.h"
 
 #define PLAN_ARENA_MAX (16u << 20)
+#define SETTINGS_MAX   32 // of a container's cgroup, beyond CRI's resources
 // What crisp-pod can be sent: better refused now than at the start. execve(2) takes less anyway.
 #define START_BYTES_MAX (PB_FRAME_MAX - 1024)
 
@@ -202,8 +203,16 @@ static int make_cgroup(struct runtime *rt, const struct container *c, const stru
 {
     const Cri__LinuxContainerConfig *l = c->config->linux;
     struct cgroup_devices devices;
+    struct cgroup_setting settings[SETTINGS_MAX];
+    struct cgroup_limits limits = {.resources = l ? l->resources : NULL, .settings = settings};
+    char pids[24];
+    if (rt->pids_limit > 0) { // an asker's own, by `unified`, is written after it
+        (void)snprintf(pids, sizeof(pids), "%lld", (long long)rt->pids_limit);
+        settings[limits.n_settings++] =
+            (struct cgroup_setting){"runtime.pids_limit", "pids", "pids.max", pids};
+    }
     int r = plan_device_rules(in, arena, &devices, err);
-    return r < 0 ? r : cgroup_create(rt->cgroups, c->cgroup, l ? l->resources : NULL, &devices, err);
+    return r < 0 ? r : cgroup_create(rt->cgroups, c->cgroup, &limits, &devices, err);
 }
 
 static int resolve_cdi(struct runtime *rt, const struct container *c, struct arena *arena,

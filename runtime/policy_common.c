@@ -142,7 +142,7 @@ int policy_check_path(const char *field, const char *path, struct error *err)
 // "0-3,7"
 static int check_cpuset(const char *field, const char *value, struct error *err)
 {
-    if (strlen(value) < 256 && strspn(value, "0123456789,-") == strlen(value))
+    if (strlen(value) < 500 && strspn(value, "0123456789,-") == strlen(value))
         return 0;
     return policy_bad(err, "%s: \"%.100s\" is not a list such as 0-3,7", field, value);
 }
@@ -170,11 +170,13 @@ static int check_unified(const struct policy *p, const Cri__LinuxContainerResour
         const char *key = r->unified[i]->key;
         // "memory.high": a controller's file; cgroup.* would move processes or kill them.
         if (!strchr(key, '.') || key[0] == '.' || strchr(key, '/') || strlen(key) > 60 ||
-            str_has_prefix(key, "cgroup."))
+            str_has_prefix(key, "cgroup.") || str_has_suffix(key, ".pressure"))
             return policy_bad(err, RES("unified") ": \"%.60s\" is not a resource such as memory.high", key);
         if (!cgroup_host_is_v2(p->cgroups))
             return policy_bad(err, RES("unified") ": \"%.60s\" needs cgroup v2, and this host has cgroup v1",
                               key);
+        if (strspn(r->unified[i]->value, " \n") == strlen(r->unified[i]->value))
+            return policy_bad(err, RES("unified") ": the value of \"%.60s\" is empty", key);
     }
     return 0;
 }

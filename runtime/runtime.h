@@ -43,6 +43,7 @@ struct runtime_options {
     const char *image_dir; // holds the image store's layers and containers; NULL: no user namespaces
     bool device_ownership; // devices of containers belong to their run_as_user and run_as_group
     uint64_t shm_bytes;    // of a pod's /dev/shm; 0: 64 MiB
+    int64_t pids_limit;    // processes and threads of each container; 0: none
     // Lists end with NULL, may be NULL, and outlive the runtime.
     char *const *default_sysctls;       // "NAME=VALUE", for pods with a namespace of their own
     char *const *absent_sources_denied; // missing mount sources at or below these paths are not made

@@ -29,6 +29,7 @@ struct runtime {
     char node_name[65]; // uname -n: the hostname of pods in the host's network
     char boot_id[37];
     uint64_t shm_bytes; // of a pod's /dev/shm
+    int64_t pids_limit; // of a container's cgroup; 0: none
     int crisp_pod_fd;   // copy of the program that all crisp-pods are executed from
     int mount_template; // mount_template.h
     int shutdown_fd;    // eventfd: readable once runtime_shutdown() was called
