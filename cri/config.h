@@ -44,6 +44,7 @@ struct config {
     int64_t pids_limit;
     char **default_sysctls;       // NULL-terminated
     char **absent_sources_denied; // NULL-terminated
+    char **annotations_allowed;   // NULL-terminated
     int64_t image_pull_concurrency;
     char **image_pinned;                // NULL-terminated
     struct registry_config *registries; // image/registry_config.h

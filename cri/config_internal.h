@@ -72,7 +72,8 @@ bool config_is_address(const char *value);
 bool config_is_cgroup_parent(const char *value);
 bool config_is_handler_name(const char *value);
 bool config_is_rlimit(const char *value);
-bool config_is_assignment(const char *value); // NAME=VALUE
+bool config_is_assignment(const char *value);   // NAME=VALUE
+bool config_is_name_pattern(const char *value); // "device-*"
 bool config_is_socket_path(const char *value);
 
 // config_yaml.c: one document into loader->config.

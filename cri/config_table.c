@@ -163,6 +163,14 @@ const struct config_key config_keys[] = {
      .doc = "A host path that is to be mounted and isn't there is made, as a directory, unless it is one of "
             "these or "
             "below one of them: then the container is refused. /etc/hostname, say; or /, for all."},
+    {.path = "annotations.allowed",
+     .type = CONFIG_STRINGS,
+     .offset = FIELD(annotations_allowed),
+     .valid = config_is_name_pattern,
+     .allowed =
+         "a list of names of annotations after \"crisp.run/\", or patterns of them such as device-* or *",
+     .doc = "Which annotations of crisp's own pods and containers may use (docs/annotations.md lists them). "
+            "Others of that prefix are refused; annotations of other prefixes are none of crisp's business."},
     {.path = "cdi.spec_dirs",
      .type = CONFIG_PATHS,
      .offset = FIELD(cdi_spec_dirs),

@@ -144,7 +144,7 @@ static const struct {
 } bad[] = {
     {"roots: /x\n", "1: roots: unknown key; allowed here: root, run_dir, socket, max_connections, "
                     "shutdown_grace, log, cgroup, "
-                    "cni, streaming, runtime, cdi, image, registries, helpers\n"},
+                    "cni, streaming, runtime, annotations, cdi, image, registries, helpers\n"},
     {"log:\n  level: info\n  colour: red\n", "3: log.colour: unknown key; allowed here: level, format\n"},
     {"log:\n  level: loud\n", "2: log.level: \"loud\" is not allowed; allowed: debug, info, warn or error\n"},
     {"log: debug\n", "1: log: expected a map of keys but found a text\n"},

@@ -69,6 +69,12 @@ bool config_is_handler_name(const char *value)
     return strspn(value, "abcdefghijklmnopqrstuvwxyz0123456789-") == len;
 }
 
+bool config_is_name_pattern(const char *value)
+{
+    size_t len = strlen(value);
+    return len > 0 && len <= 63 && strspn(value, "abcdefghijklmnopqrstuvwxyz0123456789-*?") == len;
+}
+
 bool config_is_rlimit(const char *value)
 {
     struct rlimit_spec spec;

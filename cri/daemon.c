@@ -79,6 +79,7 @@ static int open_runtime(struct daemon *d, struct error *err)
                                       .pids_limit = c->pids_limit,
                                       .default_sysctls = c->default_sysctls,
                                       .absent_sources_denied = c->absent_sources_denied,
+                                      .annotations_allowed = c->annotations_allowed,
                                       .cgroup_driver =
                                           c->cgroup_driver == CONFIG_CGROUP_SYSTEMD ? "systemd" : "cgroupfs"};
     if (!image_dir)

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/pb.h"
 #include "base/str.h"
+#include "runtime/annotation.h"
 #include "runtime/cdi.h"
 #include "runtime/hooks.h"
 #include "runtime/plan.h"
@@ -198,7 +199,7 @@ static int find_level(struct runtime *rt, const struct pod *pod, char room[SELIN
     return *level == room ? selinux_level_claim(rt->run_dir, pod->id, room, err) : 0;
 }
 
-static int make_cgroup(struct runtime *rt, const struct container *c, const struct plan_input *in,
+static int make_cgroup(struct runtime *rt, struct container *c, const struct plan_input *in,
                        struct arena *arena, struct error *err)
 {
     const Cri__LinuxContainerConfig *l = c->config->linux;
@@ -212,7 +213,14 @@ static int make_cgroup(struct runtime *rt, const struct container *c, const stru
             (struct cgroup_setting){"runtime.pids_limit", "pids", "pids.max", pids};
     }
     int r = plan_device_rules(in, arena, &devices, err);
-    return r < 0 ? r : cgroup_create(rt->cgroups, c->cgroup, &limits, &devices, err);
+    if (r == 0)
+        r = cgroup_create(rt->cgroups, c->cgroup, &limits, &devices, err);
+    if (r < 0 || !in->annotations || !in->annotations->has_cgroup)
+        return r;
+    r = cgroup_apply_extra(rt->cgroups, c->cgroup, &in->annotations->cgroup, err);
+    if (r < 0)
+        container_remove_cgroup(rt, c);
+    return r;
 }
 
 static int resolve_cdi(struct runtime *rt, const struct container *c, struct arena *arena,
@@ -234,6 +242,7 @@ static int build(struct runtime *rt, struct container *c, const struct container
     struct pod_files *files = arena ? arena_alloc(arena, sizeof(*files)) : NULL;
     char level[SELINUX_LEVEL_MAX];
     struct plan_input in;
+    struct annotations *annotations;
     Pod__LaunchPlan *plan;
     Pod__CgroupPlace *place;
     Pod__StartRequest *start;
@@ -243,7 +252,10 @@ static int build(struct runtime *rt, struct container *c, const struct container
     if (hooks_bundle_path(c->pod->dir, c->id, files->bundle) < 0)
         return error_errno(err, ENAMETOOLONG, "name the bundle of container %s", c->id);
     plan_input_fill(rt, c, rootfs, files, &in);
-    int r = find_level(rt, c->pod, level, &in.selinux_level, err);
+    int r = annotations_read(c->pod->config, c->config, arena, &annotations, err);
+    in.annotations = annotations;
+    if (r == 0)
+        r = find_level(rt, c->pod, level, &in.selinux_level, err);
     if (r == 0 && cdi_is_requested(c->config)) {
         r = resolve_cdi(rt, c, arena, &cdi, err);
         in.cdi = &cdi;

@@ -15,6 +15,7 @@
 
 #define PLAN_HOOK_TIMEOUT_MS 60000u // of a hook that names none
 
+struct annotations;    // runtime/annotation.h
 struct policy;         // runtime/policy.h
 struct cdi_set;        // runtime/cdi.h
 struct cgroup_devices; // runtime/cgroup.h
@@ -54,7 +55,8 @@ struct plan_input {
     const char *bundle;           // where its bundle is, if it gets hooks
     const struct cdi_set *cdi;    // what CDI devices change; NULL: none were asked for
     const char *shm_path;         // /dev/shm: a mounted tmpfs that the pod shares (with host IPC: the host's)
-    const char *selinux_level;    // the pod's, for containers that name none; NULL: the policy's default
+    const struct annotations *annotations; // runtime/annotation.h; NULL: none
+    const char *selinux_level; // the pod's, for containers that name none; NULL: the policy's default
 };
 
 // Builds the plan in arena. A mount source that is missing is made as a directory (0755), as peers do, and so

@@ -46,9 +46,13 @@ Pod__Mount *plan_new_mount(struct plan_builder *b, const char *destination, cons
 // plan_volumes.c: the config's mounts, and the volumes that the image declares.
 int plan_add_config_mounts(struct plan_builder *b);
 int plan_add_volumes(struct plan_builder *b);
+int plan_add_tmpfs(struct plan_builder *b);   // plan_annotations.c: what annotations ask for
 int plan_add_devices(struct plan_builder *b); // plan_devices.c
 int plan_add_process(struct plan_builder *b); // plan_process.c
-int plan_add_cdi(struct plan_builder *b);     // plan_cdi.c; after those above
+// plan_annotations.c. The configuration's resource limits with the annotations' in their places.
+struct rlimit_list;
+void plan_rlimits(const struct plan_builder *b, struct rlimit_list *out);
+int plan_add_cdi(struct plan_builder *b); // plan_cdi.c; after those above
 // Adds what CDI devices may be used for to rules, which has room for so many.
 int plan_add_cdi_rules(const struct cdi_set *cdi, struct cgroup_device_rule *rules, size_t room, size_t *n,
                        struct error *err);

@@ -155,5 +155,7 @@ int plan_add_mounts(struct plan_builder *b)
     int r = plan_add_config_mounts(b);
     if (r == 0)
         r = plan_add_volumes(b);
+    if (r == 0)
+        r = plan_add_tmpfs(b);
     return r < 0 || b->out_of_memory ? r : sort_mounts(b);
 }

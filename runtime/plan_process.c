@@ -148,16 +148,17 @@ static int build_privileges(struct plan_builder *b, Pod__Process *p)
 
 static int build_rlimits(struct plan_builder *b, Pod__Process *p)
 {
-    const struct rlimit_list *list = &b->policy->rlimits;
-    Pod__Rlimit *limits = arena_alloc(b->arena, (list->n + 1) * sizeof(*limits));
-    p->rlimits = arena_alloc(b->arena, (list->n + 1) * sizeof(*p->rlimits));
+    struct rlimit_list list;
+    plan_rlimits(b, &list);
+    Pod__Rlimit *limits = arena_alloc(b->arena, (list.n + 1) * sizeof(*limits));
+    p->rlimits = arena_alloc(b->arena, (list.n + 1) * sizeof(*p->rlimits));
     if (!limits || !p->rlimits)
         return plan_no_memory(b->err);
-    for (size_t i = 0; i < list->n; i++) {
+    for (size_t i = 0; i < list.n; i++) {
         pod__rlimit__init(&limits[i]);
-        limits[i].resource = list->items[i].resource;
-        limits[i].soft = list->items[i].soft;
-        limits[i].hard = list->items[i].hard;
+        limits[i].resource = list.items[i].resource;
+        limits[i].soft = list.items[i].soft;
+        limits[i].hard = list.items[i].hard;
         p->rlimits[p->n_rlimits++] = &limits[i];
     }
     return 0;

@@ -33,6 +33,7 @@ struct policy {
     // Of the configuration; the opener's to set, NULL-terminated or NULL. Both outlive the policy.
     char *const *default_sysctls;       // "NAME=VALUE", passed by policy_check_default_sysctls()
     char *const *absent_sources_denied; // missing mount sources below these are not made
+    char *const *annotations_allowed;   // patterns over names (runtime/annotation.h)
     struct seccomp_cache *seccomp;      // compiled filters by profile and capabilities
 };
 

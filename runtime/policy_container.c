@@ -6,6 +6,7 @@
 
 #include "base/cleanup.h"
 #include "base/str.h"
+#include "runtime/annotation.h"
 #include "runtime/caps.h"
 #include "runtime/cdi.h"
 #include "runtime/policy_internal.h"
@@ -292,6 +293,8 @@ int policy_validate_container(const struct policy *p, const Cri__PodSandboxConfi
         r = check_devices(config, err);
     if (r == 0)
         r = cdi_check_requests(config, err);
+    if (r == 0)
+        r = annotations_check_container(p, pod, config, err);
     if (r == 0 && config->linux)
         r = policy_validate_resources(p, config->linux->resources, err);
     if (r == 0 && config->linux && config->linux->security_context)

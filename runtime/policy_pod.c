@@ -5,6 +5,7 @@
 
 #include "base/cleanup.h"
 #include "base/str.h"
+#include "runtime/annotation.h"
 #include "runtime/cgroup.h"
 #include "runtime/policy_internal.h"
 
@@ -146,5 +147,7 @@ int policy_validate_pod(const struct policy *p, const Cri__PodSandboxConfig *pod
         r = check_dns("options", dns->options, dns->n_options, err);
     if (r == 0)
         r = check_ports(pod, err);
+    if (r == 0)
+        r = annotations_check_pod(p, pod, err);
     return r < 0 || !pod->linux ? r : check_linux(p, pod, err);
 }

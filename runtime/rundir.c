@@ -21,6 +21,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/str.h"
+#include "runtime/annotation.h"
 #include "runtime/selinux.h"
 
 #define HOST_FILE_MAX  (256u << 10) // of /etc/hosts and /etc/resolv.conf
@@ -140,8 +141,9 @@ static int mount_shm(const struct runtime *rt, const struct pod *pod, struct err
     uint32_t uid, gid;
     policy_root_ids(pod->config, &uid, &gid);
     snprintf(path, sizeof(path), "%s/shm", pod->dir);
-    snprintf(options, sizeof(options), "mode=1777,size=%" PRIu64 ",uid=%u,gid=%u%s%s%s", rt->shm_bytes, uid,
-             gid, *label ? ",context=\"" : "", label, *label ? "\"" : "");
+    snprintf(options, sizeof(options), "mode=1777,size=%" PRIu64 ",uid=%u,gid=%u%s%s%s",
+             annotations_shm_bytes(pod->config, rt->shm_bytes), uid, gid, *label ? ",context=\"" : "", label,
+             *label ? "\"" : "");
     if (mkdir(path, 0700) < 0)
         return error_errno(err, errno, "make %s", path);
     if (mount("shm", path, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options) < 0)

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "runtime/selinux.h"
+#include "runtime/annotation.h"
 #include "runtime/cdi.h"
 #include "runtime/hooks.h"
 #include "base/mount_template.h"
@@ -125,12 +126,14 @@ static int set_options(struct runtime *rt, const struct runtime_options *o, stru
     rt->policy->device_ownership = o->device_ownership;
     rt->policy->default_sysctls = o->default_sysctls;
     rt->policy->absent_sources_denied = o->absent_sources_denied;
+    rt->policy->annotations_allowed = o->annotations_allowed;
     rt->pids_limit = o->pids_limit;
     if (o->pids_limit > 0 && !cgroup_host_has(rt->cgroups, "pids"))
         return error_set(err, STATUS_FAILED_PRECONDITION, ENOTSUP,
                          "runtime.pids_limit: this host has no pids cgroup controller");
     rt->shm_bytes = o->shm_bytes ? o->shm_bytes : (uint64_t)64 << 20;
-    return policy_check_default_sysctls(o->default_sysctls, err);
+    int r = policy_check_default_sysctls(o->default_sysctls, err);
+    return r < 0 ? r : annotations_check_allowed(o->annotations_allowed, err);
 }
 
 static int open_parts(struct runtime *rt, const struct runtime_options *o, struct error *err)

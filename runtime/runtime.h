@@ -47,6 +47,7 @@ struct runtime_options {
     // Lists end with NULL, may be NULL, and outlive the runtime.
     char *const *default_sysctls;       // "NAME=VALUE", for pods with a namespace of their own
     char *const *absent_sources_denied; // missing mount sources at or below these paths are not made
+    char *const *annotations_allowed;   // patterns of our own annotations' names; see runtime/annotation.h
 };
 
 // Reads the records, connects to the running crisp-pods (all at once, one deadline of some seconds) and

@@ -1,0 +1,161 @@
+"""What CRI has no field for: annotations of crisp's own, and what becomes of them in the kernel."""
+import os
+import re
+
+import grpc
+import pytest
+
+import cgroups
+from cri import Cri
+from stubs import pb
+
+pytestmark = [pytest.mark.vm]
+
+V2 = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+SLEEP = ["sleep", "3600"]
+
+
+@pytest.fixture(scope="module")
+def permissive(registry):
+    from conftest import finish
+    from daemon import Crispd
+    daemon = Crispd(registry.url, cni="", settings={"annotations": {"allowed": ["*"]}})
+    try:
+        yield daemon.start()
+    finally:
+        finish(daemon)
+
+
+@pytest.fixture
+def own(permissive):
+    cri = Cri(permissive)
+    yield cri
+    cri.clean()
+
+
+def host_network(**more):
+    return pb.LinuxPodSandboxConfig(security_context=pb.LinuxSandboxSecurityContext(
+        namespace_options=pb.NamespaceOption(network=pb.NODE)), **more)
+
+
+def keys(annotations):
+    return {"crisp.run/" + k.replace("_", "-"): v for k, v in annotations.items()}
+
+
+def pod_with(cri, **annotations):
+    return cri.run_pod(linux=host_network(), annotations=keys(annotations))
+
+
+def run_with(cri, pod, command=None, **annotations):
+    return cri.run(pod, command or SLEEP, annotations=keys(annotations))
+
+
+def refused(cri, pod, **annotations):
+    """Status and message of a creation that fails and leaves nothing."""
+    of_pod = pb.ContainerFilter(pod_sandbox_id=pod)
+    before = len(cri.ListContainers(filter=of_pod).containers)
+    with pytest.raises(grpc.RpcError) as e:
+        cri.create(pod, SLEEP, annotations=keys(annotations))
+    assert len(cri.ListContainers(filter=of_pod).containers) == before
+    return e.value.code(), e.value.details()
+
+
+def disk():
+    """A whole disk: the path of its node."""
+    for name in sorted(os.listdir("/sys/block")):
+        if os.path.exists(f"/dev/{name}") and open(f"/sys/block/{name}/size", encoding="ascii").read() != "0\n":
+            return f"/dev/{name}"
+    raise AssertionError("no disk here")
+
+
+def test_not_allowed_by_default(cri, pod):
+    code, details = refused(cri, pod, tmpfs="/scratch")
+    assert code == grpc.StatusCode.PERMISSION_DENIED
+    assert "crisp.run/tmpfs" in details and "annotations.allowed" in details
+    code, details = refused(cri, pod, tmpfz="/scratch")
+    assert code == grpc.StatusCode.INVALID_ARGUMENT and "crisp.run/tmpfz" in details
+    with pytest.raises(grpc.RpcError) as e:
+        cri.run_pod(annotations={"crisp.run/shm-size": "1m"})
+    assert e.value.code() == grpc.StatusCode.PERMISSION_DENIED
+    # Other people's are other people's.
+    cri.create(pod, SLEEP, annotations={"example.com/tmpfs": "x", "crisp.running": "y"})
+
+
+def test_a_pattern_that_matches_nothing_is_a_mistake(make_crispd):
+    wrong = make_crispd(settings={"annotations": {"allowed": ["ulimit", "temp*"]}})
+    with pytest.raises(AssertionError, match="annotations.allowed: .*temp.* matches no annotation"):
+        wrong.start()
+    wrong.process = None
+
+
+def test_tmpfs(own):
+    pod = pod_with(own)
+    container = run_with(own, pod, tmpfs="/scratch:size=64k,mode=0711,uid=7;/run/deep/er:exec,ro;/tmp/")
+    mounts = {line.split()[1]: line.split() for line in own.sh(container, "cat /proc/mounts").splitlines()}
+    scratch = mounts["/scratch"]
+    assert scratch[2] == "tmpfs" and {"rw", "nosuid", "nodev", "noexec", "size=64k", "mode=711",
+                                      "uid=7"} <= set(scratch[3].split(","))
+    options = mounts["/run/deep/er"][3].split(",")
+    assert "ro" in options and "noexec" not in options
+    assert mounts["/tmp"][2] == "tmpfs"
+    assert own.sh(container, "stat -c '%a %u' /scratch; stat -c %a /tmp") == "711 7\n1777\n"
+    assert "No space left" in own.sh(container, "dd if=/dev/zero of=/scratch/x bs=128k count=1 2>&1; true")
+    status, details = refused(own, pod, tmpfs="/x:size=bad")
+    assert status == grpc.StatusCode.INVALID_ARGUMENT and "size=bad" in details
+
+
+def test_ulimit(own):
+    container = run_with(own, pod_with(own), ulimit="nofile=50:60,core=0")
+    for text in (own.sh(container, "cat /proc/1/limits"), own.sh(container, "cat /proc/self/limits")):
+        assert re.search(r"Max open files +50 +60 ", text) and re.search(r"Max core file size +0 +0 ", text)
+
+
+def test_memory_and_processes(own):
+    pod = pod_with(own)
+    pid = own.pid_of(run_with(own, pod, memory_reservation="16m", pids_limit="40"))
+    assert cgroups.read(pid, "memory", ("memory.soft_limit_in_bytes", "memory.low")) == str(16 << 20)
+    assert cgroups.read(pid, "pids", ("pids.max", "pids.max")) == "40"
+    if V2:
+        for name, value in (("memory_swappiness", "10"), ("oom_kill_disable", "true")):
+            code, details = refused(own, pod, **{name: value})
+            assert code == grpc.StatusCode.FAILED_PRECONDITION
+            assert name.replace("_", "-") in details and "cgroup v2" in details
+    else:
+        pid = own.pid_of(run_with(own, pod, memory_swappiness="10", oom_kill_disable="true"))
+        assert cgroups.read(pid, "memory", ("memory.swappiness", "")) == "10"
+        assert "oom_kill_disable 1" in cgroups.read(pid, "memory", ("memory.oom_control", ""))
+
+
+def test_disk_limits(own):
+    path = disk()
+    number = os.stat(path).st_rdev
+    device = f"{os.major(number)}:{os.minor(number)}"
+    pid = own.pid_of(run_with(own, pod_with(own), device_read_bps=f"{path}:1m", device_write_bps=f"{path}:2048k",
+                              device_read_iops=f"{path}:100", device_write_iops=f"{path}:200"))
+    if V2:
+        assert cgroups.read(pid, "", ("", "io.max")) == f"{device} rbps=1048576 wbps=2097152 riops=100 wiops=200"
+        return
+    for file, rate in (("read_bps", 1048576), ("write_bps", 2097152), ("read_iops", 100), ("write_iops", 200)):
+        assert cgroups.read(pid, "blkio", (f"blkio.throttle.{file}_device", "")) == f"{device} {rate}"
+
+
+def test_real_time(own):
+    pod = pod_with(own)
+    if V2 or not os.path.exists("/sys/fs/cgroup/cpu/cpu.rt_runtime_us"):
+        code, details = refused(own, pod, cpu_rt_runtime="1000")
+        assert code == grpc.StatusCode.FAILED_PRECONDITION and "cpu-rt-runtime" in details
+        return
+    pid = own.pid_of(run_with(own, pod, cpu_rt_period="500000", cpu_rt_runtime="1000"))
+    assert cgroups.read(pid, "cpu", ("cpu.rt_period_us", "")) == "500000"
+    assert cgroups.read(pid, "cpu", ("cpu.rt_runtime_us", "")) == "1000"
+
+
+def test_of_the_pod(own):
+    """kubelet hands a pod's annotations to the pod only: there they hold for its containers."""
+    pod = pod_with(own, **{"shm-size": "1m", "ulimit": "core=1", "ulimit.special": "core=2"})
+    one = run_with(own, pod)
+    special = own.run(pod, SLEEP, name="special")
+    third = run_with(own, pod, ulimit="core=3")
+    for container, soft in ((one, 1), (special, 2), (third, 3)):
+        assert re.search(rf"Max core file size +{soft} ", own.sh(container, "cat /proc/1/limits"))
+    assert "size=1024k" in own.sh(one, "grep ' /dev/shm ' /proc/mounts")
