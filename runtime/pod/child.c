@@ -204,6 +204,9 @@ _Noreturn void child_start(const struct child_start *start, int sock, char *step
                       .proc_self = -1,
                       .proc_fs = -1,
                       .built = -1,
+                      .join_pid = start->join_pid,
+                      .join_target = start->target,
+                      .proc_tree = -1,
                       .stdio = {-1, -1, -1},
                       .tty = -1,
                       .host_root = -1};
@@ -213,9 +216,12 @@ _Noreturn void child_start(const struct child_start *start, int sock, char *step
                         start->pod->ns[POD_NS_IPC],
                         start->pod->ns[POD_NS_UTS],
                         start->pod->ns[POD_NS_USER],
-                        start->pod->mount_template};
+                        start->pod->mount_template,
+                        start->join_pid,
+                        start->join_proc};
 
     memcpy(c.ns, start->pod->ns, sizeof(c.ns));
+    c.ns[POD_NS_PROC] = start->join_proc;
     c.uids = start->pod->uids;
     c.gids = start->pod->gids;
     c.mount_template = start->pod->mount_template;
@@ -226,6 +232,8 @@ _Noreturn void child_start(const struct child_start *start, int sock, char *step
     if (rc == 0 && start->place && !start->in_cgroup)
         rc = cgroups_join_place(start->place, NULL, &err);
     cgroups_close_parents();
+    if (rc == 0 && c.join_pid >= 0)
+        rc = stage_make_key(&c, &err);
     const Pod__LaunchPlan *plan = receive_plan(&c, rc < 0 ? NULL : &err);
     if (rc == 0)
         rc = plan ? check_plan(&c, plan, &err) : -err.errnum;
@@ -275,6 +283,7 @@ static int join_container(struct child *c, const struct child_exec *exec, struct
 _Noreturn void child_exec(const struct child_exec *exec, int sock, char *step)
 {
     struct child c = {.sock = sock, .step = step, .proc_self = -1, .proc_fs = -1, .built = -1, .tty = -1};
+    c.join_pid = c.proc_tree = -1;
     struct error err = ERROR_INIT;
     const int keep[] = {sock,           exec->init_pidfd, exec->pod->ns[POD_NS_USER],
                         exec->stdio[0], exec->stdio[1],   exec->stdio[2]};

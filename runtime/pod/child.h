@@ -24,7 +24,10 @@ struct child {
     int proc_fs;     // split: a procfs of its pid namespace, configured but not mounted; -1: none
     int built;       // split: the builder's socket to it
     bool proc_taken; // split: the builder has what proc_fs can be
-    int copied_ns;   // CLONE_NEW* of what a container gets a copy of when it enters the user namespace
+    int join_pid;    // two stages: the second one's pid namespace, or a process of it; -1: this one's
+    pid_t join_target; // … that of another container, whose first process this is; 0: the pod's
+    int proc_tree;     // a detached mount of its procfs (child_proc.c); -1: none
+    int copied_ns;     // CLONE_NEW* of what a container gets a copy of when it enters the user namespace
     int mount_template;
     int stdio[3]; // -1: /dev/null
     int tty;      // the slave, once there is one
@@ -42,6 +45,10 @@ struct child_start {
     const Pod__CgroupPlace *place;
     bool in_cgroup; // it was cloned into its (v2) cgroup
     bool split;     // it is to make the container's first process, and is not that itself
+    // Two stages: the pid namespace that the second one is to be in, as a descriptor, and a mount namespace
+    // with a procfs of it; of another container (then target is its pid) its pidfd is both. -1: no stages.
+    int join_pid, join_proc;
+    pid_t target;
 };
 _Noreturn void child_start(const struct child_start *start, int sock, char *step);
 
@@ -108,7 +115,12 @@ int child_drop_privileges(struct child *c, const Pod__Process *process, struct e
 int stage_make_key(struct child *c, struct error *err);
 // The plan's filter; with a key, those calls that the two stages still need can pass it.
 int stage_install_filter(const struct child *c, const Pod__Process *process, struct error *err);
+// What the first stage makes is from here on in the pid namespace that is to be joined.
+int stage_enter_pid_ns(struct child *c, struct error *err);
 // Comes back in the second stage only, or with an error. gate: a pipe, made before the filter.
 int stage_hand_over(struct child *c, int gate[2], bool tty, struct error *err);
+// For who made the first stage, on the other end of its socket: waits until there is a second one. 0, and its
+// pidfd: the first has ended without.
+pid_t stage_await_second(int sock, int *pidfd);
 
 #endif

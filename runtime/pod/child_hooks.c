@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <linux/close_range.h>
@@ -108,13 +109,16 @@ static int hold(struct child *c, struct error *err)
 }
 
 // The state of the OCI runtime specification, as a file to read from its beginning.
-static int state_file(const Pod__Hooks *hooks, const char *status, struct error *err)
+static int state_file(const Pod__Hooks *hooks, const char *status, pid_t pid, struct error *err)
 {
     struct buf text;
 
     buf_init(&text, STATE_MAX);
-    // The pid as the container sees it: the specification has it so for hooks in the container's namespaces.
-    int rc = buf_printf(&text, "{\"status\":\"%s\",\"pid\":%d,%s}", status, getpid(), hooks->state);
+    int rc = buf_printf(&text, "{\"status\":\"%s\",", status);
+    if (rc == 0 && pid)
+        rc = buf_printf(&text, "\"pid\":%d,", (int)pid);
+    if (rc == 0)
+        rc = buf_printf(&text, "%s}", hooks->state);
     _cleanup_fd_ int fd = rc < 0 ? -1 : memfd_create("state", MFD_CLOEXEC);
     if (rc == 0)
         rc = fd < 0 ? -errno : file_write_all(fd, text.data, text.len);
@@ -170,9 +174,23 @@ static int become_pod_root(const struct child *c, struct error *err)
     return rc < 0 ? error_errno(err, rc, "keep capabilities") : 0;
 }
 
+// A container's program in a pid namespace with others: in two stages, as the container itself.
+static int hook_hand_over(struct child *c, const Pod__Process *process, struct error *err)
+{
+    int gate[2], rc = stage_make_key(c, err);
+
+    if (rc == 0)
+        rc = stage_enter_pid_ns(c, err);
+    if (rc == 0 && pipe2(gate, O_CLOEXEC) < 0)
+        rc = error_errno(err, errno, "make a pipe");
+    if (rc == 0)
+        rc = child_drop_privileges(c, process, err);
+    return rc == 0 ? stage_hand_over(c, gate, false, err) : rc;
+}
+
 // In the hook's process. What can't be done is said on its standard error.
 static _Noreturn void become_hook(struct child *c, const Pod__Hook *h, const Pod__Process *process, int in,
-                                  int out)
+                                  int out, int sock)
 {
     char **argv = strings(h->args, h->n_args, h->path), **env = strings(h->env, h->n_env, NULL);
     struct error err = ERROR_INIT;
@@ -183,13 +201,14 @@ static _Noreturn void become_hook(struct child *c, const Pod__Hook *h, const Pod
     if (dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(out, 2) < 0 ||
         close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
         _exit(127);
-    c->sock = -1; // what this process does is not the launch's progress
+    (void)close(c->sock); // what this process does is not the launch's progress
+    c->sock = sock;
     if (c->host_root >= 0 && (rc = go_to_host_root(c)) < 0)
         (void)error_errno(&err, rc, "enter the host's root");
     if (rc == 0 && !process)
         rc = become_pod_root(c, &err);
     if (rc == 0 && process)
-        rc = child_drop_privileges(c, process, &err);
+        rc = sock >= 0 ? hook_hand_over(c, process, &err) : child_drop_privileges(c, process, &err);
     if (rc == 0 && argv && env) {
         (void)execve(h->path, argv, env);
         (void)error_errno(&err, errno, "exec");
@@ -269,11 +288,30 @@ static int judge(const Pod__Hook *h, int status, bool timed_out, uint32_t timeou
     return 0;
 }
 
+// The hook itself is the second process then: what it was made by has ended.
+static void take_second(int sock, pid_t *pid, int *pidfd)
+{
+    int second_fd = -1;
+    pid_t second = stage_await_second(sock, &second_fd);
+
+    if (second == 0)
+        return;
+    while (waitpid(*pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+    fd_closep(pidfd);
+    *pidfd = second_fd;
+    *pid = second;
+}
+
 static int run_one(struct child *c, const Pod__Hooks *hooks, const Pod__Hook *h, const char *status_word,
                    const Pod__Process *process, struct error *err)
 {
     uint32_t timeout_ms = h->timeout_ms ? h->timeout_ms : TIMEOUT_DEFAULT_MS;
-    _cleanup_fd_ int in = state_file(hooks, status_word, err), pidfd = -1, reader = -1, writer = -1;
+    bool stages = process && c->join_pid >= 0;
+    // The pid as the container sees it: the specification has it so for hooks in the container's namespaces.
+    // In those of two stages it has none yet.
+    _cleanup_fd_ int in = state_file(hooks, status_word, stages ? 0 : getpid(), err);
+    _cleanup_fd_ int pidfd = -1, reader = -1, writer = -1, ours = -1, theirs = -1;
     struct clone_args args = {
         .flags = CLONE_PIDFD, .pidfd = (uint64_t)(uintptr_t)&pidfd, .exit_signal = SIGCHLD};
     char tail[TAIL_MAX];
@@ -287,12 +325,19 @@ static int run_one(struct child *c, const Pod__Hooks *hooks, const Pod__Hook *h,
         return error_errno(err, errno, "%s", h->path);
     reader = pair[0];
     writer = pair[1];
+    if (stages && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return error_errno(err, errno, "%s", h->path);
+    ours = stages ? pair[0] : -1;
+    theirs = stages ? pair[1] : -1;
     pid_t pid = sys_clone3(&args);
     if (pid == 0)
-        become_hook(c, h, process, in, writer);
+        become_hook(c, h, process, in, writer, theirs);
     if (pid < 0)
         return error_errno(err, errno, "%s: make its process", h->path);
     fd_closep(&writer);
+    fd_closep(&theirs);
+    if (stages)
+        take_second(ours, &pid, &pidfd);
     (void)fcntl(reader, F_SETFL, O_NONBLOCK);
     await(pidfd, pid, reader, clock_mono_ns() + timeout_ms * NS_PER_MS, tail, &len, &timed_out);
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)

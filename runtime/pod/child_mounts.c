@@ -281,7 +281,7 @@ static int check_not_proc(int target, const Pod__Mount *m, struct error *err)
 }
 
 // *tree: the source, or -1; then what was made, afterwards.
-static int attach_one(const struct child *c, int root, const Pod__Mount *m, int *tree, const char *label,
+static int attach_one(struct child *c, int root, const Pod__Mount *m, int *tree, const char *label,
                       struct error *err)
 {
     const char *type = fs_type(m);
@@ -303,7 +303,9 @@ static int attach_one(const struct child *c, int root, const Pod__Mount *m, int 
         _cleanup_free_ char *options = userns_host_options(c, m->data);
         if (!options)
             return error_errno(err, ENOMEM, "file system %s", type);
-        if (c->proc_fs >= 0 && str_eq(type, "proc"))
+        if (c->proc_tree >= 0 && str_eq(type, "proc"))
+            *tree = proc_use(c, m->flags, err);
+        else if (c->proc_fs >= 0 && str_eq(type, "proc"))
             *tree = mounts_mount_fs(c->proc_fs, type, label, m->flags, err);
         else
             *tree = mounts_new_fs(type, options, label, m->flags, err);

@@ -332,6 +332,8 @@ int child_enter_root(struct child *c, const Pod__LaunchPlan *plan, struct error 
     if (rc == 0)
         rc = open_layers(c, plan->root, &dirs, err);
     if (rc == 0)
+        rc = proc_take(c, plan, err);
+    if (rc == 0)
         rc = enter_mount_ns(c, plan, err);
     if (rc == 0 && c->split)
         rc = inside_make(c, plan, err);

@@ -45,6 +45,10 @@ int inside_take_proc(struct child *c, struct error *err);
 // The builder has done its work, or failed to, and ends. Comes back, with an error, if the other is not
 // there.
 int inside_hand_over(struct child *c, int rc, struct error *err);
+// child_proc.c: c->proc_tree, if the plan has a procfs, and the pid namespace to join is another one.
+int proc_take(struct child *c, const Pod__LaunchPlan *plan, struct error *err);
+// That mount with these flags: the caller's.
+int proc_use(struct child *c, uint64_t attrs, struct error *err);
 // child_mask.c
 int masks_apply(struct child *c, int root, const Pod__LaunchPlan *plan, struct error *err);
 

@@ -199,9 +199,10 @@ static int exec_program(char **argv, char **env, struct error *err)
 // path that the image chooses (CVE-2024-21626). Nobody needs the host's /proc from here on.
 static int let_go_of_host(struct child *c, struct error *err)
 {
-    int rc = child_close_others(&c->sock, 1);
+    const int keep[] = {c->sock, c->join_pid}; // neither is a directory
+    int rc = child_close_others(keep, ARRAY_SIZE(keep));
 
-    c->proc_self = c->proc_fs = c->host_root = c->tty = -1;
+    c->proc_self = c->proc_fs = c->proc_tree = c->host_root = c->tty = -1;
     return rc < 0 ? error_errno(err, rc, "close descriptors") : 0;
 }
 
@@ -237,6 +238,8 @@ int child_run(struct child *c, const Pod__Process *process, struct error *err)
     if (rc == 0)
         rc = hooks_before_exec(c, process, err);
     child_step(c, "privileges");
+    if (rc == 0 && c->join_pid >= 0)
+        rc = stage_enter_pid_ns(c, err);
     if (rc == 0 && c->key && pipe2(gate, O_CLOEXEC) < 0)
         rc = error_errno(err, errno, "make a pipe");
     if (rc == 0)

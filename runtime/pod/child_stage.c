@@ -1,10 +1,11 @@
-// The two stages of a process that joins a pid namespace in which a container's processes are already.
+// The two stages of a process that joins a pid namespace in which a container's processes are already: every
+// start in the pod's or another container's, and the execs beside who may trace.
 //
 // Those can see it from its first moment, and one with CAP_SYS_PTRACE can take it over, dumpable or not. So
 // the first stage stays outside: it joins all other namespaces, opens what it needs and gives up every
-// privilege, the seccomp filter last of all. Only then it makes the second stage, inside, which never was
-// more than the container is. It is crisp-pod's child (CLONE_PARENT), waits until crisp-pod was told of it,
-// and executes.
+// privilege, the seccomp filter last of all (of a start: it builds the root too). Only then it makes the
+// second stage, inside, which never was more than the container is. It is crisp-pod's child (CLONE_PARENT),
+// waits until crisp-pod was told of it, and executes.
 //
 // Between filter and exec a few system calls are needed that a profile may forbid. The filter gets a prologue
 // that lets these pass, and no others, if their sixth argument, which none of them uses, is a random number.
@@ -97,8 +98,9 @@ int stage_install_filter(const struct child *c, const Pod__Process *process, str
                          process->seccomp.len);
     if (c->key && n > FILTER_MAX - PROLOGUE_MAX)
         return error_set(err, STATUS_INVALID_ARGUMENT, E2BIG,
-                         "the seccomp filter has %zu instructions: an exec takes at most %zu", n,
-                         FILTER_MAX - PROLOGUE_MAX);
+                         "the seccomp filter has %zu instructions: what joins a pid namespace takes at "
+                         "most %zu",
+                         n, FILTER_MAX - PROLOGUE_MAX);
     _cleanup_free_ struct sock_filter *filter = calloc(n + PROLOGUE_MAX, size);
     if (!filter)
         return error_errno(err, ENOMEM, "install the seccomp filter");
@@ -152,6 +154,30 @@ static int become_second(struct child *c, int gate, bool tty, struct error *err)
     return 0;
 }
 
+int stage_enter_pid_ns(struct child *c, struct error *err)
+{
+    if (setns(c->join_pid, CLONE_NEWPID) < 0)
+        return errno == ESRCH ? error_set(err, STATUS_FAILED_PRECONDITION, ESRCH,
+                                          "the container whose pid namespace is to be shared has just exited")
+                              : error_errno(err, errno, "enter the pid namespace");
+    fd_closep(&c->join_pid);
+    return 0;
+}
+
+pid_t stage_await_second(int sock, int *pidfd)
+{
+    static struct report r;
+
+    for (;;) {
+        size_t n_fds = 1;
+        long n = launch_recv(sock, &r, sizeof(r), pidfd, &n_fds, 0);
+        if (n <= 0)
+            return 0;
+        if (r.kind == REPORT_SECOND && n_fds == 1)
+            return r.pid;
+    }
+}
+
 int stage_hand_over(struct child *c, int gate[2], bool tty, struct error *err)
 {
     int pidfd = -1;
@@ -161,7 +187,7 @@ int stage_hand_over(struct child *c, int gate[2], bool tty, struct error *err)
     if (pid == 0)
         return become_second(c, gate[0], tty, err);
     if (pid < 0 && errno == ENOMEM) // so says the kernel of a pid namespace whose first process is dead
-        return error_set(err, STATUS_FAILED_PRECONDITION, ESRCH, "it has just exited");
+        return error_set(err, STATUS_FAILED_PRECONDITION, ESRCH, "its pid namespace has just ended");
     if (pid < 0)
         return error_errno(err, errno, "clone a process (the limit of the container's processes?)");
     int rc = report_second(c, pid, pidfd, err);

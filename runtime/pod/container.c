@@ -96,15 +96,28 @@ static void start_in_child(void *arg, int sock, char *step)
     child_start(arg, sock, step);
 }
 
-static int pid_target(struct pod *p, const char *target, int *pidfd, struct error *err)
+// Which pid namespace the container is to be in, if it is not its own one.
+static int choose_pid_ns(const struct container *c, const char *target, struct child_start *start,
+                         struct error *err)
 {
-    const struct container *t = container_find(p, target);
+    struct pod *p = c->pod;
+    const struct container *t = NULL;
 
-    if (!t || t->phase != CONTAINER_RUNNING)
-        return error_set(err, STATUS_FAILED_PRECONDITION, ESRCH,
-                         "container %s, whose pid namespace is to be joined, does not run in this pod",
-                         target);
-    *pidfd = t->launch.pidfd;
+    if (c->pid_mode == POD__PID_MODE__PID_POD) {
+        if (p->ns[POD_NS_PID] < 0)
+            return error_set(err, STATUS_FAILED_PRECONDITION, EINVAL, "pod %s has no shared pid namespace",
+                             p->id);
+        start->join_pid = p->ns[POD_NS_PID];
+        start->join_proc = p->ns[POD_NS_PROC];
+    } else if (c->pid_mode == POD__PID_MODE__PID_TARGET) {
+        t = container_find(p, target);
+        if (!t || t->phase != CONTAINER_RUNNING)
+            return error_set(err, STATUS_FAILED_PRECONDITION, ESRCH,
+                             "container %s, whose pid namespace is to be joined, does not run in this pod",
+                             target);
+        start->join_pid = start->join_proc = t->launch.pidfd;
+        start->target = t->launch.pid;
+    }
     return 0;
 }
 
@@ -117,7 +130,8 @@ static int park(struct container *c, const char *target, bool hold, struct error
     // hooks, which need one process that is both outside, with the host's files in sight, and the container's
     // first.
     bool inside = p->uids.length && c->pid_mode == POD__PID_MODE__PID_PRIVATE && !hold;
-    struct child_start start = {.pod = p, .place = c->place, .in_cgroup = v2, .split = inside};
+    struct child_start start = {
+        .pod = p, .place = c->place, .in_cgroup = v2, .split = inside, .join_pid = -1, .join_proc = -1};
     struct launch_options o = {.pid_ns_pidfd = -1,
                                .pid_ns_fd = -1,
                                .cgroup_v2 = v2 ? c->place->dirs[0] : NULL,
@@ -126,16 +140,20 @@ static int park(struct container *c, const char *target, bool hold, struct error
 
     if (!p->ready)
         return error_set(err, STATUS_FAILED_PRECONDITION, EAGAIN, "pod %s is not set up", p->id);
-    c->launch.two_stages = inside;
-    if (c->pid_mode == POD__PID_MODE__PID_PRIVATE)
-        o.new_pid_ns = !inside;
-    else if (c->pid_mode == POD__PID_MODE__PID_POD)
-        o.pid_ns_fd = p->ns[POD_NS_PID];
-    else if (c->pid_mode == POD__PID_MODE__PID_TARGET && pid_target(p, target, &o.pid_ns_pidfd, err) < 0)
-        return -err->errnum;
-    if (c->pid_mode == POD__PID_MODE__PID_POD && o.pid_ns_fd < 0)
-        return error_set(err, STATUS_FAILED_PRECONDITION, EINVAL, "pod %s has no shared pid namespace",
-                         p->id);
+    int rc = choose_pid_ns(c, target, &start, err);
+    if (rc < 0)
+        return rc;
+    o.new_pid_ns = c->pid_mode == POD__PID_MODE__PID_PRIVATE && !inside;
+    // Others may be there already, and one that may trace takes over what is launched: it goes in when it has
+    // nothing left to be taken (child_stage.c). With a user namespace they can't: it comes from outside.
+    bool stages = start.join_pid >= 0 && !p->uids.length;
+    if (!stages && start.target)
+        o.pid_ns_pidfd = start.join_pid;
+    else if (!stages)
+        o.pid_ns_fd = start.join_pid;
+    if (!stages)
+        start.join_pid = start.join_proc = -1;
+    c->launch.two_stages = inside || stages;
     return launch_clone(&c->launch, p, &o, err);
 }
 

@@ -26,7 +26,16 @@ struct conn;
 struct container;
 struct exec;
 
-enum pod_ns { POD_NS_NET, POD_NS_IPC, POD_NS_UTS, POD_NS_PID, POD_NS_USER, POD_NS_COUNT };
+enum pod_ns {
+    POD_NS_NET,
+    POD_NS_IPC,
+    POD_NS_UTS,
+    POD_NS_PID,
+    POD_NS_USER,
+    POD_NS_PROC, // a mount namespace where POD_PROC_DIR is a procfs of POD_NS_PID (reaper.c)
+    POD_NS_COUNT
+};
+#define POD_PROC_DIR "/root" // of the mount template
 
 // Ids of a user namespace: 0 and on inside are host_id and on outside.
 struct id_range {
@@ -93,8 +102,8 @@ void setup_start(struct pod *p, struct waiter w, const Pod__SetupRequest *reques
 bool setup_reap(struct pod *p, pid_t pid, int status); // was it one of setup's processes?
 // The first process of a shared pid namespace (runs in the child, never returns).
 // alive: a pipe whose end of file means that crisp-pod is gone. ready: gets a byte once all privileges are
-// gone.
-_Noreturn void reaper_run(int alive, int ready);
+// gone, with a POD_NS_PROC if there is a template (else -1).
+_Noreturn void reaper_run(int alive, int ready, int mount_template);
 
 // Containers (container.c, container_exit.c), execs (exec.c).
 void container_prepare(struct pod *p, struct waiter w, const Pod__PrepareRequest *request);

@@ -13,21 +13,32 @@
 
 #include "base/cleanup.h"
 #include "runtime/pod/child.h"
+#include "runtime/pod/launch.h"
 #include "runtime/pod/sys.h"
 
 #include <linux/capability.h>
 
-static int empty_root(void)
+// at: any directory; only this namespace sees it covered.
+static int empty_root(const char *at)
 {
     if (unshare(CLONE_NEWNS) < 0 || mount("", "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
         return -errno;
-    // Any directory serves as the mount point: only this namespace sees it covered.
-    if (mount("none", "/proc", "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k,nr_inodes=2") <
-        0)
+    if (mount("none", at, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k,nr_inodes=2") < 0)
         return -errno;
-    if (chdir("/proc") < 0 || sys_pivot_root(".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+    if (chdir(at) < 0 || sys_pivot_root(".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
         return -errno;
     return 0;
+}
+
+// For those who launch (child_proc.c). Nobody stays there: what a process that a container may trace has in
+// its root, the container has too, and this procfs has nothing masked.
+static int make_proc_ns(int mount_template)
+{
+    if (setns(mount_template, CLONE_NEWNS) < 0 || unshare(CLONE_NEWNS) < 0 ||
+        mount("proc", POD_PROC_DIR, "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
+        return -errno;
+    int fd = open(POD_PROC_DIR "/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
 }
 
 static int drop_all(void)
@@ -42,24 +53,31 @@ static int drop_all(void)
     return 0;
 }
 
-_Noreturn void reaper_run(int alive, int ready)
+_Noreturn void reaper_run(int alive, int ready, int mount_template)
 {
-    const int keep[] = {alive, ready};
+    const int keep[] = {alive, ready, mount_template};
     struct child c = {.sock = -1, .proc_self = -1};
     struct error err;
     sigset_t set;
+    int proc_ns = -1;
 
-    if (child_begin(&c, keep, ARRAY_SIZE(keep), &err) < 0 || empty_root() < 0 || drop_all() < 0)
+    if (child_begin(&c, keep, ARRAY_SIZE(keep), &err) < 0)
+        _exit(1);
+    if (mount_template >= 0 && (proc_ns = make_proc_ns(mount_template)) < 0)
+        _exit(1);
+    if (empty_root(proc_ns < 0 ? "/proc" : POD_PROC_DIR) < 0 || drop_all() < 0)
         _exit(1);
     (void)close(c.proc_self);
+    fd_closep(&mount_template);
     (void)prctl(PR_SET_NAME, "crisp-pod-init");
     (void)sigemptyset(&set);
     (void)sigaddset(&set, SIGCHLD);
     if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
         _exit(1);
     int signals = signalfd(-1, &set, SFD_CLOEXEC);
-    if (write(ready, "", 1) != 1)
+    if (launch_send(ready, "", 1, &proc_ns, proc_ns >= 0) != 1)
         _exit(1);
+    fd_closep(&proc_ns);
     (void)close(ready);
     for (;;) {
         struct pollfd fds[2] = {{.fd = alive, .events = POLLIN}, {.fd = signals, .events = POLLIN}};

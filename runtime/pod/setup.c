@@ -32,6 +32,7 @@ static const struct {
     [POD_NS_UTS] = {"/proc/self/ns/uts", CLONE_NEWUTS},
     [POD_NS_PID] = {NULL, CLONE_NEWPID}, // that of its first process
     [POD_NS_USER] = {"/proc/self/ns/user", CLONE_NEWUSER},
+    [POD_NS_PROC] = {NULL, 0}, // the reaper's work
 };
 
 struct setup {
@@ -103,37 +104,39 @@ static int make_namespaces(const struct setup *s, struct error *err)
 
 // The first process of the pod's shared pid namespace: crisp-pod's child, and it ends with crisp-pod. Made in
 // here, because the namespace belongs to the user namespace of whoever makes it.
-static int start_reaper(const struct setup *s, struct report *r, struct error *err)
+static int start_reaper(const struct setup *s, struct report *r, int *proc_ns, struct error *err)
 {
     struct clone_args args = {.flags = CLONE_NEWPID | CLONE_PARENT};
+    size_t n_fds = 1;
     int ready[2];
     char byte;
 
-    if (pipe2(ready, O_CLOEXEC) < 0)
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ready) < 0)
         return error_errno(err, errno, "create the pod's first process");
     pid_t pid = sys_clone3(&args);
     if (pid == 0)
-        reaper_run(s->alive[0], ready[1]);
+        reaper_run(s->alive[0], ready[1], s->wanted[POD_NS_PROC] ? s->pod->mount_template : -1);
     r->pid = pid;
     if (pid < 0)
         return error_errno(err, errno, "create the pod's first process");
     (void)close(ready[1]);
     // Containers see it: none may be there before it has given up everything.
-    ssize_t n = read(ready[0], &byte, 1);
+    long n = launch_recv(ready[0], &byte, 1, proc_ns, &n_fds, 0);
     (void)close(ready[0]);
-    return n == 1 ? 0
-                  : error_set(err, STATUS_INTERNAL, ECHILD, "the pod's first process could not be set up");
+    return n == 1 && n_fds == s->wanted[POD_NS_PROC]
+               ? 0
+               : error_set(err, STATUS_INTERNAL, ECHILD, "the pod's first process could not be set up");
 }
 
 // In the child: makes them and sends them back.
 static _Noreturn void setup_child(const struct setup *s, int sock)
 {
     char step[LAUNCH_STEP_MAX] = "";
-    const int keep[] = {sock, s->alive[0]};
+    const int keep[] = {sock, s->alive[0], s->wanted[POD_NS_PROC] ? s->pod->mount_template : -1};
     struct child c = {.sock = sock, .step = step, .proc_self = -1};
     struct report r = {.kind = REPORT_NAMESPACES};
     struct error err = ERROR_INIT;
-    int fds[POD_NS_COUNT];
+    int fds[POD_NS_COUNT], proc_ns = -1;
     size_t n = 0;
 
     int rc = child_begin(&c, keep, ARRAY_SIZE(keep), &err);
@@ -143,7 +146,7 @@ static _Noreturn void setup_child(const struct setup *s, int sock)
     if (rc == 0)
         rc = make_namespaces(s, &err);
     if (rc == 0 && s->wanted[POD_NS_PID])
-        rc = start_reaper(s, &r, &err);
+        rc = start_reaper(s, &r, &proc_ns, &err);
     for (int i = 0; rc == 0 && i < POD_NS_COUNT; i++) {
         if (!s->wanted[i] || !ns_kinds[i].path)
             continue;
@@ -153,6 +156,8 @@ static _Noreturn void setup_child(const struct setup *s, int sock)
     }
     if (rc < 0)
         child_fail(&c, &err);
+    if (proc_ns >= 0)
+        fds[n++] = proc_ns;
     (void)launch_send(sock, &r, offsetof(struct report, groups), fds, n);
     _exit(0);
 }
@@ -233,7 +238,7 @@ static int take_namespaces(struct setup *s, struct error *err)
     if (r->kind == REPORT_FAILED)
         return error_set(err, (enum status)r->status, r->errnum, "%.*s", (int)sizeof(r->text) - 1, r->text);
     for (int i = 0; i < POD_NS_COUNT; i++)
-        if (s->wanted[i] && ns_kinds[i].path && n < n_fds)
+        if (s->wanted[i] && (ns_kinds[i].path || i == POD_NS_PROC) && n < n_fds)
             p->ns[i] = fds[n++];
     while (n < n_fds)
         (void)close(fds[n++]);
@@ -326,7 +331,10 @@ void setup_start(struct pod *p, struct waiter w, const Pod__SetupRequest *reques
                                    [POD_NS_IPC] = request->new_ipc,
                                    [POD_NS_UTS] = request->new_uts,
                                    [POD_NS_PID] = request->shared_pid,
-                                   [POD_NS_USER] = request->user_ns != NULL}};
+                                   [POD_NS_USER] = request->user_ns != NULL,
+                                   // Only those inside the user namespace could trace, and they may not
+                                   // trace who comes from outside: no need for child_stage.c.
+                                   [POD_NS_PROC] = request->shared_pid && !request->user_ns}};
     p->uids = range_of(request->user_ns ? request->user_ns->uids : NULL);
     p->gids = range_of(request->user_ns ? request->user_ns->gids : NULL);
     p->setup = s;

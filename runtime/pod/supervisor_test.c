@@ -370,49 +370,6 @@ static void test_prepare_with_plan(void **state)
     }
 }
 
-// The first process of the shared pid namespace: crisp-pod's child of that name, or 0.
-static pid_t find_init(const struct kit *k)
-{
-    char *path = arena_printf(k->arena, "/proc/%d/task/%d/children", (int)k->pid, (int)k->pid);
-    char *children = NULL, *comm = NULL;
-    pid_t found = 0;
-
-    if (file_read(path, 1 << 16, &children, NULL, NULL) < 0)
-        return 0;
-    for (char *at = children, *end; !found && *at; at = *end ? end + 1 : end) {
-        pid_t pid = (pid_t)strtol(at, &end, 10);
-        if (file_read(arena_printf(k->arena, "/proc/%d/comm", (int)pid), 64, &comm, NULL, NULL) < 0)
-            continue;
-        found = str_eq(comm, "crisp-pod-init\n") ? pid : 0;
-        free(comm);
-    }
-    free(children);
-    return found;
-}
-
-// Who may trace process 1 of a shared pid namespace must not come into the host's network by it.
-static void test_shared_pid_namespaces(void **state)
-{
-    static const char *const kinds[] = {"net", "ipc", "uts"};
-    struct kit *k = *state;
-    struct stat own, st;
-    pid_t init = 0;
-
-    NEED_KIT(k);
-    const Pod__Reply *reply = kit_make_pod(k, true);
-    assert_null(reply->error);
-    for (int i = 0; i < 100 && (init = find_init(k)) == 0; i++)
-        (void)poll(NULL, 0, 10);
-    assert_true(init > 0);
-    for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
-        assert_int_equal(stat(arena_printf(k->arena, "/proc/self/ns/%s", kinds[i]), &own), 0);
-        assert_int_equal(stat(arena_printf(k->arena, "/proc/%d/ns/%s", (int)init, kinds[i]), &st), 0);
-        assert_int_not_equal(own.st_ino, st.st_ino);
-        if (i == 0)
-            assert_int_equal(st.st_ino, reply->setup->net_inode);
-    }
-}
-
 // What was written before the time for the end was over is in the log, though crisp-pod could not read it
 // then.
 static void test_late_output(void **state)
@@ -435,37 +392,6 @@ static void test_late_output(void **state)
     const char *log = kit_log_text(k, "c1");
     assert_true(str_has_prefix(log, "1\n2\n"));
     assert_true(strlen(log) > 6 && str_eq(log + strlen(log) - 6, "\n9000\n"));
-}
-
-static void test_shared_pid(void **state)
-{
-    struct kit *k = *state;
-    Pod__Request r = POD__REQUEST__INIT;
-
-    NEED_KIT(k);
-    assert_null(kit_make_pod(k, true)->error);
-    r.op_case = POD__REQUEST__OP_START;
-    r.start = kit_start_request(k, "one", kit_plan_sh(k, "sleep 987"));
-    r.start->pid_mode = POD__PID_MODE__PID_POD;
-    assert_null(kit_call(k, &r, NULL, 0)->error);
-    r.start = kit_start_request(
-        k, "two",
-        kit_plan_sh(k, "for i in 1 2 3 4 5 6 7 8 9; do ps | grep -q 'sleep 98[7]' && break; "
-                       "sleep 0.2; done; ps | grep -c 'sleep 98[7]'; cat /proc/1/comm; ls "
-                       "/proc/1/root/ 2>&1 | wc -l; (sleep 0.01 &) ; sleep 0.1"));
-    r.start->pid_mode = POD__PID_MODE__PID_POD;
-    assert_null(kit_call(k, &r, NULL, 0)->error);
-    assert_int_equal(kit_wait_exit(k, "two")->exit_code, 0);
-    assert_true(str_has_prefix(kit_log_text(k, "two"), "1\ncrisp-pod-init\n"));
-
-    r.start = kit_start_request(k, "three", kit_plan_sh(k, "ps | grep -c 'sleep 98[7]'"));
-    r.start->pid_mode = POD__PID_MODE__PID_TARGET;
-    r.start->pid_target = (char *)(uintptr_t) "one";
-    assert_null(kit_call(k, &r, NULL, 0)->error);
-    (void)kit_wait_exit(k, "three");
-    assert_string_equal(kit_log_text(k, "three"), "1\n");
-    kit_kill(k, "one", SIGKILL, true);
-    assert_int_equal(kit_wait_exit(k, "one")->exit_code, 137);
 }
 
 static void test_host_pid_leaves_nothing(void **state)
@@ -581,7 +507,6 @@ int main(void)
         POD_TEST(test_reopen_log),   POD_TEST(test_log_unwritable),
         POD_TEST(test_reconnect),    POD_TEST(test_start_again_and_forget),
         POD_TEST(test_prepare),      POD_TEST(test_prepare_with_plan),
-        POD_TEST(test_shared_pid),   POD_TEST(test_shared_pid_namespaces),
         POD_TEST(test_late_output),  POD_TEST(test_host_pid_leaves_nothing),
         POD_TEST(test_tty),          POD_TEST(test_oom),
         POD_TEST(test_unused_ends),  POD_TEST(test_killed_supervisor),

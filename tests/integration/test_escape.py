@@ -321,6 +321,43 @@ def test_exec_beside_a_hostile_tracer(cri, pod, filtered):
     assert seen["caps"] & ~(MINUS_PTRACE | 1 << 19) == 0, f"it got capabilities that it hasn't: {seen}"
 
 
+def shares(pod_options, **more):
+    return {"linux": security(namespace_options=pb.NamespaceOption(**pod_options), **more)}
+
+
+def shared_pid_pod(cri):
+    """Its containers share one pid namespace."""
+    return cri.run_pod(linux=pb.LinuxPodSandboxConfig(security_context=pb.LinuxSandboxSecurityContext(
+        namespace_options=pb.NamespaceOption(pid=pb.POD))))
+
+
+def hostile_tracer(cri, pod, seconds, pid):
+    return Background(cri, pod, "tracer", seconds, **shares(
+        {"pid": pid}, capabilities=pb.Capability(add_capabilities=["SYS_PTRACE"]),
+        seccomp=pb.SecurityProfile(profile_type=pb.SecurityProfile.Unconfined)))
+
+
+@pytest.mark.parametrize("mode", ["pod", "target"])
+def test_start_beside_a_hostile_tracer(cri, mode):
+    """A start, too, has nothing that it would lose when it appears where others are."""
+    pod = shared_pid_pod(cri)
+    attacker = hostile_tracer(cri, pod, "4", pb.POD if mode == "pod" else pb.CONTAINER)
+    options = {"pid": pb.POD} if mode == "pod" else {"pid": pb.TARGET, "target_id": attacker.container}
+    for _ in range(12):
+        container = cri.run(pod, ["/escape", "nap"], image=ESCAPE, **shares(options))
+        assert cri.wait(container, 10).exit_code == 0
+    seen = parse(attacker.result())
+    assert seen["traced"] > 0 and seen["early"] > 0, f"the attack didn't come off: {seen}"
+    assert seen["caps"] & ~MINUS_PTRACE == 0, f"it got capabilities that it hasn't: {seen}"
+
+
+def test_volume_as_the_targets_proc(cri, pod):
+    """What the container has at /proc whose pid namespace is joined is looked at before it is shared."""
+    target = cri.run(pod, ["sleep", "3600"], mounts=[pb.Mount(host_path="/proc", container_path="/proc")])
+    text = refusal(cri, pod, **shares({"pid": pb.TARGET, "target_id": target}))
+    assert "does not show that namespace" in text
+
+
 def test_exec_beside_a_tracer_without_the_capability(cri, pod):
     """Of the same user, with the same capabilities in the end: until then it is undumpable."""
     attacker = Background(cri, pod, "tracer", "4", linux=security(

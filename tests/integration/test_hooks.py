@@ -7,6 +7,7 @@ import grpc
 import pytest
 
 import cgroups
+import test_escape
 from cdispecs import Specs
 from cri import Cri, code_of
 from daemon import limit, wait_for
@@ -350,3 +351,35 @@ def test_poststop_is_owed_over_a_restart(cri, pod, hooks, daemon):
     assert "poststop" in hooks.ran()
     assert json.loads(hooks.saw("poststop.state"))["id"] == container
     assert not os.path.exists(f"{daemon.run_dir}/pods/{pod}")
+
+
+def test_start_container_hook_beside_a_tracer(cri, hooks):
+    """In a shared pid namespace such a hook appears, as the container itself, with no more than it keeps."""
+    pod = test_escape.shared_pid_pod(cri)
+    attacker = test_escape.hostile_tracer(cri, pod, "4", pb.POD)
+    asked = hooks.device({"hookName": "startContainer", "path": "/escape", "args": ["escape", "nap"]})
+    for _ in range(8):
+        container = cri.run(pod, ["/escape", "nap"], image=test_escape.ESCAPE, **test_escape.shares({"pid": pb.POD}), **asked)
+        assert cri.wait(container, 10).exit_code == 0
+    seen = test_escape.parse(attacker.result())
+    assert seen["traced"] > 8 and seen["early"] > 0, f"the attack didn't come off: {seen}"
+    assert seen["caps"] & ~test_escape.MINUS_PTRACE == 0, f"it got capabilities that it hasn't: {seen}"
+
+
+def test_start_container_hook_in_a_shared_pid_namespace(cri, hooks):
+    """It is in the container's namespaces, this one too; what goes wrong in it is told, and it is bounded in time."""
+    pod = test_escape.shared_pid_pod(cri)
+    linux = test_escape.shares({"pid": pb.POD})
+    neighbour = cri.run(pod, ["sleep", "4711"], **linux)
+    asked = {"hookName": "startContainer", "path": "/bin/sh"}
+    seen = hooks.device({**asked, "args": ["sh", "-c", "(cat; echo; ps) >/tmp/seen"]})
+    container = cri.run(pod, ["sleep", "3600"], **linux, **seen)
+    text = cri.sh(container, "cat /tmp/seen")
+    assert json.loads(text.splitlines()[0])["id"] == container and "sleep 4711" in text
+    assert os.readlink(f"/proc/{cri.pid_of(container)}/ns/pid") == os.readlink(f"/proc/{cri.pid_of(neighbour)}/ns/pid")
+    for args, more, told in ((["sh", "-c", "echo no; exit 3"], {}, "failed with exit code 3: no"),
+                             (["sh", "-c", "sleep 60"], {"timeout": 1}, "was killed after 1000 ms")):
+        container = cri.create(pod, ["sleep", "3600"], **linux, **hooks.device({**asked, "args": args, **more}))
+        code, text = code_of(cri.StartContainer, container_id=container)
+        assert code != grpc.StatusCode.OK and told in text
+    assert "sleep 60" not in cri.sh(neighbour, "ps")
