@@ -80,7 +80,7 @@ MUTATIONS = [
     Mutation("children-are-dumpable", "an exec beside a tracer of the same user",
              [("runtime/pod/main.c", "(void)prctl(PR_SET_DUMPABLE, 0);", "")], "tracer_without"),
     Mutation("reaper-keeps-its-root", "a shared pid namespace's first process: /proc/1/root",
-             [("runtime/pod/reaper.c", "empty_root() < 0", "false")], "first_process"),
+             [("runtime/pod/reaper.c", 'empty_root(proc_ns < 0 ? "/proc" : POD_PROC_DIR) < 0', "false")], "first_process"),
     Mutation("reaper-keeps-its-capabilities", "a shared pid namespace's first process",
              [("runtime/pod/reaper.c", "drop_all() < 0", "false")], "first_process"),
     Mutation("no-new-privs-is-forgotten", "set-user-id programs",
