@@ -21,6 +21,9 @@ MAX_MESSAGE = 16 << 20
 SCALE = max(1, int(os.environ.get("CRISP_TIME_SCALE", "1")))  # how many times slower this machine is (hack/vm)
 
 
+DRIVER = os.environ.get("CRISP_CGROUP_DRIVER", "cgroupfs")  # of the daemons under test (hack/vm --driver)
+
+
 def free_port_text():
     """A port that nobody listens on, at least now."""
     with socket.socket() as s:
@@ -60,7 +63,7 @@ class Crispd:
 
     count = 0
 
-    def __init__(self, registry_url=None, cni="debian", base=None, settings=None):
+    def __init__(self, registry_url=None, cni="debian", base=None, settings=None, driver=DRIVER):
         program("crispd")  # nothing is made for a build that isn't there
         Crispd.count += 1
         self.number = Crispd.count
@@ -68,7 +71,10 @@ class Crispd:
         self.root, self.run_dir = f"{self.base}/root", f"{self.base}/run"
         self.socket, self.log = f"{self.run_dir}/crisp.sock", f"{self.base}/crispd.log"
         self.cni_conf, self.cni_bin = f"{self.base}/cni", "/usr/lib/cni"
-        self.cgroup = f"/crisp-test-{os.getpid()}-{self.number}"
+        # Where pods go whose configuration names no parent; a slice's dashes would be further levels.
+        self.driver = driver
+        self.cgroup = f"/crisp-test-{os.getpid()}-{self.number}" if driver == "cgroupfs" else \
+            f"/crisptest{os.getpid()}x{self.number}.slice"
         self.bridge, self.subnet = f"ct{os.getpid() % 100000}x{self.number}", f"10.88.{self.number % 250}"
         self.config = f"{self.base}/crisp.yaml"
         self.process = self.channel = None
@@ -102,7 +108,7 @@ class Crispd:
     def write_config(self, registry_url, settings):
         config = {
             "root": self.root, "run_dir": self.run_dir, "socket": self.socket,
-            "log": {"level": "debug"}, "cgroup": {"driver": "cgroupfs", "parent": self.cgroup},
+            "log": {"level": "debug"}, "cgroup": {"driver": self.driver, "parent": self.cgroup if self.driver == "cgroupfs" else self.cgroup[1:]},
             "cni": {"conf_dir": self.cni_conf, "bin_dirs": [self.cni_bin], "cache_dir": f"{self.base}/cni-cache"},
             "streaming": {"address": "127.0.0.1:0"},
             "helpers": {"crisp_pod": program("crisp-pod"), "crisp_pull": program("crisp-pull")},
@@ -227,6 +233,8 @@ class Crispd:
                 except ProcessLookupError:
                     pass
             wait_for(lambda: not cgroups.processes(self.cgroup), 5, "the daemon's containers end")
+            if self.driver == "systemd":
+                subprocess.run(["systemctl", "stop", self.cgroup[1:]], check=False, capture_output=True)
             cgroups.remove(self.cgroup)
             self.unmount()
             subprocess.run(["ip", "link", "del", self.bridge], check=False, capture_output=True)

@@ -2,11 +2,13 @@
 
   hack/vm                    the part that CI runs: all unit tests but slow ones, integration tests marked `vm`,
                              critest's AppArmor specs
-  hack/vm --all              everything that makes sense there
+  hack/vm --all              everything that makes sense there, in parts, each in a machine of its own: about two hours
+  hack/vm --part NAME        one part of that (can be repeated); --list --all names them
   hack/vm -k EXPR            integration tests by pytest's expression
   hack/vm -R REGEX           unit tests by name; with -k: both
   hack/vm --list             what would run, and nothing else
-  hack/vm --critest REGEX    specs of the real critest
+  hack/vm --critest REGEX    specs of the real critest ('.': all)
+  hack/vm --driver systemd   daemons under test have cgroup driver systemd instead of cgroupfs
   hack/vm -- COMMAND...      a command instead, in the source's folder; what it writes to $CRISP_LOGS is brought back
   hack/vm --lsm selinux      the machine boots with SELinux (permissive) instead of AppArmor
 
@@ -16,11 +18,9 @@ build/test-logs) as vm.* (CRISP_SUITE.*). The machine's disk is made once and ca
 """
 import argparse
 import fcntl
-import fnmatch
 import hashlib
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -31,13 +31,14 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.abspath(os.path.join(HERE, "..", "..", ".."))
 sys.path.insert(0, HERE)
 import machine  # noqa: E402
+import parts  # noqa: E402
 
 BUILD = os.path.abspath(os.environ.get("CRISP_BUILD", os.path.join(TOP, "build", "release")))
 LOGS = os.path.abspath(os.environ.get("CRISP_LOGS", os.path.join(TOP, "build", "test-logs")))
 CACHE = os.environ.get("CRISP_VM_CACHE") or os.path.join(
     os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "crisp", "vm")
 SUITE = os.environ.get("CRISP_SUITE", "vm")  # what reports and logs are named by
-SUBSET = os.path.join(HERE, "subset")
+TALLY = f"{TOP}/tests/lib/tally.py"
 
 
 def say(text):
@@ -67,63 +68,14 @@ def cached_root(lsm):
     return directory
 
 
-def unit_tests():
-    """What ctest knows of the build: [{name, command, directory, environment, timeout}]."""
-    shown = subprocess.run(["ctest", "--test-dir", BUILD, "--show-only=json-v1"], check=True, capture_output=True)
-    tests = []
-    for test in json.loads(shown.stdout)["tests"]:
-        properties = {p["name"]: p["value"] for p in test.get("properties", [])}
-        command = test["command"]
-        if os.path.basename(command[0]).startswith("python3"):
-            command[0] = "/usr/bin/python3"
-        tests.append({"name": test["name"], "command": command, "timeout": properties.get("TIMEOUT", 300),
-                      "directory": properties["WORKING_DIRECTORY"]})
-    return tests
-
-
-def subset(kind):
-    """The patterns of the file `subset` for `unit` or `slow`."""
-    with open(SUBSET, encoding="utf-8") as f:
-        lines = [line.split("#")[0].split() for line in f]
-    return [words[1] for words in lines if words and words[0] == kind]
-
-
-def matches(name, patterns):
-    return any(fnmatch.fnmatch(name, p) for p in patterns)
-
-
-def choose(args):
-    """The job that the arguments ask for."""
-    job = {"unit": [], "pytest": None, "critest": None, "command": None}
-    if args.command:
-        job["command"] = args.command
-        return job
-    if args.critest:
-        job["critest"] = args.critest
-        return job
-    tests = [t for t in unit_tests() if not matches(t["name"], subset("never"))]
-    if args.regex or args.expression or args.marker:
-        job["unit"] = [t for t in tests if args.regex and re.search(args.regex, t["name"])]
-        if args.expression or args.marker:
-            job["pytest"] = (["-k", args.expression] if args.expression else []) + \
-                (["-m", args.marker] if args.marker else [])
-    elif args.all:
-        job.update(unit=tests, pytest=[], critest="AppArmor" if args.lsm == "apparmor" else None)
-    elif args.lsm == "apparmor":
-        job.update(unit=[t for t in tests if not matches(t["name"], subset("slow"))], pytest=["-m", "vm or apparmor"],
-                   critest="AppArmor")
-    else:
-        job.update(pytest=["-m", args.lsm])
-    return job
-
-
 def copy_programs(to):
-    """The build's executables, without its objects."""
+    """The build's executables and services, without its objects."""
     for directory, folders, names in os.walk(BUILD):
         folders[:] = [f for f in folders if f not in ("CMakeFiles", "generated", "Testing")]
         for name in names:
             path = os.path.join(directory, name)
-            if os.path.isfile(path) and os.access(path, os.X_OK) and not name.endswith((".o", ".a")):
+            if name.endswith(".service") or \
+                    os.path.isfile(path) and os.access(path, os.X_OK) and not name.endswith((".o", ".a")):
                 target = to + path
                 os.makedirs(os.path.dirname(target), exist_ok=True)
                 shutil.copy2(path, target)
@@ -173,13 +125,13 @@ def fill(work, job):
     return disk
 
 
-def collect(out):
-    """Brings what the machine wrote to the logs; the number of reports."""
+def collect(out, prefix):
+    """Brings what the machine wrote to the logs; the reports."""
     os.makedirs(LOGS, exist_ok=True)
     reports = []
     for name in sorted(os.listdir(out)):
         if name != "rc" and os.path.isfile(f"{out}/{name}"):
-            target = f"{LOGS}/{SUITE}.{name.removeprefix('vm.')}"
+            target = f"{LOGS}/{prefix}.{name.removeprefix('vm.')}"
             shutil.copy(f"{out}/{name}", target)
             if name.endswith(".xml"):
                 reports.append(target)
@@ -190,44 +142,35 @@ def arguments():
     parser = argparse.ArgumentParser(prog="hack/vm", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--all", action="store_true", help="everything")
+    parser.add_argument("--part", action="append", choices=list(parts.PARTS), metavar="NAME", help="a part of --all")
     parser.add_argument("--list", action="store_true", help="only say what would run")
     parser.add_argument("-k", dest="expression", help="integration tests that match pytest's EXPRESSION")
     parser.add_argument("-m", dest="marker", help="integration tests with this marker")
     parser.add_argument("-R", dest="regex", help="unit tests whose name matches")
     parser.add_argument("--critest", metavar="REGEX", help="specs of critest whose names match")
+    parser.add_argument("--driver", choices=("cgroupfs", "systemd"), default="cgroupfs", help="the cgroup driver")
     parser.add_argument("--lsm", choices=("apparmor", "selinux"), default="apparmor")
     parser.add_argument("--scale", type=int, default=20, help="how many times longer the tests' time-outs are")
-    parser.add_argument("--minutes", type=float, help="the longest run (default: 12, with --all 90)")
+    parser.add_argument("--minutes", type=float, help="the longest run (default: 12; parts of --all have their own)")
     parser.add_argument("--memory", type=int, default=3072, help="the machine's memory, MiB")
     parser.add_argument("--keep", action="store_true", help="keep the disks; says where")
     parser.add_argument("command", nargs="*", metavar="-- COMMAND", help="run this instead of tests")
-    args = parser.parse_args()
-    args.minutes = args.minutes or (90 if args.all else 12)
-    return args
+    return parser.parse_args()
 
 
-def run(args, job):
-    """Boots the machine with the job; the exit status."""
-    for name in os.listdir(LOGS) if os.path.isdir(LOGS) else []:
-        if name.startswith(SUITE + ".") and name != SUITE + ".log":  # hack/test's own
-            os.unlink(f"{LOGS}/{name}")
-    root = cached_root(args.lsm)
+def boot(args, job, lsm, minutes, prefix):
+    """Boots the machine with the job; its status (None: it ended without one) and reports."""
+    job.update(scale=args.scale, seconds=minutes * 60 - 60)
+    root = cached_root(lsm)
     work = tempfile.mkdtemp(prefix="crisp-vm-", dir=os.environ.get("CRISP_TMP", "/tmp"))
     try:
         disk = fill(work, job)
         started = time.monotonic()
-        vm = machine.Machine(root, work, args.lsm, args.memory)
-        status, out = vm.run(disk, args.minutes * 60)
-        reports = collect(out)
-        shutil.copy(f"{work}/console.log", f"{LOGS}/{SUITE}.console.log")
-        say(f"{time.monotonic() - started:.0f} s; logs: {LOGS}/{SUITE}.*")
-        if status is None:
-            say(f"the machine ended without a result: see {LOGS}/{SUITE}.console.log")
-            return 1
-        if job["command"]:
-            return status
-        tally = subprocess.run([f"{TOP}/tests/lib/tally.py"] + reports, check=False).returncode
-        return tally or status
+        status, out = machine.Machine(root, work, lsm, args.memory).run(disk, minutes * 60)
+        reports = collect(out, prefix)
+        shutil.copy(f"{work}/console.log", f"{LOGS}/{prefix}.console.log")
+        say(f"{time.monotonic() - started:.0f} s; logs: {LOGS}/{prefix}.*")
+        return status, reports
     finally:
         if args.keep:
             say(f"kept: {work}")
@@ -235,17 +178,50 @@ def run(args, job):
             shutil.rmtree(work, ignore_errors=True)
 
 
+def run(args, jobs):
+    """Boots a machine for each job, [(name, job, security module, minutes)]; the exit status."""
+    for name in os.listdir(LOGS) if os.path.isdir(LOGS) else []:
+        if name.startswith(SUITE + ".") and name != SUITE + ".log":  # hack/test's own
+            os.unlink(f"{LOGS}/{name}")
+    failed, reports = 0, []
+    for name, job, lsm, minutes in jobs:
+        prefix = f"{SUITE}.{name}" if name else SUITE
+        if name:
+            say(f"part {name}: {parts.PARTS[name][1]}")
+        status, made = boot(args, job, lsm, minutes, prefix)
+        if job["command"] and status is not None:
+            return status
+        if status is None:
+            why = f"the machine ended without a result: see {LOGS}/{prefix}.console.log"
+            say(why)
+            made.append(f"{LOGS}/{prefix}.ended.xml")
+            subprocess.run([TALLY, "--write", made[-1], SUITE, name or "machine", "failed", why], check=True)
+        reports += made
+        failed += status != 0
+    tally = subprocess.run([TALLY, "--strict"] + reports, check=False).returncode
+    return tally or int(failed > 0)
+
+
 def main():
     args = arguments()
-    job = choose(args)
-    job.update(scale=args.scale, seconds=args.minutes * 60 - 60)
-    if args.list:
+    names = list(parts.PARTS) if args.all else args.part
+    if names:
+        jobs = [(name, parts.part(name, TOP, BUILD), parts.PARTS[name][0], args.minutes or parts.PARTS[name][2])
+                for name in names]
+    else:
+        jobs = [("", parts.chosen(args, BUILD), args.lsm, args.minutes or 12)]
+    if not args.list:
+        return run(args, jobs)
+    for name, job, lsm, minutes in jobs:
+        if name:
+            print(f"part {name} ({lsm}, at most {minutes} minutes)")
         for test in job["unit"]:
             print("unit", test["name"])
         if job["pytest"] is not None:
             print("pytest", *job["pytest"])
-        return 0
-    return run(args, job)
+        if job["critest"]:
+            print("critest", job["critest"], "with cgroup driver", job["driver"])
+    return 0
 
 
 if __name__ == "__main__":
