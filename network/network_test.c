@@ -411,10 +411,10 @@ static void test_shutdown_is_quick(void **state)
     cni_testbed_plugin(&f->bed, "two", "sleep 60");
     network_shutdown(f->net);
     int64_t start = clock_mono_ns();
-    struct ctx ctx = ctx_with_timeout(&none, testing_limit(200 * NS_PER_MS));
+    struct ctx ctx = ctx_with_timeout(&none, testing_limit(1500 * NS_PER_MS));
     expect_attach_error(f, &ctx, STATUS_DEADLINE_EXCEEDED, "CNI plugin two ADD");
-    assert_true(clock_mono_ns() - start < testing_limit(NS_PER_SEC));
-    assert_true(has_record(f)); // for the next start
+    assert_true(clock_mono_ns() - start < testing_limit(20 * NS_PER_SEC)); // not the plugin's 60
+    assert_true(has_record(f));                                            // for the next start
 }
 
 static void *attach_in_thread(void *arg)
@@ -479,9 +479,9 @@ static void test_add_ends_a_gc(void **state)
     cni_testbed_write(&f->bed, "quick", "");
     int64_t start = clock_mono_ns();
     attach(f);
-    assert_true(clock_mono_ns() - start < testing_limit(NS_PER_SEC)); // the GC was ended for it
-    wait_for_gcs(f, 2);                                               // and is made up for
-    bool valid = false;                                               // by then the pod's attachment is
+    assert_true(clock_mono_ns() - start < 20 * NS_PER_SEC); // the GC was ended for it
+    wait_for_gcs(f, 2);                                     // and is made up for
+    bool valid = false;                                     // by then the pod's attachment is
     for (int i = 0; i < 400 && !valid; i++) {
         _cleanup_free_ char *in = cni_testbed_read(&f->bed, "stdin.one.GC");
         valid = strstr(in, ID) != NULL;

@@ -13,20 +13,23 @@ LINE = re.compile(r"^(?:skipped: (?P<why>.*)|\[ +(?P<what>RUN|OK|SKIPPED|FAILED)
 
 
 def skips(text):
-    """([(test, reason)], whether all tests were skipped) of what a program wrote."""
-    found, why, others, running = [], "", 0, None
+    """([(test, reason)], whether all tests were skipped) of what a program wrote. A program that ran no test and says why
+    counts as one skipped test, `all`."""
+    found, why, others, running, ran = [], "", 0, None, False
     for line in LINE.finditer(text.replace("\r", "")):
         what, name = line["what"], line["name"]
         if line["why"] is not None:
             why = line["why"].strip()
         elif what == "RUN":
-            running, why = name, ""
+            running, why, ran = name, "", True
         elif name == running:  # the list at the end repeats names
             if what == "SKIPPED":
                 found.append((name, why))
             else:
                 others += 1
             running = None
+    if why and not ran:
+        found = [("all", why)]
     return found, bool(found) and not others
 
 

@@ -43,6 +43,9 @@ class Cmocka(unittest.TestCase):
     def test_all(self):
         self.assertEqual(suite_of(ALL), [("one", "needs root")])
 
+    def test_program(self):
+        self.assertEqual(suite_of("skipped: needs root\n"), [("all", "needs root")])
+
     def test_none(self):
         self.assertEqual(suite_of("[ RUN      ] a\n[       OK ] a\n"), [("x", None)])
         self.assertEqual(suite_of("no output of cmocka's"), [("x", None)])
