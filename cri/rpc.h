@@ -22,12 +22,16 @@ struct rpc_call {
     struct arena *arena; // the request's and the response's memory, 64 MiB at most
     struct daemon *daemon;
     const char *id; // names this call in the log
+    bool may_block; // this is a worker's thread
 };
 
 // Answers one call. *response is allocated from call->arena (or is static), and is NULL on failure. Strings
 // need not be valid UTF-8: the server sanitises what goes out. A failure returns -errno with *err set.
 // RPC_WORK handlers run on a thread of their own and may block within call->ctx; RPC_INLINE ones run on the
-// poller and must neither block nor take longer than some microseconds for each object listed.
+// poller and must neither block nor take longer than some microseconds for each object listed. One that finds
+// that it has to (a little: no client's cancel is seen) returns RPC_DEFER, and is called again, with
+// may_block, on a worker's thread.
+#define RPC_DEFER 1
 typedef int (*rpc_unary_fn)(struct rpc_call *call, const ProtobufCMessage *request,
                             ProtobufCMessage **response, struct error *err);
 
@@ -85,6 +89,9 @@ RPC_HANDLER(rpc_remove_container);
 RPC_HANDLER(rpc_list_containers);
 RPC_HANDLER(rpc_container_status);
 RPC_HANDLER(rpc_reopen_container_log);
+// rpc_resources.c
+RPC_HANDLER(rpc_update_container_resources);
+RPC_HANDLER(rpc_update_pod_sandbox_resources);
 // rpc_exec*.c
 RPC_HANDLER(rpc_exec_sync);
 // rpc_image*.c

@@ -1,4 +1,4 @@
-// ListContainers and ContainerStatus: answered from memory.
+// ListContainers and ContainerStatus: answered from memory, but for resources that weren't read for a second.
 #include "api/cri/api.pb-c.h"
 #include "base/pb.h"
 #include "base/str.h"
@@ -130,16 +130,16 @@ static int add_mounts(struct rpc_call *call, const Cri__ContainerConfig *config,
     return s->mounts ? 0 : -ENOMEM;
 }
 
-static int add_resources(struct rpc_call *call, const Cri__ContainerConfig *config, Cri__ContainerStatus *s)
+static int add_resources(struct rpc_call *call, const struct container_resources *resources,
+                         Cri__ContainerStatus *s)
 {
-    if (!config->linux || !config->linux->resources)
+    if (!resources->in_force)
         return 0;
     s->resources = RPC_NEW(call, cri__container_resources, Cri__ContainerResources);
     if (!s->resources)
         return -ENOMEM;
-    s->resources->linux =
-        (Cri__LinuxContainerResources *)pb_dup(&config->linux->resources->base, call->arena);
-    return s->resources->linux ? 0 : -ENOMEM;
+    s->resources->linux = resources->in_force;
+    return 0;
 }
 
 static int add_user(struct rpc_call *call, const Pod__ResolvedUser *user, Cri__ContainerStatus *s)
@@ -176,7 +176,8 @@ static int add_labels(struct rpc_call *call, const Cri__ContainerConfig *config,
 }
 
 static Cri__ContainerStatus *status_of(struct rpc_call *call, const struct container *c,
-                                       const struct container_view *v)
+                                       const struct container_view *v,
+                                       const struct container_resources *resources)
 {
     Cri__ContainerStatus *s = RPC_NEW(call, cri__container_status, Cri__ContainerStatus);
     if (!s)
@@ -196,7 +197,7 @@ static Cri__ContainerStatus *status_of(struct rpc_call *call, const struct conta
     s->stop_signal = policy_signal_of_number(c->stop_signal);
     if (!s->id || !s->metadata || !s->image || !s->image_ref || !s->message || !s->log_path ||
         add_labels(call, c->config, s) < 0 || add_mounts(call, c->config, s) < 0 ||
-        add_resources(call, c->config, s) < 0 || add_user(call, v->user, s) < 0)
+        add_resources(call, resources, s) < 0 || add_user(call, v->user, s) < 0)
         return NULL;
     return s;
 }
@@ -233,12 +234,25 @@ static json_t *plan_json(const Pod__LaunchPlan *plan)
                      plan->process->selinux_label);
 }
 
+// What was asked for and is not so, though nothing failed for it.
+static json_t *warnings_json(const struct container_view *v, const struct container_resources *r)
+{
+    json_t *array = json_array();
+    if (v->pid > 0 && r->in_force && r->in_force->oom_score_adj > r->asked_oom_score_adj)
+        (void)json_array_append_new(
+            array, json_sprintf("linux.resources.oom_score_adj: it is %d and not %d: lowering it takes "
+                                "CAP_SYS_RESOURCE, or the container has raised it",
+                                (int)r->in_force->oom_score_adj, (int)r->asked_oom_score_adj));
+    return array;
+}
+
 static int add_info(struct rpc_call *call, struct container *c, const struct container_view *v,
-                    Cri__ContainerStatusResponse *out)
+                    const struct container_resources *resources, Cri__ContainerStatusResponse *out)
 {
     const Pod__LaunchPlan *plan = runtime_container_plan(call->daemon->runtime, c, call->arena);
-    json_t *json = json_pack("{s:s, s:i, s:s, s:s, s:o}", "sandboxID", c->pod->id, "pid", v->pid, "cgroup",
-                             c->cgroup, "imageID", c->image_id, "plan", plan_json(plan));
+    json_t *json = json_pack("{s:s, s:i, s:s, s:s, s:o, s:o}", "sandboxID", c->pod->id, "pid", v->pid,
+                             "cgroup", c->cgroup, "imageID", c->image_id, "plan", plan_json(plan), "warnings",
+                             warnings_json(v, resources));
     out->info = arena_alloc(call->arena, sizeof(*out->info));
     if (!out->info) {
         json_decref(json);
@@ -254,23 +268,27 @@ RPC_HANDLER(rpc_container_status)
     const Cri__ContainerStatusRequest *in = (const Cri__ContainerStatusRequest *)request;
     Cri__ContainerStatusResponse *out =
         RPC_NEW(call, cri__container_status_response, Cri__ContainerStatusResponse);
-    struct container *c = NULL;
+    struct container *c __attribute__((cleanup(container_unrefp))) = NULL;
+    struct container_resources resources;
     struct container_view v;
     if (!out)
         return rpc_no_memory(err);
-    int r = runtime_container_find(call->daemon->runtime, in->container_id, &c, err);
+    struct runtime *rt = call->daemon->runtime;
+    int r = runtime_container_find(rt, in->container_id, &c, err);
     if (r < 0)
         return r;
-    runtime_container_view(call->daemon->runtime, c, &v);
-    if (v.state == CONTAINER_MAKING) {
-        r = error_set(err, STATUS_NOT_FOUND, ENOENT, "container %s is still being created", c->id);
-        container_unref(c);
+    runtime_container_view(rt, c, &v);
+    if (v.state == CONTAINER_MAKING)
+        return error_set(err, STATUS_NOT_FOUND, ENOENT, "container %s is still being created", c->id);
+    if (call->may_block)
+        runtime_container_read_resources(rt, c);
+    r = runtime_container_resources(rt, c, call->arena, &resources, err);
+    if (r < 0)
         return r;
-    }
-    out->status = status_of(call, c, &v);
-    bool whole = out->status && (!in->verbose || add_info(call, c, &v, out) == 0);
-    container_unref(c);
-    if (!whole)
+    if (!resources.fresh && !call->may_block)
+        return RPC_DEFER; // the kernel's files are read by a worker
+    out->status = status_of(call, c, &v, &resources);
+    if (!out->status || (in->verbose && add_info(call, c, &v, &resources, out) < 0))
         return rpc_no_memory(err);
     *response = &out->base;
     return 0;

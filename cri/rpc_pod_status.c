@@ -150,12 +150,16 @@ static Cri__PodSandboxStatus *status_of(struct rpc_call *call, const struct pod 
 }
 
 // {"info": {...}}: crisp's own words, for people and for measuring.
-static int add_info(struct rpc_call *call, const struct pod *pod, const struct pod_view *v,
+static int add_info(struct rpc_call *call, struct pod *pod, const struct pod_view *v,
                     Cri__PodSandboxStatusResponse *out)
 {
-    json_t *json =
-        json_pack("{s:i, s:s, s:s, s:s, s:I}", "pid", v->pid, "netns", pod->netns, "cgroup", v->cgroup,
-                  "runDir", pod->dir, "cniDurationNs", (json_int_t)(v->network ? v->network->plugin_ns : 0));
+    struct pod_resources resources;
+    runtime_pod_resources(call->daemon->runtime, pod, call->arena, &resources);
+    json_t *json = json_pack("{s:i, s:s, s:s, s:s, s:I, s:o, s:o}", "pid", v->pid, "netns", pod->netns,
+                             "cgroup", v->cgroup, "runDir", pod->dir, "cniDurationNs",
+                             (json_int_t)(v->network ? v->network->plugin_ns : 0), "resources",
+                             rpc_resources_json(resources.resources), "overhead",
+                             rpc_resources_json(resources.overhead));
     out->info = arena_alloc(call->arena, sizeof(*out->info));
     if (!out->info) {
         json_decref(json);

@@ -4,6 +4,7 @@
 
 #include <jansson.h>
 
+#include "api/cri/api.pb-c.h"
 #include "cri/rpc.h"
 
 // All entries of CRI's map<string, string> fields look like this, whichever message they are of.
@@ -24,5 +25,8 @@ char *rpc_str(const char *s);
 // One entry {key: JSON} for an info map, in the arena; takes json over. NULL when memory is short.
 void *rpc_info_json(struct rpc_call *call, const ProtobufCMessageDescriptor *type, const char *key,
                     json_t *json);
+
+// rpc_resources.c: those that are set. null for NULL.
+json_t *rpc_resources_json(const Cri__LinuxContainerResources *r);
 
 #endif

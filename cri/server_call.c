@@ -36,6 +36,7 @@ struct server_call {
     const struct rpc_method *method;
     char path[METHOD_PATH_MAX]; // "/runtime.v1.RuntimeService/Version"
     struct rpc_call rpc;
+    ProtobufCMessage *request; // in the arena; NULL: not unpacked yet
     int64_t started_mono_ns;
     char id[24];
 };
@@ -171,22 +172,40 @@ static ProtobufCMessage *unpack_request(struct server_call *c, struct error *err
 static int answer(struct server_call *c, struct error *err)
 {
     ProtobufCMessage *response = NULL;
-    c->rpc.arena = arena_new(SERVER_ARENA_MAX);
+    if (!c->rpc.arena)
+        c->rpc.arena = arena_new(SERVER_ARENA_MAX);
     if (!c->rpc.arena)
         return rpc_no_memory(err);
-    ProtobufCMessage *request = unpack_request(c, err);
-    if (!request)
+    if (!c->request)
+        c->request = unpack_request(c, err);
+    if (!c->request)
         return -err->errnum;
-    int rc = c->method->fn(&c->rpc, request, &response, err);
+    int rc = c->method->fn(&c->rpc, c->request, &response, err);
+    if (rc == RPC_DEFER && !c->rpc.may_block)
+        return rc;
     if (rc == 0 && !response)
         rc = error_set(err, STATUS_INTERNAL, EPROTO, "%s gave no response", c->method->name);
     return rc ? rc : pack_response(c, response, err);
+}
+
+static void run_task(struct pool_task *task);
+
+static int submit(struct server_call *c, struct error *err)
+{
+    c->rpc.may_block = true;
+    c->task.run = run_task;
+    return pool_submit(c->server->pool, &c->task, err);
 }
 
 static void run_call(struct server_call *c)
 {
     struct error err = ERROR_INIT;
     int rc = answer(c, &err);
+    if (rc == RPC_DEFER && !c->rpc.may_block) {
+        rc = submit(c, &err);
+        if (rc == 0)
+            return; // it is the worker's now
+    }
     // The messages are packed by now: their memory need not wait for a slow reader.
     arena_freep(&c->rpc.arena);
     if (rc == 0)
@@ -231,8 +250,7 @@ static int dispatch(struct server_call *c, struct error *err)
         run_call(c);
         return 0;
     }
-    c->task.run = run_task;
-    return pool_submit(c->server->pool, &c->task, err);
+    return submit(c, err);
 }
 
 static void on_received(struct server_tag *tag, bool ok)

@@ -84,6 +84,19 @@ static int too_much(struct rpc_call *call, const ProtobufCMessage *request, Prot
     return rc;
 }
 
+// On the poller it says that it can't yet; on a worker it answers, with the thread's name for that.
+static int defer(struct rpc_call *call, const ProtobufCMessage *request, ProtobufCMessage **response,
+                 struct error *err)
+{
+    static _Thread_local bool poller;
+    if (!call->may_block) {
+        poller = true;
+        return RPC_DEFER;
+    }
+    return poller ? error_set(err, STATUS_INTERNAL, EINVAL, "called again on the poller")
+                  : sleep_a_little(call, request, response, err);
+}
+
 #define ROW(name_, class_, fn_)                                                                              \
     {                                                                                                        \
         .service = SERVICE, .name = name_, .request = &cri__version_request__descriptor,                     \
@@ -93,7 +106,7 @@ static const struct rpc_method table[] = {
     ROW("Inline", RPC_INLINE, echo),        ROW("Work", RPC_WORK, echo),
     ROW("Fail", RPC_WORK, not_here),        ROW("Wait", RPC_WORK, wait_for_cancel),
     ROW("Sleep", RPC_WORK, sleep_a_little), ROW("TooMuch", RPC_WORK, too_much),
-    ROW("Later", RPC_WORK, NULL),
+    ROW("Later", RPC_WORK, NULL),           ROW("Defer", RPC_INLINE, defer),
 };
 
 struct fixture {
@@ -194,6 +207,23 @@ static void test_answers(void **state)
         expect_response(&call, "v2", "crisp");
         test_call_done(&call);
     }
+}
+
+// It goes on elsewhere: the poller answers another call meanwhile.
+static void test_deferred(void **state)
+{
+    struct fixture *f = *state;
+    struct test_call slow, quick;
+    start(f, &slow, PATH("Defer"), "v3", 20 * NS_PER_SEC);
+    wait_until(&n_waiting, 1);
+    start(f, &quick, PATH("Inline"), "v1", 20 * NS_PER_SEC);
+    assert_ptr_equal(test_client_next(&f->client), &quick);
+    expect_response(&quick, "v1", "crisp");
+    test_call_done(&quick);
+    assert_ptr_equal(test_client_next(&f->client), &slow);
+    assert_int_equal(slow.status, GRPC_STATUS_OK);
+    expect_response(&slow, "v3", "crisp");
+    test_call_done(&slow);
 }
 
 static void test_strings_are_sanitised(void **state)
@@ -409,6 +439,8 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_answers),
+        TEST(test_deferred),
+        TEST(test_deferred),
         TEST(test_strings_are_sanitised),
         TEST(test_errors),
         TEST(test_malformed_request),

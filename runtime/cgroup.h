@@ -99,6 +99,10 @@ int cgroup_place(const struct cgroup_host *h, const char *path, struct arena *ar
 int cgroup_read_resources(struct cgroup_host *h, const char *path, const Cri__LinuxContainerResources *asked,
                           struct arena *arena, Cri__LinuxContainerResources **out, struct error *err);
 
+// Gives every process there and below whose OOM score is `from` the score `to` (what it forks meanwhile,
+// too). -EPERM: the kernel refused some, as lowering takes CAP_SYS_RESOURCE.
+int cgroup_set_oom_score(struct cgroup_host *h, const char *path, int64_t from, int64_t to);
+
 // SIGKILL for every process in the place and below it: for containers whose crisp-pod is dead. Returns once
 // the signals are sent; an absent place is fine.
 int cgroup_kill(struct cgroup_host *h, const char *path, struct error *err);

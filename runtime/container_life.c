@@ -16,6 +16,7 @@
 #include "runtime/cdi.h"
 #include "runtime/hooks.h"
 #include "runtime/plan.h"
+#include "runtime/resources.h"
 #include "runtime/selinux.h"
 
 // ---- What making and ending share ----
@@ -128,6 +129,7 @@ static int start_in_pod(struct runtime *rt, struct container *c, struct error *e
     if (r == 0) {
         exits_started(rt, c, reply->start->pid, reply->start->started_at_ns, reply->start->user);
         record_container_later(rt, c); // crisp-pod can tell it again
+        container_settle_oom_score(rt, c, reply->start->pid);
         if (hooks_wanted(c))
             r = hooks_after_start(rt, c, reply->start->pid, err);
     } else if (reply || told || err->status == STATUS_DEADLINE_EXCEEDED) {

@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 #include "base/str.h"
 #include "runtime/plan.h"
+#include "runtime/resources.h"
 
 #define EXEC_ID_LEN   16
 #define DRAIN_NS      (100 * NS_PER_MS) // for children that hold the pipes after the command has ended
@@ -87,13 +88,16 @@ static void exec_done(struct runtime *rt, struct exec *exec)
     fd_closep(&exec->event);
 }
 
-static int build_process(struct container *c, const struct container_view *view, char *const *args,
-                         size_t n_args, struct arena *arena, Pod__Process **process, struct error *err)
+static int build_process(struct runtime *rt, struct container *c, const struct container_view *view,
+                         char *const *args, size_t n_args, struct arena *arena, Pod__Process **process,
+                         struct error *err)
 {
     const ProtobufCBinaryData *packed = &c->private->start->plan;
     Pod__LaunchPlan *plan = pod__launch_plan__unpack(arena_pb(arena), packed->len, packed->data);
     if (!plan || !plan->process)
         return error_set(err, STATUS_INTERNAL, EBADMSG, "the recorded launch plan cannot be read");
+    if (plan->process->oom_score_adj)
+        plan->process->oom_score_adj->value = (int32_t)container_oom_score(rt, c);
     return plan_build_exec(plan->process, view->user, (const char *const *)args, n_args, false, arena,
                            process, err);
 }
@@ -256,7 +260,7 @@ static int exec_in(struct runtime *rt, struct container *c, char *const *args, s
     struct arena *arena __attribute__((cleanup(arena_freep))) = arena_new(ARENA_MAX);
     struct exec exec = {.container = c, .event = -1};
     Pod__Process *process = NULL;
-    int r = arena ? build_process(c, &view, args, n_args, arena, &process, err)
+    int r = arena ? build_process(rt, c, &view, args, n_args, arena, &process, err)
                   : error_errno(err, ENOMEM, "build the process");
     if (r == 0) {
         r = exec_register(rt, &exec, err);

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/pb.h"
 #include "base/str.h"
+#include "runtime/resources.h"
 #include "runtime/selinux.h"
 
 // ---- Claiming the name ----
@@ -152,6 +153,8 @@ int runtime_pod_launch(struct runtime *rt, struct pod *pod, int *netns_fd, struc
     int r = rundir_make(rt, pod, err);
     if (r == 0)
         r = cgroup_pod_create(rt->cgroups, p->cgroup, &p->cgroup_levels, err);
+    if (r == 0)
+        r = pod_apply_resources(rt, pod, err);
     if (r == 0)
         r = supervisor_spawn(rt, pod, err); // it gets going while we make cgroups and files
     if (r == 0)

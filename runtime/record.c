@@ -30,6 +30,10 @@ static const char *const migrations[] = {
     "NULL,"
     " config BLOB);",
     "ALTER TABLE runtime_container ADD COLUMN mounted_images TEXT NOT NULL DEFAULT '';",
+    // What updates have made of the configurations' resources; NULL: nothing.
+    "ALTER TABLE runtime_container ADD COLUMN resources BLOB;"
+    "ALTER TABLE runtime_pod ADD COLUMN resources BLOB;"
+    "ALTER TABLE runtime_pod ADD COLUMN overhead BLOB;",
 };
 
 const struct db_module runtime_db_module = {
@@ -131,6 +135,31 @@ int record_container_state(struct runtime *rt, struct container *c, struct error
         "iiiissbs", (int64_t)state, v.started_at_ns, v.finished_at_ns, (int64_t)v.exit_code, v.reason,
         v.message, user, user_len, c->id);
     return r < 0 ? error_wrap(err, "record the state of container %s", c->id) : 0;
+}
+
+int record_container_resources(struct runtime *rt, const struct container *c,
+                               const Cri__LinuxContainerResources *asked, struct error *err)
+{
+    _cleanup_free_ uint8_t *data = NULL;
+    size_t len;
+    if (pb_pack(&asked->base, &data, &len) < 0)
+        return error_errno(err, ENOMEM, "record the resources of container %s", c->id);
+    int r =
+        db_exec(rt->db, err, "UPDATE runtime_container SET resources=? WHERE id=?", "bs", data, len, c->id);
+    return r < 0 ? error_wrap(err, "record the resources of container %s", c->id) : 0;
+}
+
+int record_pod_resources(struct runtime *rt, const struct pod *pod, const struct pod_resources *r,
+                         struct error *err)
+{
+    _cleanup_free_ uint8_t *resources = NULL, *overhead = NULL;
+    size_t resources_len = 0, overhead_len = 0;
+    if ((r->resources && pb_pack(&r->resources->base, &resources, &resources_len) < 0) ||
+        (r->overhead && pb_pack(&r->overhead->base, &overhead, &overhead_len) < 0))
+        return error_errno(err, ENOMEM, "record the resources of pod sandbox %s", pod->id);
+    int n = db_exec(rt->db, err, "UPDATE runtime_pod SET resources=?, overhead=? WHERE id=?", "bbs",
+                    resources, resources_len, overhead, overhead_len, pod->id);
+    return n < 0 ? error_wrap(err, "record the resources of pod sandbox %s", pod->id) : 0;
 }
 
 int record_container_delete(struct runtime *rt, const struct container *c, struct error *err)
@@ -254,6 +283,16 @@ static ProtobufCMessage *column_message(struct db_row *row, int column,
     return protobuf_c_message_unpack(type, NULL, len, data ? data : (const void *)"");
 }
 
+// NULL: there are none, or they can't be read: then those of the configuration count.
+static Cri__LinuxContainerResources *column_resources(struct db_row *row, int column)
+{
+    size_t len;
+    (void)db_row_blob(row, column, &len);
+    return len ? (Cri__LinuxContainerResources *)column_message(row, column,
+                                                                &cri__linux_container_resources__descriptor)
+               : NULL;
+}
+
 // "10.0.0.2 fd00::2" into network_storage: 0 or -ENOMEM.
 static int load_ips(struct pod_private *p, const char *text)
 {
@@ -283,6 +322,8 @@ static const char *pod_from_row(struct runtime *rt, struct db_row *row, struct e
         return err->message;
     pod->private->state = (enum pod_state)state;
     pod->private->cgroup_levels = (uint32_t)db_row_int(row, 4);
+    pod->private->resources = column_resources(row, 7);
+    pod->private->overhead = column_resources(row, 8);
     pod->private->launched = true; // perhaps: taking down what isn't there does nothing
     const char *why = NULL;
     if (map_get(rt->pod_names, pod->private->key))
@@ -333,6 +374,7 @@ static const char *container_fill(struct container *c, struct db_row *row)
     if (user_len > 0)
         p->user = (Pod__ResolvedUser *)column_message(row, 11, &pod__resolved_user__descriptor);
     p->mounted_images = split_words(db_row_text(row, 14));
+    p->asked = column_resources(row, 15);
     if (!p->image_id || !p->mounted_images || (*message && !p->message))
         return "out of memory";
     c->mounted_images = p->mounted_images;
@@ -429,13 +471,15 @@ int record_load(struct runtime *rt, struct error *err)
 {
     struct load load = {.rt = rt};
     int r = db_query(rt->db, err, pod_row, &load,
-                     "SELECT id, created_at_ns, state, handler, cgroup_levels, ips, config FROM runtime_pod"
+                     "SELECT id, created_at_ns, state, handler, cgroup_levels, ips, config, resources,"
+                     " overhead FROM runtime_pod"
                      " ORDER BY created_at_ns",
                      "");
     if (r == 0)
         r = db_query(rt->db, err, container_row, &load,
                      "SELECT id, pod_id, created_at_ns, state, image_id, stop_signal, started_at_ns,"
-                     " finished_at_ns, exit_code, reason, message, user, config, start, mounted_images FROM "
+                     " finished_at_ns, exit_code, reason, message, user, config, start, mounted_images,"
+                     " resources FROM "
                      "runtime_container"
                      " ORDER BY created_at_ns",
                      "");

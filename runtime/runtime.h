@@ -243,6 +243,34 @@ int runtime_container_reopen_log(struct runtime *rt, struct container *c, struct
 // The compiled plan, unpacked into arena: for verbose status.
 const Pod__LaunchPlan *runtime_container_plan(struct runtime *rt, struct container *c, struct arena *arena);
 
+// ---- Resources -------------------------------------------------------------------------------------------
+
+struct container_resources {
+    Cri__LinuxContainerResources *in_force; // in the arena; NULL: nothing was asked for, and nothing read yet
+    int64_t asked_oom_score_adj;            // the kernel may keep another one
+    bool fresh;                             // what the kernel had less than a second ago, or it runs no more
+};
+// From memory. Not fresh: runtime_container_read_resources() first, if you may wait for the kernel.
+int runtime_container_resources(struct runtime *rt, struct container *c, struct arena *arena,
+                                struct container_resources *out, struct error *err);
+void runtime_container_read_resources(struct runtime *rt, struct container *c);
+// Changes what is set in `change`, and records it: wholly or not at all. Also before the start.
+// FAILED_PRECONDITION when it has exited, or when more memory is in use than it would get. An OOM score that
+// the kernel doesn't take is no failure.
+int runtime_container_update(struct runtime *rt, struct container *c,
+                             const Cri__LinuxContainerResources *change, const struct ctx *ctx,
+                             struct error *err);
+
+struct pod_resources { // NULL: none
+    Cri__LinuxContainerResources *resources, *overhead;
+};
+void runtime_pod_resources(struct runtime *rt, struct pod *pod, struct arena *arena,
+                           struct pod_resources *out);
+// Either may be NULL. The pod has to be READY.
+int runtime_pod_update(struct runtime *rt, struct pod *pod, const Cri__LinuxContainerResources *overhead,
+                       const Cri__LinuxContainerResources *resources, const struct ctx *ctx,
+                       struct error *err);
+
 // ---- Exec ------------------------------------------------------------------------------------------------
 
 #define RUNTIME_EXEC_OUTPUT_MAX (16u << 20) // of stdout and of stderr; more is read and dropped

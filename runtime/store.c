@@ -19,6 +19,10 @@ static void pod_free(struct pod *pod)
         free(p->supervisor_leaf);
         strv_free(p->network_storage.ips);
         free(p->failure);
+        if (p->resources)
+            cri__linux_container_resources__free_unpacked(p->resources, NULL);
+        if (p->overhead)
+            cri__linux_container_resources__free_unpacked(p->overhead, NULL);
         free(p);
     }
     if (pod->config)
@@ -167,6 +171,10 @@ static void container_free(struct container *c)
             pod__start_request__free_unpacked(p->start, NULL);
         if (p->user)
             pod__resolved_user__free_unpacked(p->user, NULL);
+        if (p->asked)
+            cri__linux_container_resources__free_unpacked(p->asked, NULL);
+        if (p->in_force)
+            cri__linux_container_resources__free_unpacked(p->in_force, NULL);
         free(p);
     }
     if (c->config)

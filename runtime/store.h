@@ -70,6 +70,8 @@ struct pod_private {
     struct gate gate;
     struct notify changed; // made or not, crisp-pod gone
     struct error *failure; // of the creation, for those that joined
+    // As updates have left them; malloc'd; NULL: the configuration's.
+    Cri__LinuxContainerResources *resources, *overhead;
 };
 
 struct container_private {
@@ -100,6 +102,11 @@ struct container_private {
     struct gate gate;
     struct notify changed; // exited, made or not, kill_at brought forward
     struct error *failure;
+    // container_resources.c; both malloc'd:
+    Cri__LinuxContainerResources *asked;    // as updates have left them; NULL: the configuration's
+    Cri__LinuxContainerResources *in_force; // read from the kernel; NULL: not since `asked` was set
+    int64_t in_force_mono_ns;
+    unsigned resources_version; // of `asked`
 };
 
 static inline void store_lock(struct runtime *rt)
@@ -129,6 +136,10 @@ int record_pod_state(struct runtime *rt, struct pod *pod, enum pod_state state, 
 int record_pod_delete(struct runtime *rt, const struct pod *pod, struct error *err);
 int record_container_insert(struct runtime *rt, const struct container *c, struct error *err);
 int record_container_state(struct runtime *rt, struct container *c, struct error *err);
+int record_container_resources(struct runtime *rt, const struct container *c,
+                               const Cri__LinuxContainerResources *asked, struct error *err);
+int record_pod_resources(struct runtime *rt, const struct pod *pod, const struct pod_resources *r,
+                         struct error *err);
 // Queues record_container_state(): states that crisp-pod can tell again need not be waited for.
 void record_container_later(struct runtime *rt, struct container *c);
 void record_flush(struct runtime *rt); // at the end, when nothing else runs

@@ -39,17 +39,34 @@ def of_process(pid):
         return {fields[1]: fields[2] for fields in (line.strip().split(":", 2) for line in f)}
 
 
-def read(pid, controller, file):
-    """A control file of a process's cgroup, v1 or v2 (`file` is v1's, then v2's name)."""
+def find(paths, controller, file):
     v1, v2 = file
-    paths = of_process(pid)
     for top in hierarchies():
         if os.path.basename(top) == controller and controller in paths:
-            with open(f"{top}{paths[controller]}/{v1}", encoding="utf-8") as f:
-                return f.read().strip()
+            return f"{top}{paths[controller]}/{v1}"
     top = next(t for t in hierarchies() if os.path.exists(t + "/cgroup.controllers"))
-    with open(f"{top}{paths['']}/{v2}", encoding="utf-8") as f:
+    return f"{top}{paths['']}/{v2}"
+
+
+def file_of(pid, controller, file):
+    """A control file of a process's cgroup, v1 or v2 (`file` is v1's, then v2's name)."""
+    return find(of_process(pid), controller, file)
+
+
+def read(pid, controller, file):
+    with open(file_of(pid, controller, file), encoding="utf-8") as f:
         return f.read().strip()
+
+
+def read_path(path, controller, file):
+    """The same of a cgroup's path."""
+    with open(find({controller: path, "": path}, controller, file), encoding="utf-8") as f:
+        return f.read().strip()
+
+
+def make(path):
+    for top in hierarchies():
+        os.makedirs(top + path, exist_ok=True)
 
 
 def remove(parent):
