@@ -10,6 +10,7 @@
 #define CLI_EXIT_USAGE 2
 // `crisp run` ends with the container's code; its own troubles are this one.
 #define CLI_EXIT_RUN_FAILED 125
+#define CLI_STOP_GRACE_S    10 // until a container that is to stop is killed
 
 struct cli {
     const char *endpoint;
@@ -35,6 +36,11 @@ int command_exec(struct cli *cli, int argc, char **argv);
 int command_inspect(struct cli *cli, int argc, char **argv);
 int command_ps(struct cli *cli, int argc, char **argv);
 int command_images(struct cli *cli, int argc, char **argv);
+int command_stop(struct cli *cli, int argc, char **argv);
+int command_rm(struct cli *cli, int argc, char **argv);
+int command_update(struct cli *cli, int argc, char **argv);
+int command_top(struct cli *cli, int argc, char **argv);
+int command_stats(struct cli *cli, int argc, char **argv);
 int command_info(struct cli *cli, int argc, char **argv);
 
 #define _cleanup_message_ __attribute__((cleanup(cli_message_freep)))

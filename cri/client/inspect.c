@@ -1,5 +1,4 @@
 // crisp inspect: what is known of one container and its pod.
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,13 +7,26 @@
 #include "base/cleanup.h"
 #include "base/str.h"
 #include "cri/client/find.h"
+#include "cri/client/health.h"
+#include "cri/client/options.h"
 #include "cri/client/output.h"
 
-static const char usage_text[] =
-    "Usage: crisp inspect [--info] CONTAINER\n"
-    "\n"
-    "Tells about a container (by id, the beginning of one, or name) and its pod.\n"
-    "  --info    only the runtime's own facts, as JSON (its pid among them)\n";
+struct inspect_options {
+    bool info;
+};
+
+static const struct option_row rows[] = {
+    OPTION_ROW(struct inspect_options, info, "info", 0, OPTION_SWITCH, NULL,
+               "only the runtime's own facts, as JSON (its pid among them)"),
+};
+static const struct options table = {
+    .command = "inspect",
+    .usage = "inspect [--info] CONTAINER",
+    .intro = "Tells about a container (by name, id or the beginning of one) and its pod.\n",
+    .rows = rows,
+    .n_rows = ARRAY_SIZE(rows),
+    .bad_code = CLI_EXIT_USAGE,
+};
 
 static void print_line(const char *key, const char *value)
 {
@@ -92,13 +104,14 @@ static int inspect(struct cli *cli, const char *text, bool info_only, struct err
     _cleanup_message_ Cri__ContainerStatusResponse *status = NULL;
     _cleanup_message_ Cri__PodSandboxStatusResponse *pod = NULL;
     Cri__ContainerStatusRequest request = CRI__CONTAINER_STATUS_REQUEST__INIT;
+    char health[HEALTH_MAX];
     Cri__PodSandboxStatusRequest pod_request = CRI__POD_SANDBOX_STATUS_REQUEST__INIT;
 
     int rc = find_container(cli, text, &id, err);
     if (rc < 0)
         return rc;
     request.container_id = id;
-    request.verbose = info_only;
+    request.verbose = true; // health is told there
     rc = cli_call(cli, "ContainerStatus", &request.base, (ProtobufCMessage **)&status, err);
     if (rc < 0)
         return rc;
@@ -116,6 +129,9 @@ static int inspect(struct cli *cli, const char *text, bool info_only, struct err
         return rc;
     if (status->status)
         print_container(status->status);
+    health_of_status(status, health);
+    if (*health)
+        print_line("health", health);
     if (pod->status)
         print_pod(pod->status);
     return 0;
@@ -123,26 +139,17 @@ static int inspect(struct cli *cli, const char *text, bool info_only, struct err
 
 int command_inspect(struct cli *cli, int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"info", no_argument, NULL, 'i'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    struct inspect_options o = {0};
     struct error err = ERROR_INIT;
-    bool info_only = false;
-    int option;
+    char **words = NULL;
+    int n = 0;
 
-    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) { // NOLINT(concurrency-mt-unsafe)
-        if (option == 'h') {
-            (void)fputs(usage_text, stdout);
-            return 0;
-        }
-        if (option != 'i')
-            return CLI_EXIT_USAGE;
-        info_only = true;
-    }
-    if (argc - optind != 1 || str_empty(argv[optind])) {
-        output_error("inspect needs one container; try `crisp inspect --help`");
-        return CLI_EXIT_USAGE;
-    }
-    if (inspect(cli, argv[optind], info_only, &err) == 0)
+    int code = options_parse(&table, &o, argc, argv, &words, &n);
+    if (code >= 0)
+        return code;
+    if (n != 1 || str_empty(words[0]))
+        return options_bad(&table, "inspect needs one container");
+    if (inspect(cli, words[0], o.info, &err) == 0)
         return 0;
     output_error("%s", err.message);
     return 1;

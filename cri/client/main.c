@@ -22,14 +22,21 @@ static const char usage_text[] =
     "Talks to a Kubernetes container runtime (CRI v1): crispd, or any other.\n"
     "\n"
     "Commands:\n"
-    "  run [--rm] [-e K=V]… [--name N] IMAGE [ARG…]\n"
-    "              run a container in a pod of its own, follow its output and\n"
-    "              end with its exit code; the image is pulled if it is absent\n"
+    "  run [OPTION…] IMAGE [ARG…]\n"
+    "              run a container in a pod of its own: docker's options\n"
+    "  stop [-t SECONDS] CONTAINER…\n"
+    "  rm [-f] CONTAINER…\n"
+    "              stop and remove containers, and the pods of `crisp run`\n"
     "  exec CONTAINER COMMAND [ARG…]\n"
     "              run a command in a running container\n"
+    "  update OPTION… CONTAINER…\n"
+    "              change limits of containers\n"
+    "  top         show what containers use, live\n"
+    "  stats [--no-stream] [-o json]\n"
+    "              print what containers use\n"
+    "  ps [-a]     list the containers that run (-a: all)\n"
     "  inspect [--info] CONTAINER\n"
     "              tell about a container and its pod\n"
-    "  ps [-a]     list the containers that run (-a: all)\n"
     "  images      list the images\n"
     "  info        tell about the runtime and whether it is ready\n"
     "\n"
@@ -47,8 +54,10 @@ static const struct {
     int (*run)(struct cli *cli, int argc, char **argv);
     bool own_signals; // takes SIGINT and SIGTERM itself
 } commands[] = {
-    {"run", command_run, true}, {"exec", command_exec, false},     {"inspect", command_inspect, false},
-    {"ps", command_ps, false},  {"images", command_images, false}, {"info", command_info, false},
+    {"run", command_run, true},        {"stop", command_stop, false},     {"rm", command_rm, false},
+    {"exec", command_exec, false},     {"update", command_update, false}, {"top", command_top, true},
+    {"stats", command_stats, true},    {"ps", command_ps, false},         {"inspect", command_inspect, false},
+    {"images", command_images, false}, {"info", command_info, false},
 };
 
 enum { OPTION_ENDPOINT = 256, OPTION_TIMEOUT, OPTION_VERSION };

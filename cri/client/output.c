@@ -95,17 +95,42 @@ void output_age(int64_t duration_ns, char out[OUTPUT_TEXT_MAX])
         (void)snprintf(out, OUTPUT_TEXT_MAX, "%lldd", (long long)(s / 86400));
 }
 
-void output_size(uint64_t bytes, char out[OUTPUT_TEXT_MAX])
+static void format_size(uint64_t bytes, double step, const char *const units[7], char out[OUTPUT_TEXT_MAX])
 {
-    static const char *const units[] = {"B", "kB", "MB", "GB", "TB", "PB", "EB"};
     double value = (double)bytes;
     size_t unit = 0;
 
-    while (value >= 999.95 && unit + 1 < sizeof(units) / sizeof(units[0])) {
-        value /= 1000;
+    while (value >= step - 0.05 && unit < 6) {
+        value /= step;
         unit++;
     }
     (void)snprintf(out, OUTPUT_TEXT_MAX, unit ? "%.1f%s" : "%.0f%s", value, units[unit]);
+}
+
+void output_size(uint64_t bytes, char out[OUTPUT_TEXT_MAX])
+{
+    static const char *const units[] = {"B", "kB", "MB", "GB", "TB", "PB", "EB"};
+
+    format_size(bytes, 1000, units, out);
+}
+
+void output_size_binary(uint64_t bytes, char out[OUTPUT_TEXT_MAX])
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+
+    format_size(bytes, 1024, units, out);
+}
+
+void output_cut(char *line, size_t columns)
+{
+    for (; *line; line++) {
+        if (((unsigned char)*line & 0xc0) == 0x80)
+            continue;
+        if (columns-- == 0) {
+            *line = '\0';
+            return;
+        }
+    }
 }
 
 void output_short_id(const char *id, char out[OUTPUT_TEXT_MAX])

@@ -26,6 +26,10 @@ void table_done(struct table *t);
 void output_age(int64_t duration_ns, char out[OUTPUT_TEXT_MAX]);
 // "512B", "4.2MB", "1.1GB": decimal units, as image sizes are commonly given.
 void output_size(uint64_t bytes, char out[OUTPUT_TEXT_MAX]);
+// "512B", "4.2MiB", "1.1GiB": binary units, as limits of memory are commonly given.
+void output_size_binary(uint64_t bytes, char out[OUTPUT_TEXT_MAX]);
+// Ends a line of valid UTF-8 after so many columns.
+void output_cut(char *line, size_t columns);
 // The first 12 digits of an id, without "sha256:".
 void output_short_id(const char *id, char out[OUTPUT_TEXT_MAX]);
 // "crisp: <message>" on stderr, control characters replaced.

@@ -40,6 +40,34 @@ static void test_sizes(void **state)
     assert_string_equal(out, "");
 }
 
+static void test_binary_sizes(void **state)
+{
+    char out[OUTPUT_TEXT_MAX];
+
+    (void)state;
+    output_size_binary(1023, out);
+    assert_string_equal(out, "1023B");
+    output_size_binary(1024, out);
+    assert_string_equal(out, "1.0KiB");
+    output_size_binary(100 << 20, out);
+    assert_string_equal(out, "100.0MiB");
+    output_size_binary(UINT64_MAX, out);
+    assert_string_equal(out, "16.0EiB");
+}
+
+static void test_cut(void **state)
+{
+    char line[] = "zwölf Boxkämpfer";
+
+    (void)state;
+    output_cut(line, 100);
+    assert_string_equal(line, "zwölf Boxkämpfer");
+    output_cut(line, 11);
+    assert_string_equal(line, "zwölf Boxkä");
+    output_cut(line, 0);
+    assert_string_equal(line, "");
+}
+
 static void test_table(void **state)
 {
     struct table t;
@@ -64,9 +92,8 @@ static void test_table(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ages),
-        cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_table),
+        cmocka_unit_test(test_ages), cmocka_unit_test(test_sizes), cmocka_unit_test(test_binary_sizes),
+        cmocka_unit_test(test_cut),  cmocka_unit_test(test_table),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

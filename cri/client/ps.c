@@ -1,5 +1,5 @@
 // crisp ps: the containers, with the pods that they are in.
-#include <getopt.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "api/cri/api.pb-c.h"
@@ -8,12 +8,25 @@
 #include "base/map.h"
 #include "base/str.h"
 #include "cri/client/cli.h"
+#include "cri/client/health.h"
+#include "cri/client/options.h"
 #include "cri/client/output.h"
 
-static const char usage_text[] = "Usage: crisp ps [-a]\n"
-                                 "\n"
-                                 "Lists the containers that run.\n"
-                                 "  -a, --all    those that don't, too\n";
+struct ps_options {
+    bool all;
+};
+
+static const struct option_row rows[] = {
+    OPTION_ROW(struct ps_options, all, "all", 'a', OPTION_SWITCH, NULL, "those that don't run, too"),
+};
+static const struct options table = {
+    .command = "ps",
+    .usage = "ps [-a]",
+    .intro = "Lists the containers that run, and how healthy those with a check are.\n",
+    .rows = rows,
+    .n_rows = ARRAY_SIZE(rows),
+    .bad_code = CLI_EXIT_USAGE,
+};
 
 static void map_freep(struct map **m)
 {
@@ -28,30 +41,37 @@ static const char *state_name(Cri__ContainerState state)
     return v && str_has_prefix(v->name, "CONTAINER_") ? v->name + strlen("CONTAINER_") : "?";
 }
 
-static void print_containers(const Cri__ListContainersResponse *list, const struct map *pods)
+static int print_containers(struct cli *cli, const Cri__ListContainersResponse *list, const struct map *pods,
+                            struct error *err)
 {
+    int rc = 0;
     struct table t;
     int64_t now = clock_wall_ns();
 
     table_init(&t, 7,
                (const char *const[]){"CONTAINER", "IMAGE", "AGE", "STATE", "NAME", "POD", "NAMESPACE"});
-    for (size_t i = 0; i < list->n_containers; i++) {
+    for (size_t i = 0; rc == 0 && i < list->n_containers; i++) {
         const Cri__Container *c = list->containers[i];
         const Cri__PodSandbox *pod = map_get(pods, c->pod_sandbox_id);
         const Cri__PodSandboxMetadata *meta = pod ? pod->metadata : NULL;
         char id[OUTPUT_TEXT_MAX], age[OUTPUT_TEXT_MAX], pod_id[OUTPUT_TEXT_MAX];
+        char health[HEALTH_MAX], state[OUTPUT_TEXT_MAX + HEALTH_MAX];
+        rc = health_read(cli, c, health, err);
+        (void)snprintf(state, sizeof(state), "%s%s%s%s", state_name(c->state), *health ? " (" : "", health,
+                       *health ? ")" : "");
         output_short_id(c->id, id);
         output_short_id(c->pod_sandbox_id, pod_id);
         output_age(now - c->created_at, age);
         const char *image = c->image ? c->image->image : c->image_ref;
         if (c->image && !str_empty(c->image->user_specified_image))
             image = c->image->user_specified_image;
-        table_row(&t, (const char *const[]){id, image, age, state_name(c->state),
-                                            c->metadata ? c->metadata->name : "", meta ? meta->name : pod_id,
-                                            meta ? meta->namespace_ : ""});
+        table_row(&t, (const char *const[]){id, image, age, state, c->metadata ? c->metadata->name : "",
+                                            meta ? meta->name : pod_id, meta ? meta->namespace_ : ""});
     }
-    table_print(&t, stdout);
+    if (rc == 0)
+        table_print(&t, stdout);
     table_done(&t);
+    return rc;
 }
 
 static int list(struct cli *cli, bool all, struct error *err)
@@ -78,32 +98,22 @@ static int list(struct cli *cli, bool all, struct error *err)
             return error_errno(err, ENOMEM, "list pods");
     if (!by_id)
         return error_errno(err, ENOMEM, "list pods");
-    print_containers(containers, by_id);
-    return 0;
+    return print_containers(cli, containers, by_id, err);
 }
 
 int command_ps(struct cli *cli, int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"all", no_argument, NULL, 'a'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    struct ps_options o = {0};
     struct error err = ERROR_INIT;
-    bool all = false;
-    int option;
+    char **words = NULL;
+    int n = 0;
 
-    while ((option = getopt_long(argc, argv, "ah", options, NULL)) != -1) { // NOLINT(concurrency-mt-unsafe)
-        if (option == 'h') {
-            (void)fputs(usage_text, stdout);
-            return 0;
-        }
-        if (option != 'a')
-            return CLI_EXIT_USAGE;
-        all = true;
-    }
-    if (optind < argc) {
-        output_error("ps takes no \"%s\"; try `crisp ps --help`", argv[optind]);
-        return CLI_EXIT_USAGE;
-    }
-    if (list(cli, all, &err) == 0)
+    int code = options_parse(&table, &o, argc, argv, &words, &n);
+    if (code >= 0)
+        return code;
+    if (n > 0)
+        return options_bad(&table, "ps takes no \"%s\"", words[0]);
+    if (list(cli, o.all, &err) == 0)
         return 0;
     output_error("%s", err.message);
     return 1;

@@ -1,9 +1,10 @@
-// crisp run: a container in a pod of its own, in the foreground.
+// crisp run: a container in a pod of its own.
 #include "cri/client/run.h"
 
 #include <ctype.h>
-#include <getopt.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,47 +12,14 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "base/str.h"
 #include "cri/client/output.h"
 
-static const char usage_text[] =
-    "Usage: crisp run [--rm] [-e K=V]… [--name N] IMAGE [ARG…]\n"
-    "\n"
-    "Runs a container in a pod of its own, passes its output on and ends with its exit\n"
-    "code (128 + n for signal n; 125: it couldn't be run). The image is pulled if it is\n"
-    "absent. SIGINT and SIGTERM stop the container, a second one kills it.\n"
-    "\n"
-    "  --rm             remove the container, its pod and its log afterwards\n"
-    "  -e, --env K=V    set an environment variable; K alone takes crisp's own\n"
-    "  --name N         of the pod and the container (one is made up)\n"
-    "  ARG…             instead of the image's command, as arguments of its entrypoint\n"
-    "\n"
-    "The runtime writes the log into a folder that is made in $CRISP_LOG_DIR, else (as\n"
-    "root) in /var/log/crisp, else in $TMPDIR or /tmp: the runtime must see it, too.\n";
-
-static int add_env(struct run *r, const char *text)
-{
-    _cleanup_free_ char *pair = NULL;
-
-    if (*text == '=' || *text == '\0') {
-        output_error("-e \"%s\": must be NAME=VALUE, or the NAME of a variable of crisp's own", text);
-        return -EINVAL;
-    }
-    if (!strchr(text, '=')) {
-        const char *value = getenv(text); // NOLINT(concurrency-mt-unsafe): nobody sets any
-        if (!value) {
-            output_error("-e %s: there is no such variable to take the value from", text);
-            return -EINVAL;
-        }
-        pair = str_printf("%s=%s", text, value);
-        if (!pair)
-            return -ENOMEM;
-    }
-    return strv_append(&r->env, pair ? pair : text);
-}
+extern char **environ;
 
 // "registry:5000/library/busybox:1.36@sha256:…" -> "busybox-3f9a1c": fit for a host name.
-static char *make_up_name(const char *image, const char *uid)
+static char *make_up_name(const char *image, const char *label)
 {
     char base[41];
     size_t n = 0;
@@ -65,50 +33,42 @@ static char *make_up_name(const char *image, const char *uid)
     for (size_t i = 0; i < len && image[i] != ':' && n + 1 < sizeof(base); i++)
         base[n++] = isalnum((unsigned char)image[i]) ? (char)tolower((unsigned char)image[i]) : '-';
     base[n] = '\0';
-    return str_printf("%s-%.6s", n ? base : "run", uid);
+    return str_printf("%s-%.6s", n ? base : "run", label);
+}
+
+// docker's rule. It is a host name, too, and a person's word for an id.
+static bool is_name(const char *name)
+{
+    if (!isalnum((unsigned char)name[0]) || strlen(name) > 128)
+        return false;
+    for (const char *p = name; *p; p++)
+        if (!isalnum((unsigned char)*p) && !strchr("_.-", *p))
+            return false;
+    return true;
 }
 
 // -1: go on; else the exit code.
 static int parse(struct run *r, int argc, char **argv)
 {
-    static const struct option options[] = {{"rm", no_argument, NULL, 'r'},
-                                            {"env", required_argument, NULL, 'e'},
-                                            {"name", required_argument, NULL, 'n'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {NULL, 0, NULL, 0}};
-    int option;
+    char **words = NULL;
+    int n = 0;
+    const struct run_options *o = &r->options;
 
-    while ((option = getopt_long(argc, argv, "+e:h", options, NULL)) != -1) { // NOLINT(concurrency-mt-unsafe)
-        switch (option) {
-        case 'r':
-            r->remove = true;
-            break;
-        case 'e':
-            if (add_env(r, optarg) < 0)
-                return CLI_EXIT_USAGE;
-            break;
-        case 'n':
-            free(r->name);
-            r->name = strdup(optarg);
-            break;
-        case 'h':
-            (void)fputs(usage_text, stdout);
-            return 0;
-        default:
-            (void)fputs("Try `crisp run --help`.\n", stderr);
-            return CLI_EXIT_USAGE;
-        }
-    }
-    if (optind == argc || str_empty(argv[optind])) {
-        output_error("run needs an image; try `crisp run --help`");
-        return CLI_EXIT_USAGE;
-    }
-    r->image = argv[optind];
-    r->args = argv + optind + 1;
-    if (r->name && str_empty(r->name)) {
-        output_error("--name must not be empty");
-        return CLI_EXIT_USAGE;
-    }
+    int code = options_parse(&run_options_table, &r->options, argc, argv, &words, &n);
+    if (code >= 0)
+        return code;
+    if (n == 0 || str_empty(words[0]))
+        return options_bad(&run_options_table, "run needs an image");
+    if (o->name && !is_name(o->name))
+        return options_bad(
+            &run_options_table,
+            "--name \"%s\": must be letters, digits, \"_\", \".\" and \"-\", beginning with one "
+            "of the former, 128 at most",
+            o->name);
+    if (o->pull && !str_eq(o->pull, "missing") && !str_eq(o->pull, "always") && !str_eq(o->pull, "never"))
+        return options_bad(&run_options_table, "--pull \"%s\": must be missing, always or never", o->pull);
+    r->image = words[0];
+    r->args = words + 1;
     return -1;
 }
 
@@ -120,12 +80,54 @@ static int pending_signal(const struct cli *cli)
     return read(cli->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info) ? (int)info.ssi_signo : 0;
 }
 
+// Nobody else removes it: with --detach --rm a process of ours waits for the end.
+static int leave_remover(const struct run *r)
+{
+    posix_spawn_file_actions_t files;
+    posix_spawnattr_t attr;
+    sigset_t none;
+    pid_t pid;
+    char *words[] = {(char *)"crisp",
+                     (char *)"--endpoint",
+                     (char *)r->cli->endpoint,
+                     (char *)"rm",
+                     (char *)"--wait",
+                     r->container_id,
+                     NULL};
+
+    sigemptyset(&none);
+    (void)posix_spawn_file_actions_init(&files);
+    (void)posix_spawnattr_init(&attr);
+    for (int fd = 0; fd < 3; fd++)
+        (void)posix_spawn_file_actions_addopen(&files, fd, "/dev/null", O_RDWR, 0);
+    (void)posix_spawn_file_actions_addchdir_np(&files, "/");
+    (void)posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK);
+    (void)posix_spawnattr_setsigmask(&attr, &none);
+    int rc = posix_spawn(&pid, "/proc/self/exe", &files, &attr, words, environ);
+    (void)posix_spawnattr_destroy(&attr);
+    (void)posix_spawn_file_actions_destroy(&files);
+    if (rc)
+        output_error("--rm: start what removes it: %s; `crisp stop %s` removes it, too", strerrordesc_np(rc),
+                     r->name);
+    return rc ? CLI_EXIT_RUN_FAILED : 0;
+}
+
+static int detach(const struct run *r)
+{
+    (void)printf("%s\n", r->container_id);
+    return r->options.remove ? leave_remover(r) : 0;
+}
+
 static int run_it(struct run *r)
 {
     struct error err = ERROR_INIT;
     int code = CLI_EXIT_RUN_FAILED;
 
     int rc = run_make(r, &err);
+    if (rc == 0 && r->options.detach)
+        return detach(r);
+    if (rc < 0)
+        code = r->start_code;
     if (rc == 0) {
         rc = run_follow(r, &err);
         code = rc >= 0 ? rc : CLI_EXIT_RUN_FAILED;
@@ -144,23 +146,56 @@ static int run_it(struct run *r)
     return code;
 }
 
+static int prepare(struct run *r)
+{
+    struct error err = ERROR_INIT;
+
+    int rc = str_random_hex(r->label, sizeof(r->label) - 1);
+    if (rc == 0)
+        r->name = r->options.name ? strdup(r->options.name) : make_up_name(r->image, r->label);
+    r->pod_uid = r->name ? str_printf("crisp-run-%s", r->name) : NULL;
+    if (rc < 0 || !r->pod_uid) {
+        output_error("make up a name: %s", strerrordesc_np(rc ? -rc : ENOMEM));
+        return -1;
+    }
+    rc = run_config_make(&r->config, &r->options, r->name, r->pod_uid, r->label, r->image, r->args, &err);
+    if (rc < 0)
+        output_error("%s", err.message);
+    return rc;
+}
+
+// The file is made before anything else, so that nothing else has been made when that fails.
+static int run_with_cidfile(struct run *r)
+{
+    const char *path = r->options.cidfile;
+
+    if (!path)
+        return run_it(r);
+    r->cid_fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    if (r->cid_fd < 0 && errno == EEXIST)
+        output_error("--cidfile %s: exists: remove it if its container isn't needed any more", path);
+    else if (r->cid_fd < 0)
+        output_error("--cidfile %s: %s", path, strerrordesc_np(errno));
+    if (r->cid_fd < 0)
+        return CLI_EXIT_RUN_FAILED;
+    int code = run_it(r);
+    if (!r->started)
+        (void)unlink(path);
+    fd_closep(&r->cid_fd);
+    return code;
+}
+
 int command_run(struct cli *cli, int argc, char **argv)
 {
-    struct run r = {.cli = cli};
+    struct run r = {.cli = cli, .cid_fd = -1, .start_code = CLI_EXIT_RUN_FAILED};
 
     int code = parse(&r, argc, argv);
-    if (code < 0) {
-        code = CLI_EXIT_RUN_FAILED;
-        int rc = str_random_hex(r.uid, sizeof(r.uid) - 1);
-        if (rc == 0 && !r.name)
-            r.name = make_up_name(r.image, r.uid);
-        if (rc == 0 && r.name)
-            code = run_it(&r);
-        else
-            output_error("make up a name: %s", strerrordesc_np(rc ? -rc : ENOMEM));
-    }
-    strv_free(r.env);
+    if (code < 0)
+        code = prepare(&r) == 0 ? run_with_cidfile(&r) : CLI_EXIT_RUN_FAILED;
+    run_config_done(&r.config);
+    run_options_done(&r.options);
     free(r.name);
+    free(r.pod_uid);
     free(r.log_dir);
     free(r.pod_id);
     free(r.container_id);

@@ -29,8 +29,8 @@ static int find_pod_once(struct run *r, struct error *err)
     Cri__PodSandboxFilter__LabelSelectorEntry label = CRI__POD_SANDBOX_FILTER__LABEL_SELECTOR_ENTRY__INIT;
     Cri__PodSandboxFilter__LabelSelectorEntry *labels[] = {&label};
 
-    label.key = (char *)RUN_ID_LABEL;
-    label.value = r->uid;
+    label.key = (char *)RUN_LABEL_ID;
+    label.value = r->label;
     filter.label_selector = labels;
     filter.n_label_selector = 1;
     request.filter = &filter;
@@ -87,7 +87,7 @@ static int remove_logs(struct run *r, struct error *err)
 int run_clean_up(struct run *r)
 {
     struct error err = ERROR_INIT;
-    bool remove = r->remove || !r->started;
+    bool remove = r->options.remove || !r->started;
     int rc = 0;
 
     if (r->pod_asked && !r->pod_id)

@@ -22,9 +22,8 @@
 #define ASK_FIRST_NS (2 * NS_PER_MS)
 #define ASK_MAX_NS   (200 * NS_PER_MS)
 // A runtime that restarts doesn't disturb its containers: wait for it.
-#define AWAY_MAX_NS  (60 * NS_PER_SEC)
-#define STOP_GRACE_S 10
-#define STOPS_MAX    2
+#define AWAY_MAX_NS (60 * NS_PER_SEC)
+#define STOPS_MAX   2
 
 struct follow {
     struct run *run;
@@ -83,7 +82,8 @@ static int runtime_away(struct follow *f, const struct error *err)
 static void note_exit(struct follow *f, const Cri__ContainerStatus *s)
 {
     f->exited = true;
-    f->exit_code = s->exit_code;
+    f->exit_code =
+        str_eq(s->reason, "StartError") ? run_code_of_start_error(s->message, s->exit_code) : s->exit_code;
     if (str_eq(s->reason, "OOMKilled"))
         output_error("the container ran out of memory and was killed");
     else if (!str_empty(s->message) && !str_eq(s->reason, "Completed") && !str_eq(s->reason, "Error"))
@@ -107,6 +107,15 @@ static int begin_stop(struct follow *f, int64_t grace_s, struct error *err)
     return 0; // it is being killed already
 }
 
+static int64_t grace(const struct follow *f, bool at_once)
+{
+    int64_t seconds = CLI_STOP_GRACE_S;
+
+    if (f->run->options.process.stop_timeout) // checked when the configuration was made
+        (void)str_parse_i64(f->run->options.process.stop_timeout, 0, INT64_MAX, &seconds);
+    return at_once ? 0 : seconds;
+}
+
 static int ask(struct follow *f, struct error *err)
 {
     _cleanup_message_ Cri__ContainerStatusResponse *response = NULL;
@@ -127,7 +136,7 @@ static int ask(struct follow *f, struct error *err)
     if (response->status->state == CRI__CONTAINER_STATE__CONTAINER_EXITED)
         note_exit(f, response->status);
     else if (f->stop_again)
-        rc = begin_stop(f, f->signals > 1 ? 0 : STOP_GRACE_S, err);
+        rc = begin_stop(f, grace(f, f->signals > 1), err);
     f->stop_again = false;
     return rc;
 }
@@ -137,7 +146,7 @@ static int take_signals(struct follow *f, struct error *err)
     struct signalfd_siginfo info;
 
     while (read(f->run->cli->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-        int rc = begin_stop(f, f->signals++ ? 0 : STOP_GRACE_S, err);
+        int rc = begin_stop(f, grace(f, f->signals++ > 0), err);
         if (rc < 0)
             return rc;
     }

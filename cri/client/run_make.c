@@ -3,24 +3,23 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
-#include "api/cri/api.pb-c.h"
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/str.h"
 #include "cri/client/output.h"
 
 #define LOG_ROOT "/var/log/crisp"
-#define LOG_NAME "container.log"
 
-static int image_is_there(struct run *r, bool *there, struct error *err)
+static int image_is_there(struct run *r, const char *image, bool *there, struct error *err)
 {
     _cleanup_message_ Cri__ImageStatusResponse *response = NULL;
     Cri__ImageStatusRequest request = CRI__IMAGE_STATUS_REQUEST__INIT;
     Cri__ImageSpec spec = CRI__IMAGE_SPEC__INIT;
 
-    spec.image = (char *)r->image;
+    spec.image = (char *)image;
     request.image = &spec;
     int rc = cli_call(r->cli, "ImageStatus", &request.base, (ProtobufCMessage **)&response, err);
     if (rc == 0)
@@ -28,18 +27,32 @@ static int image_is_there(struct run *r, bool *there, struct error *err)
     return rc;
 }
 
-static int pull(struct run *r, struct error *err)
+static int pull(struct run *r, const char *image, struct error *err)
 {
     Cri__PullImageRequest request = CRI__PULL_IMAGE_REQUEST__INIT;
     Cri__ImageSpec spec = CRI__IMAGE_SPEC__INIT;
     struct ctx ctx = CTX_NONE;
 
-    (void)fprintf(stderr, "crisp: pulling %s\n", r->image);
-    spec.image = (char *)r->image;
+    (void)fprintf(stderr, "crisp: pulling %s\n", image);
+    spec.image = (char *)image;
     request.image = &spec;
     ctx.cancel_fd = r->cli->signal_fd;
     return client_call(r->cli->client, &ctx, "PullImage", &request.base,
                        r->cli->timeout_given ? r->cli->timeout_ns : 0, NULL, err);
+}
+
+static int have_image(struct run *r, const char *image, struct error *err)
+{
+    const char *when = r->options.pull;
+    bool there = false;
+
+    int rc = str_eq(when, "always") ? 0 : image_is_there(r, image, &there, err);
+    if (rc < 0 || there)
+        return rc;
+    if (str_eq(when, "never"))
+        return error_set(err, STATUS_NOT_FOUND, ENOENT,
+                         "image %s is not there, and --pull never forbids pulling", image);
+    return pull(r, image, err);
 }
 
 // The runtime writes the log there, so it must be a folder that the runtime sees, too.
@@ -63,45 +76,83 @@ static int make_log_dir(struct run *r, struct error *err)
     return 0;
 }
 
-// A namespace of its own for processes, as people expect; the others are the pod's.
-static void set_namespaces(Cri__NamespaceOption *options)
+static int name_is_taken(const char *name, const char *id, struct error *err)
 {
-    cri__namespace_option__init(options);
-    options->pid = CRI__NAMESPACE_MODE__CONTAINER;
+    return error_set(
+        err, STATUS_ALREADY_EXISTS, EEXIST,
+        "--name %s: container %.12s has this name: remove it (`crisp rm -f %s`), or choose another", name, id,
+        name);
 }
 
-static int run_pod(struct run *r, Cri__PodSandboxConfig *config, struct error *err)
+// Of two that ask at the same moment the runtime refuses one: their pods have the same uid.
+static int check_name(struct run *r, struct error *err)
+{
+    _cleanup_message_ Cri__ListContainersResponse *list = NULL;
+    Cri__ListContainersRequest request = CRI__LIST_CONTAINERS_REQUEST__INIT;
+
+    int rc = cli_call(r->cli, "ListContainers", &request.base, (ProtobufCMessage **)&list, err);
+    for (size_t i = 0; rc == 0 && i < list->n_containers; i++) {
+        const Cri__Container *c = list->containers[i];
+        for (size_t j = 0; c->metadata && str_eq(c->metadata->name, r->name) && j < c->n_labels; j++)
+            if (str_eq(c->labels[j]->key, RUN_LABEL_ID))
+                return name_is_taken(r->name, c->id, err);
+    }
+    return rc;
+}
+
+// Annotations with our prefix mean something to crispd only.
+static int warn_of_others(struct run *r, struct error *err)
+{
+    _cleanup_message_ Cri__VersionResponse *version = NULL;
+    Cri__VersionRequest request = CRI__VERSION_REQUEST__INIT;
+    const Cri__ContainerConfig *c = &r->config.container;
+    const Cri__PodSandboxConfig *p = &r->config.pod;
+
+    if (c->n_annotations + p->n_annotations == 0)
+        return 0;
+    int rc = cli_call(r->cli, "Version", &request.base, (ProtobufCMessage **)&version, err);
+    if (rc < 0 || str_eq(version->runtime_name, "crisp"))
+        return rc;
+    for (size_t i = 0; i < c->n_annotations + p->n_annotations; i++) {
+        const char *key =
+            i < c->n_annotations ? c->annotations[i]->key : p->annotations[i - c->n_annotations]->key;
+        if (str_has_prefix(key, RUN_ANNOTATION))
+            output_error("warning: %s ignores the annotation %s: CRI has no field for it",
+                         version->runtime_name, key);
+    }
+    return 0;
+}
+
+static int run_pod(struct run *r, struct error *err)
 {
     _cleanup_message_ Cri__RunPodSandboxResponse *response = NULL;
     Cri__RunPodSandboxRequest request = CRI__RUN_POD_SANDBOX_REQUEST__INIT;
 
-    request.config = config;
+    request.config = &r->config.pod;
+    request.runtime_handler = (char *)r->config.runtime_handler;
+    r->config.pod.log_directory = r->log_dir;
     r->pod_asked = true;
     int rc = cli_call(r->cli, "RunPodSandbox", &request.base, (ProtobufCMessage **)&response, err);
+    if (rc < 0 && err->status == STATUS_ALREADY_EXISTS)
+        return error_set(
+            err, STATUS_ALREADY_EXISTS, EEXIST,
+            "--name %s: a pod that `crisp run` made has this name already: `crisp rm -f %s` removes "
+            "it once its container shows in `crisp ps -a`",
+            r->name, r->name);
     if (rc < 0)
         return rc;
     r->pod_id = strdup(response->pod_sandbox_id);
     return r->pod_id ? 0 : error_errno(err, ENOMEM, "RunPodSandbox");
 }
 
-// What kubelet hides by default: CRI has no default of its own, an empty list hides nothing.
-static const char *const masked_paths[] = {
-    "/proc/asound",      "/proc/acpi",          "/proc/interrupts", "/proc/kcore",
-    "/proc/keys",        "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
-    "/proc/sched_debug", "/proc/scsi",          "/sys/firmware",    "/sys/devices/virtual/powercap",
-};
-static const char *const readonly_paths[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
-                                             "/proc/sysrq-trigger"};
-
-static int create_container(struct run *r, Cri__PodSandboxConfig *pod, Cri__ContainerConfig *config,
-                            struct error *err)
+static int create_container(struct run *r, struct error *err)
 {
     _cleanup_message_ Cri__CreateContainerResponse *response = NULL;
     Cri__CreateContainerRequest request = CRI__CREATE_CONTAINER_REQUEST__INIT;
 
     request.pod_sandbox_id = r->pod_id;
-    request.config = config;
-    request.sandbox_config = pod;
+    request.config = &r->config.container;
+    request.sandbox_config = &r->config.pod;
     int rc = cli_call(r->cli, "CreateContainer", &request.base, (ProtobufCMessage **)&response, err);
     if (rc < 0)
         return rc;
@@ -114,99 +165,61 @@ static int start_container(struct run *r, struct error *err)
     Cri__StartContainerRequest request = CRI__START_CONTAINER_REQUEST__INIT;
 
     request.container_id = r->container_id;
-    return cli_call(r->cli, "StartContainer", &request.base, NULL, err);
+    int rc = cli_call(r->cli, "StartContainer", &request.base, NULL, err);
+    if (rc < 0)
+        r->start_code = run_code_of_start_error(err->message, CLI_EXIT_RUN_FAILED);
+    r->started = rc == 0;
+    return rc;
 }
 
-// Fills the container's configuration, which lives as long as its caller's frame, and creates it.
-static int make_container(struct run *r, Cri__PodSandboxConfig *pod, struct error *err)
+int run_code_of_start_error(const char *message, int other)
 {
-    Cri__ContainerConfig config = CRI__CONTAINER_CONFIG__INIT;
-    Cri__ContainerMetadata meta = CRI__CONTAINER_METADATA__INIT;
-    Cri__ImageSpec image = CRI__IMAGE_SPEC__INIT;
-    Cri__LinuxContainerConfig linux_config = CRI__LINUX_CONTAINER_CONFIG__INIT;
-    Cri__LinuxContainerSecurityContext security = CRI__LINUX_CONTAINER_SECURITY_CONTEXT__INIT;
-    Cri__SecurityProfile seccomp = CRI__SECURITY_PROFILE__INIT; // RuntimeDefault
-    Cri__NamespaceOption namespaces;
-    size_t n_env = strv_len(r->env);
-    _cleanup_free_ Cri__KeyValue *values = calloc(n_env + 1, sizeof(*values));
-    _cleanup_free_ Cri__KeyValue **envs = calloc(n_env + 1, sizeof(*envs));
-    if (!values || !envs)
-        return error_errno(err, ENOMEM, "create the container");
+    static const struct {
+        const char *words;
+        int code;
+    } known[] = {{"not found", 127},         {"no such file", 127},   {"permission denied", 126},
+                 {"exec format error", 126}, {"is a directory", 126}, {"not a directory", 127}};
+    // crispd, runc and crun all tell what they wanted to execute behind this word.
+    const char *exec = message ? strstr(message, "exec") : NULL;
 
-    for (size_t i = 0; i < n_env; i++) {
-        char *equals = strchr(r->env[i], '=');
-        cri__key_value__init(&values[i]);
-        *equals = '\0';
-        values[i].key = r->env[i];
-        values[i].value.data = (uint8_t *)equals + 1;
-        values[i].value.len = strlen(equals + 1);
-        envs[i] = &values[i];
-    }
-    meta.name = r->name;
-    image.image = image.user_specified_image = (char *)r->image;
-    set_namespaces(&namespaces);
-    security.namespace_options = &namespaces;
-    security.seccomp = &seccomp;
-    security.masked_paths = (char **)masked_paths;
-    security.n_masked_paths = ARRAY_SIZE(masked_paths);
-    security.readonly_paths = (char **)readonly_paths;
-    security.n_readonly_paths = ARRAY_SIZE(readonly_paths);
-    linux_config.security_context = &security;
-    config.metadata = &meta;
-    config.image = &image;
-    config.args = r->args;
-    config.n_args = strv_len(r->args);
-    config.envs = envs;
-    config.n_envs = n_env;
-    config.log_path = (char *)LOG_NAME;
-    config.linux = &linux_config;
-    return create_container(r, pod, &config, err);
+    for (size_t i = 0; exec && i < ARRAY_SIZE(known); i++)
+        if (strcasestr(exec, known[i].words))
+            return known[i].code;
+    return other;
 }
 
-static int make_pod_and_container(struct run *r, struct error *err)
+static int write_id(const struct run *r, struct error *err)
 {
-    Cri__PodSandboxConfig config = CRI__POD_SANDBOX_CONFIG__INIT;
-    Cri__PodSandboxMetadata meta = CRI__POD_SANDBOX_METADATA__INIT;
-    Cri__PodSandboxConfig__LabelsEntry label = CRI__POD_SANDBOX_CONFIG__LABELS_ENTRY__INIT;
-    Cri__PodSandboxConfig__LabelsEntry *labels[] = {&label};
-    Cri__LinuxPodSandboxConfig linux_config = CRI__LINUX_POD_SANDBOX_CONFIG__INIT;
-    Cri__LinuxSandboxSecurityContext security = CRI__LINUX_SANDBOX_SECURITY_CONTEXT__INIT;
-    Cri__NamespaceOption namespaces;
-    char hostname[64];
+    if (r->cid_fd < 0)
+        return 0;
+    int rc = file_write_all(r->cid_fd, r->container_id, strlen(r->container_id));
+    return rc < 0 ? error_errno(err, -rc, "--cidfile %s", r->options.cidfile) : 0;
+}
 
-    meta.name = r->name;
-    meta.uid = r->uid;
-    meta.namespace_ = (char *)"default";
-    label.key = (char *)RUN_ID_LABEL;
-    label.value = r->uid;
-    set_namespaces(&namespaces);
-    security.namespace_options = &namespaces;
-    linux_config.security_context = &security;
-    (void)snprintf(hostname, sizeof(hostname), "%s", r->name);
-    config.metadata = &meta;
-    config.hostname = hostname;
-    config.log_directory = r->log_dir;
-    config.labels = labels;
-    config.n_labels = ARRAY_SIZE(labels);
-    config.linux = &linux_config;
-    int rc = run_pod(r, &config, err);
-    return rc < 0 ? rc : make_container(r, &config, err);
+static int make_ready(struct run *r, struct error *err)
+{
+    int rc = r->options.name ? check_name(r, err) : 0;
+
+    if (rc == 0)
+        rc = warn_of_others(r, err);
+    if (rc == 0)
+        rc = have_image(r, r->image, err);
+    for (size_t i = 0; rc == 0 && i < r->config.n_image_volumes; i++)
+        rc = have_image(r, r->config.image_volumes[i], err);
+    if (rc == 0 && r->config.userns_auto)
+        rc = run_choose_ids(r, err);
+    return rc < 0 ? rc : make_log_dir(r, err);
 }
 
 int run_make(struct run *r, struct error *err)
 {
-    bool there = false;
+    int rc = make_ready(r, err);
 
-    int rc = image_is_there(r, &there, err);
-    if (rc == 0 && !there)
-        rc = pull(r, err);
     if (rc == 0)
-        rc = make_log_dir(r, err);
+        rc = run_pod(r, err);
     if (rc == 0)
-        rc = make_pod_and_container(r, err);
+        rc = create_container(r, err);
     if (rc == 0)
-        rc = start_container(r, err);
-    if (rc == 0)
-        r->started = true;
-    return rc;
+        rc = write_id(r, err);
+    return rc < 0 ? rc : start_container(r, err);
 }

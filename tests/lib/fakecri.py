@@ -19,6 +19,11 @@ class FakeRuntime(grpc_stub.RuntimeServiceServicer, grpc_stub.ImageServiceServic
         self.socket_path = socket_path
         self.calls = []  # (RPC, request)
         self.pods, self.containers, self.images = {}, {}, {}
+        self.pod_of = {}  # container id: pod id
+        self.info = {}  # of every container's verbose status
+        self.pod_stats = []  # what ListPodSandboxStats answers, one list after the other; the last one stays
+        self.name = "fake"
+        self.made = 0
         self.fail = {}  # RPC: (status code, text)
         self.delay = {}  # RPC: seconds
         self.chunks = []  # what the container's log gets after the start, a piece every `pace` seconds
@@ -55,7 +60,7 @@ class FakeRuntime(grpc_stub.RuntimeServiceServicer, grpc_stub.ImageServiceServic
 
     def Version(self, request, context):
         self.enter("Version", request, context)
-        return pb.VersionResponse(version="0.1.0", runtime_name="fake", runtime_version="1.2", runtime_api_version="v1")
+        return pb.VersionResponse(version="0.1.0", runtime_name=self.name, runtime_version="1.2", runtime_api_version="v1")
 
     def Status(self, request, context):
         self.enter("Status", request, context)
@@ -64,8 +69,11 @@ class FakeRuntime(grpc_stub.RuntimeServiceServicer, grpc_stub.ImageServiceServic
         return pb.StatusResponse(status=pb.RuntimeStatus(conditions=conditions))
 
     def RunPodSandbox(self, request, context):
+        if any(c.metadata == request.config.metadata for c in self.pods.values()):
+            context.abort(grpc.StatusCode.ALREADY_EXISTS, "there is such a pod")
         # The pod is made even if the client has gone meanwhile: so do real ones, sometimes.
-        pod_id = f"{len(self.pods) + 1:064x}"
+        self.made += 1
+        pod_id = f"{self.made:064x}"
         self.pods[pod_id] = request.config
         self.enter("RunPodSandbox", request, context)
         return pb.RunPodSandboxResponse(pod_sandbox_id=pod_id)
@@ -77,7 +85,8 @@ class FakeRuntime(grpc_stub.RuntimeServiceServicer, grpc_stub.ImageServiceServic
     def RemovePodSandbox(self, request, context):
         self.enter("RemovePodSandbox", request, context)
         self.pods.pop(request.pod_sandbox_id, None)
-        self.containers.clear()
+        for container in [c for c, pod in self.pod_of.items() if pod == request.pod_sandbox_id]:
+            self.forget(container)
         return pb.RemovePodSandboxResponse()
 
     def ListPodSandbox(self, request, context):
@@ -89,11 +98,14 @@ class FakeRuntime(grpc_stub.RuntimeServiceServicer, grpc_stub.ImageServiceServic
 
     def CreateContainer(self, request, context):
         self.enter("CreateContainer", request, context)
-        container_id = f"{len(self.containers) + 4096:064x}"
+        self.made += 1
+        container_id = f"{self.made + 4096:064x}"
+        self.pod_of[container_id] = request.pod_sandbox_id
         log = os.path.join(request.sandbox_config.log_directory, request.config.log_path)
         self.containers[container_id] = pb.ContainerStatus(
             id=container_id, metadata=request.config.metadata, image=request.config.image, created_at=NOW,
-            state=pb.CONTAINER_CREATED, log_path=log)
+            state=pb.CONTAINER_CREATED, log_path=log, labels=request.config.labels,
+            annotations=request.config.annotations)
         return pb.CreateContainerResponse(container_id=container_id)
 
     def StartContainer(self, request, context):
@@ -131,13 +143,36 @@ class FakeRuntime(grpc_stub.RuntimeServiceServicer, grpc_stub.ImageServiceServic
         self.enter("ContainerStatus", request, context)
         if request.container_id not in self.containers:
             context.abort(grpc.StatusCode.NOT_FOUND, f"container {request.container_id} not found")
-        return pb.ContainerStatusResponse(status=self.containers[request.container_id])
+        return pb.ContainerStatusResponse(status=self.containers[request.container_id],
+                                          info=self.info if request.verbose else {})
+
+    def RemoveContainer(self, request, context):
+        self.enter("RemoveContainer", request, context)
+        self.forget(request.container_id)
+        return pb.RemoveContainerResponse()
+
+    def forget(self, container):
+        self.containers.pop(container, None)
+        self.pod_of.pop(container, None)
+
+    def UpdateContainerResources(self, request, context):
+        self.enter("UpdateContainerResources", request, context)
+        return pb.UpdateContainerResourcesResponse()
+
+    def ListPodSandboxStats(self, request, context):
+        self.enter("ListPodSandboxStats", request, context)
+        stats = self.pod_stats.pop(0) if len(self.pod_stats) > 1 else self.pod_stats[0]
+        return pb.ListPodSandboxStatsResponse(stats=stats)
+
+    def ListContainerStats(self, request, context):
+        self.enter("ListContainerStats", request, context)
+        return pb.ListContainerStatsResponse(stats=[c for pod in self.pod_stats[0] for c in pod.linux.containers])
 
     def ListContainers(self, request, context):
         self.enter("ListContainers", request, context)
-        pod = next(iter(self.pods), "")
         return pb.ListContainersResponse(containers=[
-            pb.Container(id=i, pod_sandbox_id=pod, metadata=c.metadata, image=c.image, state=c.state, created_at=NOW)
+            pb.Container(id=i, pod_sandbox_id=self.pod_of[i], metadata=c.metadata, image=c.image, state=c.state,
+                         created_at=NOW, labels=c.labels, annotations=c.annotations)
             for i, c in self.containers.items() if i.startswith(request.filter.id)
             if not request.filter.HasField("state") or c.state == request.filter.state.state])
 
@@ -145,6 +180,8 @@ class FakeRuntime(grpc_stub.RuntimeServiceServicer, grpc_stub.ImageServiceServic
         self.enter("PodSandboxStatus", request, context)
         return pb.PodSandboxStatusResponse(status=pb.PodSandboxStatus(
             id=request.pod_sandbox_id, metadata=self.pods[request.pod_sandbox_id].metadata,
+            linux=pb.LinuxPodSandboxStatus(namespaces=pb.Namespace(
+                options=self.pods[request.pod_sandbox_id].linux.security_context.namespace_options)),
             network=pb.PodSandboxNetworkStatus(ip="10.1.2.3", additional_ips=[pb.PodIP(ip="fd00::3")])))
 
     def ExecSync(self, request, context):
