@@ -285,11 +285,12 @@ static int build(struct runtime *rt, struct container *c, const struct container
     return r;
 }
 
-// A head start: crisp-pod may have a process build the root already. Nothing depends on it. In a pid
-// namespace that it would share no privileged process is to wait for long among the neighbours.
+// A head start: crisp-pod may have a process build the root already. Nothing depends on it. Not in the host's
+// pid namespace, where it would wait in sight of everybody, and not in one that may be another by then.
 static void post_prepare(struct runtime *rt, struct container *c)
 {
-    if (c->private->start->pid_mode != POD__PID_MODE__PID_PRIVATE)
+    Pod__PidMode mode = c->private->start->pid_mode;
+    if (mode != POD__PID_MODE__PID_PRIVATE && mode != POD__PID_MODE__PID_POD)
         return;
     struct podconn *conn = store_pod_conn(rt, c->pod);
     Pod__PrepareRequest prepare = POD__PREPARE_REQUEST__INIT;

@@ -34,6 +34,10 @@ struct container {
     Pod__PidMode pid_mode;
     struct launch launch; // valid while parked or launching; its pid and pidfd until the exit
     bool planned;         // its child has its plan
+    bool prepared;        // that child was there before the start: when it fails, the start makes its own
+    int plan_fd;          // prepared: the plan, for that one
+    uint64_t plan_len;
+    int64_t launch_end_mono_ns; // when the launch has to be done
     bool reaped;          // the first process has been waited for
     int wait_status;
     struct waiter waiters[CONTAINER_WAITERS_MAX];

@@ -293,83 +293,6 @@ static void test_start_again_and_forget(void **state)
     assert_int_equal(access(path, F_OK), -1);
 }
 
-static void test_prepare(void **state)
-{
-    struct kit *k = *state;
-    Pod__Request r = POD__REQUEST__INIT, f = POD__REQUEST__INIT;
-    Pod__PrepareRequest prepare = POD__PREPARE_REQUEST__INIT;
-    Pod__ForgetRequest forget = POD__FORGET_REQUEST__INIT;
-
-    NEED_KIT(k);
-    make_pod(k);
-    prepare.container_id = (char *)(uintptr_t) "c1";
-    prepare.cgroup = kit_place(k, "c1");
-    r.op_case = POD__REQUEST__OP_PREPARE;
-    r.prepare = &prepare;
-    assert_null(kit_call(k, &r, NULL, 0)->error);
-    assert_int_equal(state_of(k)->n_containers, 0);
-    char *log;
-    assert_int_equal(kit_run_sh(k, "c1", "echo $$", &log)->exit_code, 0);
-    assert_string_equal(log, "1\n");
-
-    prepare.container_id = (char *)(uintptr_t) "c2"; // one that is never started
-    prepare.cgroup = kit_place(k, "c2");
-    assert_null(kit_call(k, &r, NULL, 0)->error);
-    forget.container_id = (char *)(uintptr_t) "c2";
-    f.op_case = POD__REQUEST__OP_FORGET;
-    f.forget = &forget;
-    assert_null(kit_call(k, &f, NULL, 0)->error);
-    (void)poll(NULL, 0, 50); // it has been killed; its cgroup is empty in a moment
-}
-
-// The child of a prepared container builds the root before the start comes, and keeps what goes wrong for it.
-static void test_prepare_with_plan(void **state)
-{
-    struct kit *k = *state;
-    static const char *const argv[] = {"/bin/sh", "-c", "echo $$; cat /data/file", NULL};
-    char source[400], file[420];
-    struct error err;
-
-    NEED_KIT(k);
-    make_pod(k);
-    (void)snprintf(source, sizeof(source), "%s/data", k->scratch);
-    (void)snprintf(file, sizeof(file), "%s/file", source);
-    for (int i = 0; i < 2; i++) {
-        bool missing = i == 1; // the second one never finds its mount's source
-        char *id = arena_printf(k->arena, "c%d", i);
-        if (!missing) {
-            assert_int_equal(file_mkdir_p(source, 0755, &err), 0);
-            assert_int_equal(file_write_atomic(file, "here\n", 5, 0644, false, &err), 0);
-        }
-        Pod__LaunchPlan *plan = kit_plan(k, argv);
-        kit_add_mount(k, plan, "bind", source, "/data", "", 0);
-        Pod__StartRequest *start = kit_start_request(k, id, plan);
-        Pod__PrepareRequest prepare = POD__PREPARE_REQUEST__INIT;
-        Pod__Request r = POD__REQUEST__INIT;
-        prepare.container_id = id;
-        prepare.cgroup = start->cgroup;
-        prepare.plan = start->plan;
-        r.op_case = POD__REQUEST__OP_PREPARE;
-        r.prepare = &prepare;
-        assert_null(kit_call(k, &r, NULL, 0)->error);
-        (void)poll(NULL, 0, 300);
-        if (!missing) // only who has it mounted already finds it after this
-            assert_int_equal(rename(source, arena_printf(k->arena, "%s.away", source)), 0);
-        r.op_case = POD__REQUEST__OP_START;
-        r.start = start;
-        const Pod__Reply *reply = kit_call(k, &r, NULL, 0);
-        if (missing) {
-            assert_non_null(reply->error);
-            assert_non_null(strstr(reply->error->message, source));
-            assert_string_equal(reply->error->step, "mount /data");
-            continue;
-        }
-        assert_null(reply->error);
-        assert_int_equal(kit_wait_exit(k, id)->exit_code, 0);
-        assert_string_equal(kit_log_text(k, id), "1\nhere\n");
-    }
-}
-
 // What was written before the time for the end was over is in the log, though crisp-pod could not read it
 // then.
 static void test_late_output(void **state)
@@ -506,7 +429,6 @@ int main(void)
         POD_TEST(test_early_signal), POD_TEST(test_log_format),
         POD_TEST(test_reopen_log),   POD_TEST(test_log_unwritable),
         POD_TEST(test_reconnect),    POD_TEST(test_start_again_and_forget),
-        POD_TEST(test_prepare),      POD_TEST(test_prepare_with_plan),
         POD_TEST(test_late_output),  POD_TEST(test_host_pid_leaves_nothing),
         POD_TEST(test_tty),          POD_TEST(test_oom),
         POD_TEST(test_unused_ends),  POD_TEST(test_killed_supervisor),

@@ -68,7 +68,7 @@ MUTATIONS = [
              [("runtime/pod/exec.c", "if (caps && (caps->bounding >> CAP_SYS_PTRACE & 1))\n        return true;", "return false;")],
              "hostile_tracer"),
     Mutation("start-in-one-stage", "a start in a pid namespace with somebody who has CAP_SYS_PTRACE",
-             [("runtime/pod/container.c", "bool stages = start.join_pid >= 0 && !p->uids.length;", "bool stages = false;")],
+             [("runtime/pod/container_start.c", "bool stages = start.join_pid >= 0 && !p->uids.length;", "bool stages = false;")],
              "start_beside"),
     Mutation("hook-in-one-stage", "a startContainer hook beside a tracer",
              [(CHILD + "_run.c", "rc = hooks_before_exec(c, process, err);",
