@@ -1,4 +1,5 @@
 """Stop signals, grace, attempts, failed starts: what a container's end looks like."""
+import os
 import signal
 import time
 
@@ -113,3 +114,32 @@ def test_ends_by_a_signal(cri, pod, number):
     container = cri.run(cri.run_pod(linux=shared), ["sh", "-c", f"kill -{int(number)} $$"], linux=linux)
     status = cri.wait(container)
     assert (status.exit_code, status.reason) == (128 + number, "Error")
+
+
+@pytest.mark.core
+def test_what_was_wrong_at_the_creation_is_looked_at_again(cri, pod, tmp_path):
+    """A mount's source that changes between CreateContainer and StartContainer, after a root was prepared in vain."""
+    source = tmp_path / "later"
+    source.mkdir()
+    mount = pb.Mount(host_path=str(source), container_path="/etc/passwd")
+    container = cri.create(pod, ["cat", "/etc/passwd"], mounts=[mount])
+    time.sleep(0.2)
+    source.rmdir()
+    source.write_text("here\n")
+    cri.StartContainer(container_id=container)
+    assert cri.wait(container).exit_code == 0 and [line.text for line in cri.log_lines(container)] == ["here"]
+    source.unlink()
+    source.mkdir()
+    container = cri.create(pod, ["true"], mounts=[mount])
+    code, text = code_of(cri.StartContainer, container_id=container)
+    assert code == grpc.StatusCode.INVALID_ARGUMENT and "/etc/passwd is no directory" in text
+
+
+@pytest.mark.core
+def test_a_killed_prepared_process_is_made_anew(cri, pod):
+    for wait in (0, 0.2):
+        container = cri.create(pod, ["sh", "-c", "exit 5"])
+        os.kill(wait_for(lambda c=container: cri.pid_in(c), 10, "it is prepared"), signal.SIGKILL)
+        time.sleep(wait)
+        cri.StartContainer(container_id=container)
+        assert cri.wait(container).exit_code == 5
