@@ -38,7 +38,7 @@ struct container {
     int plan_fd;          // prepared: the plan, for that one
     uint64_t plan_len;
     int64_t launch_end_mono_ns; // when the launch has to be done
-    bool reaped;          // the first process has been waited for
+    bool reaped;                // the first process has been waited for
     int wait_status;
     struct waiter waiters[CONTAINER_WAITERS_MAX];
     size_t n_waiters;
