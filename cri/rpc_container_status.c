@@ -1,5 +1,6 @@
 // ListContainers and ContainerStatus: answered from memory, but for resources that weren't read for a second.
 #include "api/cri/api.pb-c.h"
+#include "base/cleanup.h"
 #include "base/pb.h"
 #include "base/str.h"
 #include "cri/daemon.h"
@@ -250,9 +251,11 @@ static int add_info(struct rpc_call *call, struct container *c, const struct con
                     const struct container_resources *resources, Cri__ContainerStatusResponse *out)
 {
     const Pod__LaunchPlan *plan = runtime_container_plan(call->daemon->runtime, c, call->arena);
-    json_t *json = json_pack("{s:s, s:i, s:s, s:s, s:o, s:o}", "sandboxID", c->pod->id, "pid", v->pid,
-                             "cgroup", c->cgroup, "imageID", c->image_id, "plan", plan_json(plan), "warnings",
-                             warnings_json(v, resources));
+    _cleanup_free_ char *health = runtime_container_health(call->daemon->runtime, c);
+    json_t *json =
+        json_pack("{s:s, s:i, s:s, s:s, s:o, s:o, s:o*}", "sandboxID", c->pod->id, "pid", v->pid, "cgroup",
+                  c->cgroup, "imageID", c->image_id, "plan", plan_json(plan), "warnings",
+                  warnings_json(v, resources), "health", health ? json_loads(health, 0, NULL) : NULL);
     out->info = arena_alloc(call->arena, sizeof(*out->info));
     if (!out->info) {
         json_decref(json);

@@ -35,6 +35,7 @@ static const struct known {
     {"device-write-iops", annotation_read_throttle, CONTAINER},
     {"tmpfs", annotation_read_tmpfs, CONTAINER},
     {"ulimit", annotation_read_ulimit, CONTAINER},
+    {"health", annotation_read_health, CONTAINER},
     {"shm-size", annotation_read_shm, POD},
 };
 
@@ -241,7 +242,7 @@ static const char *of_pod(const Cri__PodSandboxConfig *pod, const char *name, co
     return NULL;
 }
 
-static bool has_any(const Cri__PodSandboxConfig *pod, const Cri__ContainerConfig *config)
+bool annotations_any(const Cri__PodSandboxConfig *pod, const Cri__ContainerConfig *config)
 {
     for (size_t i = 0; config && i < config->n_annotations; i++) {
         if (str_has_prefix(config->annotations[i]->key, ANNOTATION_PREFIX))
@@ -259,7 +260,7 @@ int annotations_read(const Cri__PodSandboxConfig *pod, const Cri__ContainerConfi
 {
     const char *container = config && config->metadata ? config->metadata->name : "";
     *out = NULL;
-    if (!has_any(pod, config))
+    if (!annotations_any(pod, config))
         return 0;
     struct annotation_job job = job_new(pod, arena, err);
     if (!job.out)
@@ -282,7 +283,7 @@ int annotations_read(const Cri__PodSandboxConfig *pod, const Cri__ContainerConfi
 
 uint64_t annotations_shm_bytes(const Cri__PodSandboxConfig *pod, uint64_t otherwise)
 {
-    _cleanup_(arena_freep) struct arena *arena = has_any(pod, NULL) ? arena_new(CHECK_ARENA) : NULL;
+    _cleanup_(arena_freep) struct arena *arena = annotations_any(pod, NULL) ? arena_new(CHECK_ARENA) : NULL;
     struct annotations *all = NULL;
     bool found = arena && annotations_read(pod, NULL, arena, &all, NULL) == 0 && all && all->shm_bytes > 0;
     return found ? all->shm_bytes : otherwise;

@@ -57,6 +57,9 @@ int annotations_check_pod(const struct policy *p, const Cri__PodSandboxConfig *p
 int annotations_check_container(const struct policy *p, const Cri__PodSandboxConfig *pod,
                                 const Cri__ContainerConfig *config, struct error *err);
 
+// Is there any of our prefix?
+bool annotations_any(const Cri__PodSandboxConfig *pod, const Cri__ContainerConfig *config);
+
 // What holds for a container (config NULL: for the pod itself), without asking what is allowed. Strings and
 // lists live in arena. *out is NULL when there are none.
 int annotations_read(const Cri__PodSandboxConfig *pod, const Cri__ContainerConfig *config,

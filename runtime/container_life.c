@@ -14,6 +14,7 @@
 #include "base/pb.h"
 #include "base/str.h"
 #include "runtime/cdi.h"
+#include "runtime/health.h"
 #include "runtime/hooks.h"
 #include "runtime/plan.h"
 #include "runtime/resources.h"
@@ -67,6 +68,7 @@ void container_forget_in_pod(struct runtime *rt, struct container *c)
     char path[PATH_MAX];
     snprintf(path, sizeof(path), "%s/exits/%s", c->pod->dir, c->id);
     (void)unlink(path);
+    health_forget(c);
 }
 
 // ---- Starting ----

@@ -144,7 +144,7 @@ static int read_output(int fd, struct buf *b)
             return errno == EAGAIN ? 1 : 0;
         if (n == 0)
             return 0;
-        size_t room = RUNTIME_EXEC_OUTPUT_MAX - b->len;
+        size_t room = b->max - b->len;
         (void)buf_append(b, chunk,
                          (size_t)n < room ? (size_t)n : room); // what is over, or too much, is dropped
         if ((size_t)n < sizeof(chunk))
@@ -272,6 +272,18 @@ static int exec_in(struct runtime *rt, struct container *c, char *const *args, s
     return r;
 }
 
+int exec_bounded(struct runtime *rt, struct container *c, char *const *args, size_t n_args,
+                 const struct ctx *ctx, size_t output_max, struct exec_result *result, struct error *err)
+{
+    *result = (struct exec_result){0};
+    buf_init(&result->out, output_max);
+    buf_init(&result->err, output_max);
+    int r = exec_in(rt, c, args, n_args, ctx, result, err);
+    if (r < 0)
+        exec_result_done(result);
+    return r;
+}
+
 int runtime_exec_sync(struct runtime *rt, struct container *c, char *const *args, size_t n_args,
                       int64_t timeout_s, const struct ctx *ctx, struct exec_result *result, struct error *err)
 {
@@ -279,8 +291,6 @@ int runtime_exec_sync(struct runtime *rt, struct container *c, char *const *args
     if (!err)
         err = &local;
     *result = (struct exec_result){0};
-    buf_init(&result->out, RUNTIME_EXEC_OUTPUT_MAX);
-    buf_init(&result->err, RUNTIME_EXEC_OUTPUT_MAX);
     if (n_args == 0 || str_empty(args[0]))
         return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "exec in container %s: cmd is empty", c->id);
     if (timeout_s < 0 || timeout_s > INT32_MAX)
@@ -289,10 +299,9 @@ int runtime_exec_sync(struct runtime *rt, struct container *c, char *const *args
                          (long long)timeout_s);
 
     struct ctx bounds = timeout_s > 0 ? ctx_with_timeout(ctx, timeout_s * NS_PER_SEC) : *ctx;
-    int r = exec_in(rt, c, args, n_args, &bounds, result, err);
+    int r = exec_bounded(rt, c, args, n_args, &bounds, RUNTIME_EXEC_OUTPUT_MAX, result, err);
     if (r == 0)
         return 0;
-    exec_result_done(result);
     if (err->status == STATUS_DEADLINE_EXCEEDED && timeout_s > 0 &&
         bounds.deadline_mono_ns < ctx->deadline_mono_ns)
         return error_set(err, STATUS_DEADLINE_EXCEEDED, ETIMEDOUT,

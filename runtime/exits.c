@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/pb.h"
 #include "base/str.h"
+#include "runtime/health.h"
 
 #define EXIT_RECORD_MAX 4096
 // Killed processes get this many calls of exits_supervisor_lost() (0.7 s as a background job) to be gone
@@ -100,6 +101,7 @@ void exits_started(struct runtime *rt, struct container *c, int pid, int64_t sta
     store_unlock(rt);
     if (copy)
         pod__resolved_user__free_unpacked(copy, NULL);
+    health_started(rt, c);
 }
 
 static bool believed_running(struct runtime *rt, struct container *c)

@@ -15,6 +15,7 @@
 #include "runtime/selinux.h"
 #include "runtime/annotation.h"
 #include "runtime/cdi.h"
+#include "runtime/health.h"
 #include "runtime/hooks.h"
 #include "base/mount_template.h"
 
@@ -148,8 +149,9 @@ static int open_parts(struct runtime *rt, const struct runtime_options *o, struc
     rt->execs = map_new();
     rt->worker = worker_new();
     rt->hook_worker = worker_new();
+    rt->health_worker = worker_new_sized(HEALTH_THREADS);
     if (rt->shutdown_fd < 0 || !rt->pods || !rt->pod_names || !rt->containers || !rt->container_names ||
-        !rt->execs || !rt->worker || !rt->hook_worker)
+        !rt->execs || !rt->worker || !rt->hook_worker || !rt->health_worker)
         return error_errno(err, ENOMEM, "open the runtime");
     int r = open_paths(rt, o, err);
     if (r == 0)
@@ -228,9 +230,11 @@ void runtime_close(struct runtime *rt)
 {
     if (!rt)
         return;
+    worker_stop(rt->health_worker);
     worker_stop(rt->hook_worker);
     worker_stop(rt->worker); // while answers still come in that its jobs wait for
     monitor_free(rt->monitor);
+    worker_free(rt->health_worker);
     worker_free(rt->hook_worker);
     worker_free(rt->worker);
     if (rt->containers)

@@ -240,6 +240,9 @@ int runtime_container_remove_begin(struct runtime *rt, struct container *c, cons
 int runtime_container_remove_end(struct runtime *rt, struct container *c, bool done, struct error *err);
 
 int runtime_container_reopen_log(struct runtime *rt, struct container *c, struct error *err);
+// What its health checks (docs/annotations.md) have told, as JSON that the caller frees. NULL: it has none,
+// or there is no memory.
+char *runtime_container_health(struct runtime *rt, struct container *c);
 // The compiled plan, unpacked into arena: for verbose status.
 const Pod__LaunchPlan *runtime_container_plan(struct runtime *rt, struct container *c, struct arena *arena);
 

@@ -6,6 +6,7 @@
 
 #include "base/cleanup.h"
 #include "base/str.h"
+#include "runtime/health.h"
 
 // ---- Pods ----
 
@@ -167,6 +168,7 @@ static void container_free(struct container *c)
         free(p->log_path);
         free(p->message);
         free(p->failure);
+        health_free(p->health);
         if (p->start)
             pod__start_request__free_unpacked(p->start, NULL);
         if (p->user)

@@ -38,7 +38,8 @@ struct runtime {
     struct cdi *cdi;
     struct monitor *monitor;
     struct worker *worker;
-    struct worker *hook_worker; // poststop hooks, which may take minutes
+    struct worker *hook_worker;   // poststop hooks, which may take minutes
+    struct worker *health_worker; // health checks
 
     pthread_mutex_t lock;        // all below, and what is marked so in pods, containers, execs
     struct map *pods;            // by id; each holds a reference
@@ -96,6 +97,7 @@ struct container_private {
     const char *reason;      // static
     char *message;           // set once
     Pod__ResolvedUser *user; // malloc'd; set once
+    struct health *health;   // its checks; set once, by the first start that is seen; NULL: none
     int64_t kill_at_mono_ns; // of the stops under way, the earliest; INT64_MAX: no stop
     int64_t killed_mono_ns;  // when a stop sent SIGKILL; 0: not yet
     unsigned n_stops;
@@ -228,6 +230,9 @@ void exits_started(struct runtime *rt, struct container *c, int pid, int64_t sta
 
 // exec.c
 void exec_exited(struct runtime *rt, const Pod__ExecExit *exit);
+// runtime_exec_sync() without its words, for the daemon's own use: at most output_max bytes of each stream.
+int exec_bounded(struct runtime *rt, struct container *c, char *const *args, size_t n_args,
+                 const struct ctx *ctx, size_t output_max, struct exec_result *result, struct error *err);
 void exec_abandon_all(struct runtime *rt, const struct pod *pod); // their crisp-pod is gone
 
 // container_life.c

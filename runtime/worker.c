@@ -25,12 +25,17 @@ struct worker {
     pthread_mutex_t lock;
     pthread_cond_t changed; // on the monotonic clock
     struct job *first;
-    pthread_t threads[WORKER_THREADS_MAX];
-    unsigned n_threads, n_idle;
+    pthread_t threads[WORKER_THREADS_LIMIT];
+    unsigned max_threads, n_threads, n_idle;
     bool ending;
 };
 
 struct worker *worker_new(void)
+{
+    return worker_new_sized(WORKER_THREADS_MAX);
+}
+
+struct worker *worker_new_sized(unsigned max_threads)
 {
     struct worker *w = calloc(1, sizeof(*w));
     if (!w)
@@ -41,6 +46,7 @@ struct worker *worker_new(void)
     pthread_cond_init(&w->changed, &attr);
     pthread_condattr_destroy(&attr);
     pthread_mutex_init(&w->lock, NULL);
+    w->max_threads = max_threads < WORKER_THREADS_LIMIT ? max_threads : WORKER_THREADS_LIMIT;
     return w;
 }
 
@@ -61,6 +67,24 @@ static void job_insert(struct worker *w, struct job *job)
     pthread_cond_signal(&w->changed);
 }
 
+static void *worker_main(void *data);
+
+// One more thread when every one is busy. Without it the jobs wait for the next addition or a thread there
+// is.
+static int grow(struct worker *w)
+{
+    if (w->n_idle > 0 || w->n_threads == w->max_threads)
+        return 0;
+    pthread_attr_t attr;
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, STACK_BYTES);
+    int r = pthread_create(&w->threads[w->n_threads], &attr, worker_main, w);
+    pthread_attr_destroy(&attr);
+    if (r == 0)
+        w->n_threads++;
+    return w->n_threads > 0 ? 0 : -r;
+}
+
 // The next job that is due, taken off the list; NULL when the worker ends. The lock is held.
 static struct job *job_wait(struct worker *w)
 {
@@ -68,6 +92,8 @@ static struct job *job_wait(struct worker *w)
         struct job *job = w->first;
         if (job && job->due_ns <= clock_mono_ns()) {
             w->first = job->next;
+            if (w->first) // whose time may come while this one is at work
+                (void)grow(w);
             return job;
         }
         w->n_idle++;
@@ -109,22 +135,6 @@ static void *worker_main(void *data)
     }
     pthread_mutex_unlock(&w->lock);
     return NULL;
-}
-
-// One more thread when every one is busy. Without it the jobs wait for the next addition or a thread there
-// is.
-static int grow(struct worker *w)
-{
-    if (w->n_idle > 0 || w->n_threads == WORKER_THREADS_MAX)
-        return 0;
-    pthread_attr_t attr;
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, STACK_BYTES);
-    int r = pthread_create(&w->threads[w->n_threads], &attr, worker_main, w);
-    pthread_attr_destroy(&attr);
-    if (r == 0)
-        w->n_threads++;
-    return w->n_threads > 0 ? 0 : -r;
 }
 
 int worker_add(struct worker *w, worker_fn run, worker_drop_fn drop, void *data, int64_t delay_ns)

@@ -11,9 +11,11 @@ struct worker;
 typedef int (*worker_fn)(void *data, unsigned attempt);
 typedef void (*worker_drop_fn)(void *data);
 
-#define WORKER_THREADS_MAX 4
+#define WORKER_THREADS_MAX   4
+#define WORKER_THREADS_LIMIT 16
 
-struct worker *worker_new(void); // NULL on ENOMEM; threads start with the first jobs
+struct worker *worker_new(void);                       // NULL on ENOMEM; threads start with the first jobs
+struct worker *worker_new_sized(unsigned max_threads); // up to WORKER_THREADS_LIMIT
 // Waits for running jobs; the others are not begun any more. NULL is fine.
 void worker_stop(struct worker *w);
 // Stops it and drops what is left: whatever it would have done is found again at the next start.

@@ -80,6 +80,22 @@ static void test_worker_is_not_held_up(void **state)
     close(event);
 }
 
+// Those that come due while all who watch are at work.
+static void test_worker_grows_for_what_is_due_later(void **state)
+{
+    (void)state;
+    struct worker *w = worker_new_sized(2);
+    int event = eventfd(0, EFD_CLOEXEC);
+    uint64_t one = 1;
+    atomic_store(&dropped, 0);
+    assert_int_equal(worker_add(w, hang, NULL, &event, 20 * NS_PER_MS), 0);
+    assert_int_equal(worker_add(w, run_third_time, count_drop, NULL, 20 * NS_PER_MS), 0);
+    wait_count(&dropped, 1);
+    assert_int_equal(write(event, &one, sizeof(one)), sizeof(one));
+    worker_free(w);
+    close(event);
+}
+
 struct contest {
     pthread_mutex_t lock;
     struct gate gate;
@@ -180,8 +196,11 @@ static void test_config_diff(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_worker_tries_again), cmocka_unit_test(test_worker_is_not_held_up),
-        cmocka_unit_test(test_gate_lets_one_in),   cmocka_unit_test(test_gate_within_ctx),
+        cmocka_unit_test(test_worker_tries_again),
+        cmocka_unit_test(test_worker_is_not_held_up),
+        cmocka_unit_test(test_worker_grows_for_what_is_due_later),
+        cmocka_unit_test(test_gate_lets_one_in),
+        cmocka_unit_test(test_gate_within_ctx),
         cmocka_unit_test(test_config_diff),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

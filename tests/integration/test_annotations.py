@@ -6,7 +6,9 @@ import grpc
 import pytest
 
 import cgroups
+from conftest import finish
 from cri import Cri
+from daemon import Crispd
 from stubs import pb
 
 pytestmark = [pytest.mark.vm]
@@ -17,8 +19,6 @@ SLEEP = ["sleep", "3600"]
 
 @pytest.fixture(scope="module")
 def permissive(registry):
-    from conftest import finish
-    from daemon import Crispd
     daemon = Crispd(registry.url, cni="", settings={"annotations": {"allowed": ["*"]}})
     try:
         yield daemon.start()
