@@ -142,32 +142,48 @@ void runtime_pod_reclaim(struct runtime *rt, struct pod *pod)
 
 // ---- Making ----
 
-int runtime_pod_launch(struct runtime *rt, struct pod *pod, int *netns_fd, struct error *err)
+// The pod's place, and crisp-pod's own leaf in it.
+static int make_cgroups(struct runtime *rt, struct pod *pod, struct error *err)
 {
     struct pod_private *p = pod->private;
+    int r = cgroup_pod_create(rt->cgroups, p->cgroup, &p->cgroup_levels, err);
+    if (r == 0 && p->cgroup_levels > 0)
+        r = rundir_note_levels(pod->dir, p->cgroup_levels, err);
+    if (r == 0)
+        r = pod_apply_resources(rt, pod, err);
+    return r < 0 ? r : cgroup_create(rt->cgroups, p->supervisor_leaf, NULL, NULL, err);
+}
+
+// crisp-pod makes the namespaces while we make cgroups and files. Cgroups come first where the first process
+// of a shared pid namespace is to be born in them.
+int runtime_pod_launch(struct runtime *rt, struct pod *pod, int *netns_fd, struct error *err)
+{
     struct supervisor_setup setup;
+    bool shared_pid = policy_pod_pid(pod->config);
     *netns_fd = -1;
     store_lock(rt);
-    p->launched = true;
+    pod->private->launched = true;
     store_unlock(rt);
     int r = rundir_make(rt, pod, err);
     if (r == 0)
-        r = cgroup_pod_create(rt->cgroups, p->cgroup, &p->cgroup_levels, err);
-    if (r == 0)
-        r = pod_apply_resources(rt, pod, err);
-    if (r == 0)
-        r = supervisor_spawn(rt, pod, err); // it gets going while we make cgroups and files
-    if (r == 0)
-        r = cgroup_create(rt->cgroups, p->supervisor_leaf, NULL, NULL, err);
+        r = supervisor_spawn(rt, pod, err);
+    if (r == 0 && shared_pid)
+        r = make_cgroups(rt, pod, err);
     if (r == 0)
         r = supervisor_setup_begin(rt, pod, &setup, err);
     if (r < 0)
         return r;
-    int filled = rundir_fill(rt, pod, err); // while crisp-pod makes the namespaces
-    r = supervisor_setup_end(pod, &setup, netns_fd, filled < 0 ? NULL : err);
-    if (filled < 0)
+    int made = shared_pid ? 0 : make_cgroups(rt, pod, err);
+    if (made == 0)
+        made = rundir_fill(rt, pod, err);
+    r = supervisor_setup_end(pod, &setup, netns_fd, made < 0 ? NULL : err);
+    if (made < 0)
+        r = made;
+    if (r == 0 && !shared_pid)
+        r = supervisor_enter(rt, pod, err);
+    if (r < 0)
         fd_closep(netns_fd);
-    return filled < 0 ? filled : r;
+    return r;
 }
 
 int runtime_pod_ready(struct runtime *rt, struct pod *pod, char *const *ips, int64_t plugin_ns,

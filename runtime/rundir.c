@@ -205,3 +205,11 @@ int rundir_read_state(const char *dir, struct rundir_state *state, struct error 
         return error_set(err, STATUS_DATA_LOSS, EILSEQ, "%s makes no sense", path);
     return 0;
 }
+
+int rundir_note_levels(const char *dir, unsigned cgroup_levels, struct error *err)
+{
+    struct rundir_state state;
+    int r = rundir_read_state(dir, &state, err);
+    state.cgroup_levels = cgroup_levels;
+    return r < 0 ? r : rundir_write_state(dir, &state, err);
+}

@@ -166,6 +166,7 @@ struct rundir_state { // of the crisp-pod that was started there
 };
 int rundir_write_state(const char *dir, const struct rundir_state *state, struct error *err);
 int rundir_read_state(const char *dir, struct rundir_state *state, struct error *err);
+int rundir_note_levels(const char *dir, unsigned cgroup_levels, struct error *err); // in what was written
 
 // supervisor.c: crisp-pod, the process.
 int supervisor_load_program(const char *path, int *program, struct error *err);
@@ -181,6 +182,9 @@ int supervisor_setup_begin(struct runtime *rt, struct pod *pod, struct superviso
                            struct error *err);
 // *netns_fd: the new network namespace, the caller's; -1 with the host's.
 int supervisor_setup_end(const struct pod *pod, struct supervisor_setup *s, int *netns_fd, struct error *err);
+// Tells crisp-pod to join its leaf, which is there now. Not waited for. Not with a shared pid namespace:
+// there the setup has said it.
+int supervisor_enter(struct runtime *rt, struct pod *pod, struct error *err);
 // Takes sock and pidfd over, makes them the pod's connection.
 int supervisor_attach(struct runtime *rt, struct pod *pod, int pid, int sock, int pidfd, struct error *err);
 

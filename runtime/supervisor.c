@@ -280,9 +280,6 @@ static int fill_setup(struct runtime *rt, struct pod *pod, struct arena *arena, 
                       struct error *err)
 {
     Pod__CgroupPlace *place;
-    int r = cgroup_place(rt->cgroups, pod->private->supervisor_leaf, arena, &place, err);
-    if (r < 0)
-        return r;
     setup->pod_id = pod->id;
     setup->new_net = !pod->host_network;
     setup->new_uts = !pod->host_network;
@@ -291,8 +288,14 @@ static int fill_setup(struct runtime *rt, struct pod *pod, struct arena *arena, 
     setup->hostname = (char *)rundir_hostname(rt, pod);
     if (fill_userns(pod, arena, setup) < 0)
         return error_errno(err, ENOMEM, "map the user namespace");
-    setup->n_cgroup_dirs = place->n_dirs;
-    setup->cgroup_dirs = place->dirs;
+    int r =
+        setup->shared_pid ? cgroup_place(rt->cgroups, pod->private->supervisor_leaf, arena, &place, err) : 0;
+    if (r < 0)
+        return r;
+    if (setup->shared_pid) {
+        setup->n_cgroup_dirs = place->n_dirs;
+        setup->cgroup_dirs = place->dirs;
+    }
     r = policy_pod_sysctls(rt->policy, pod->config, arena, &setup->sysctls, &setup->n_sysctls);
     return r < 0 ? error_errno(err, ENOMEM, "list the sysctls") : 0;
 }
@@ -331,4 +334,27 @@ int supervisor_setup_end(const struct pod *pod, struct supervisor_setup *s, int 
     podconn_drop(s->conn, &s->call);
     podconn_unref(s->conn);
     return r < 0 ? error_wrap(err, "set up the namespaces") : 0;
+}
+
+int supervisor_enter(struct runtime *rt, struct pod *pod, struct error *err)
+{
+    struct arena *arena __attribute__((cleanup(arena_freep))) = arena_new(1u << 20);
+    Pod__EnterRequest enter = POD__ENTER_REQUEST__INIT;
+    Pod__Request request = POD__REQUEST__INIT;
+    Pod__CgroupPlace *place;
+    if (!arena)
+        return error_errno(err, ENOMEM, "name crisp-pod's cgroup");
+    int r = cgroup_place(rt->cgroups, pod->private->supervisor_leaf, arena, &place, err);
+    if (r < 0)
+        return r;
+    enter.n_cgroup_dirs = place->n_dirs;
+    enter.cgroup_dirs = place->dirs;
+    request.op_case = POD__REQUEST__OP_ENTER;
+    request.enter = &enter;
+    struct podconn *conn = store_pod_conn(rt, pod);
+    if (!conn)
+        return error_set(err, STATUS_UNAVAILABLE, ECONNRESET, "crisp-pod ended at once (see the log)");
+    r = podconn_post(conn, &request, err);
+    podconn_unref(conn);
+    return r;
 }

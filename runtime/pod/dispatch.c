@@ -65,6 +65,9 @@ void pod_dispatch(struct pod *p, struct waiter w, const Pod__Request *request, i
     case POD__REQUEST__OP_SETUP:
         setup_start(p, w, request->setup, fds, n_fds);
         return;
+    case POD__REQUEST__OP_ENTER:
+        setup_enter(p, w, request->enter);
+        return;
     case POD__REQUEST__OP_PREPARE:
         container_prepare(p, w, request->prepare);
         return;

@@ -99,6 +99,7 @@ void conn_event(struct pod *p, uint64_t conn, Pod__Event *event); // conn 0: eve
 
 // Namespaces (setup.c, reaper.c).
 void setup_start(struct pod *p, struct waiter w, const Pod__SetupRequest *request, int *fds, size_t n_fds);
+void setup_enter(struct pod *p, struct waiter w, const Pod__EnterRequest *request);
 bool setup_reap(struct pod *p, pid_t pid, int status); // was it one of setup's processes?
 // The first process of a shared pid namespace (runs in the child, never returns).
 // alive: a pipe whose end of file means that crisp-pod is gone. ready: gets a byte once all privileges are

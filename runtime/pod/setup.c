@@ -210,16 +210,22 @@ static int take_pid_ns(struct setup *s, pid_t reaper, struct error *err)
     return s->pod->ns[POD_NS_PID] < 0 ? error_errno(err, errno, "open %s", path) : 0;
 }
 
-// After the reply: crispd need not wait for it.
-static void join_own_cgroups(struct setup *s)
+static void join_own_cgroups(struct pod *p, char *const *dirs, size_t n)
 {
     struct error err;
 
-    for (size_t i = 0; i < s->request->n_cgroup_dirs; i++)
-        cgroups_remember_parent(s->request->cgroup_dirs[i]);
-    for (size_t i = 0; i < s->request->n_cgroup_dirs; i++)
-        if (cgroups_join(s->request->cgroup_dirs[i], &err) < 0)
-            log_warn("crisp-pod stays outside a cgroup of its pod", "pod", s->pod->id, "error", err.message);
+    for (size_t i = 0; i < n; i++)
+        cgroups_remember_parent(dirs[i]);
+    for (size_t i = 0; i < n; i++)
+        if (cgroups_join(dirs[i], &err) < 0)
+            log_warn("crisp-pod stays outside a cgroup of its pod", "pod", p->id, "error", err.message);
+}
+
+// crispd need not wait for it.
+void setup_enter(struct pod *p, struct waiter w, const Pod__EnterRequest *request)
+{
+    conn_reply_ok(p, w);
+    join_own_cgroups(p, request->cgroup_dirs, request->n_cgroup_dirs);
 }
 
 static int take_namespaces(struct setup *s, struct error *err)
@@ -260,7 +266,7 @@ static void setup_ready(struct source *source, uint32_t events)
     }
     p->ready = true;
     setup_reply(p, s->waiter);
-    join_own_cgroups(s);
+    join_own_cgroups(p, s->request->cgroup_dirs, s->request->n_cgroup_dirs);
     setup_free(s);
 }
 

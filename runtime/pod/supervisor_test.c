@@ -80,6 +80,34 @@ static void test_namespaces(void **state)
     assert_non_null(strstr(log, v2 ? "0::/\n" : "freezer:/\n")); // a cgroup namespace of its own
 }
 
+// crispd makes crisp-pod's own cgroup while the namespaces are made, and then says so.
+static void test_enter(void **state)
+{
+    struct kit *k = *state;
+    Pod__Request r = POD__REQUEST__INIT;
+    Pod__EnterRequest enter = POD__ENTER_REQUEST__INIT;
+    char *dirs[] = {str_printf("%s/fake", k->scratch), str_printf("%s/missing", k->scratch)};
+    char *tasks = str_printf("%s/fake/tasks", k->scratch), text[8] = "";
+
+    make_pod(k);
+    assert_int_equal(mkdir(dirs[0], 0755), 0);
+    int fd = open(tasks, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    enter.cgroup_dirs = dirs;
+    enter.n_cgroup_dirs = ARRAY_SIZE(dirs);
+    r.op_case = POD__REQUEST__OP_ENTER;
+    r.enter = &enter;
+    assert_null(kit_call(k, &r, NULL, 0)->error); // one that is not there is only logged
+    r.op_case = POD__REQUEST__OP_STATE;
+    r.state = &(Pod__StateRequest)POD__STATE_REQUEST__INIT;
+    assert_null(kit_call(k, &r, NULL, 0)->error); // it answers first, and joins then
+    assert_int_equal(read(fd, text, sizeof(text)), 1);
+    assert_string_equal(text, "0");
+    (void)close(fd);
+    free(tasks);
+    free(dirs[0]);
+    free(dirs[1]);
+}
+
 static void test_environment(void **state)
 {
     struct kit *k = *state;
@@ -432,6 +460,7 @@ int main(void)
         POD_TEST(test_late_output),  POD_TEST(test_host_pid_leaves_nothing),
         POD_TEST(test_tty),          POD_TEST(test_oom),
         POD_TEST(test_unused_ends),  POD_TEST(test_killed_supervisor),
+        POD_TEST(test_enter),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
