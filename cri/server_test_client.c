@@ -7,6 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
+#include "base/testing.h"
+
 void test_client_open(struct test_client *c, const char *socket_path)
 {
     char target[256];
@@ -69,8 +72,8 @@ void test_call_start(struct test_client *c, struct test_call *call, const char *
 
 struct test_call *test_client_next(struct test_client *c)
 {
-    gpr_timespec deadline =
-        gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_seconds(90, GPR_TIMESPAN));
+    gpr_timespec deadline = gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
+                                         gpr_time_from_nanos(testing_limit(90 * NS_PER_SEC), GPR_TIMESPAN));
     grpc_event event = grpc_completion_queue_next(c->cq, deadline, NULL);
     return event.type == GRPC_OP_COMPLETE ? event.tag : NULL;
 }

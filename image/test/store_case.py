@@ -49,7 +49,7 @@ class Store:
     def tree(self, ref):
         return [self.root / "layers" / name for name in self.status(ref)["layers"]]
 
-    def logged(self, text, seconds=10):
+    def logged(self, text, seconds=60):
         """Whether the log has it, or gets it soon: it comes through another pipe than the answers."""
         deadline = time.monotonic() + seconds
         while not any(text in line for line in list(self.log)):
@@ -124,7 +124,7 @@ class PullTest(unittest.TestCase):
     def expect_clean(self, layers=()):
         """No staging, no trash, and no layers but these."""
         root = self.store.root
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             left = sorted(os.listdir(root / "staging")) + sorted(os.listdir(root / "trash"))
             if not left:

@@ -7,6 +7,7 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import time
 import unittest
 import urllib.request
@@ -378,7 +379,7 @@ class Registries(PullTest):
         self.registry.faults["*"] = "stall"
         start = time.monotonic()
         self.fails("DEADLINE_EXCEEDED", "", f"pull {self.host}/app:v - 300")
-        self.assertLess(time.monotonic() - start, 5)
+        self.assertLess(time.monotonic() - start, 60)  # of the registry's stall there is no end
         self.registry.faults = {}
         self.assertEqual(self.store(f"pull {self.host}/app:v"), image.id)
 
@@ -396,7 +397,7 @@ class Registries(PullTest):
         self.expect_clean()
         self.assertEqual(self.store("list"), "")
         self.store(f"pull {self.host}/app:v")
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline and pull_processes(self.dir):
             time.sleep(0.05)
         self.assertEqual(pull_processes(self.dir), [])
@@ -419,7 +420,9 @@ class Crashes(PullTest):
         self.store(f"pull {self.ref}")
         self.seconds = time.monotonic() - start
         self.store(f"remove {self.ref}")
-        self.random = random.Random(os.environ.get("CRISP_CRASH_SEED"))
+        seed = os.environ.get("CRISP_CRASH_SEED") or str(time.time_ns())
+        print(f"CRISP_CRASH_SEED={seed}", file=sys.stderr)  # shown when it fails
+        self.random = random.Random(seed)
 
     def check_whole_or_absent(self):
         present = self.store("list")
@@ -471,27 +474,35 @@ def pull_processes(directory):
     return found
 
 
-@unittest.skipUnless(shutil.which("docker-registry"), "docker-registry is not installed")
 class RealRegistry(PullTest):
     def setUp(self):
         super().setUp()
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            self.port = s.getsockname()[1]
         config = Path(self.dir) / "registry.yml"
-        config.write_text("version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: "
-                          f"{self.dir}/registry}}}}\nhttp: {{addr: '127.0.0.1:{self.port}'}}\n")
-        self.server = subprocess.Popen(["docker-registry", "serve", str(config)], stdout=subprocess.DEVNULL,
-                                       stderr=subprocess.DEVNULL)
-        self.addCleanup(self.server.wait)
-        self.addCleanup(self.server.kill)
-        self.url = f"http://127.0.0.1:{self.port}"
-        for _ in range(200):
+        for _ in range(5):  # somebody else may take the port first
+            with socket.socket() as s:
+                s.bind(("127.0.0.1", 0))
+                self.port = s.getsockname()[1]
+            config.write_text("version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: "
+                              f"{self.dir}/registry}}}}\nhttp: {{addr: '127.0.0.1:{self.port}'}}\n")
+            server = subprocess.Popen(["docker-registry", "serve", str(config)], stdout=subprocess.DEVNULL,
+                                      stderr=subprocess.DEVNULL)
+            self.addCleanup(server.wait)
+            self.addCleanup(server.kill)
+            self.url = f"http://127.0.0.1:{self.port}"
+            if self.answers(server):
+                return
+        self.fail("docker-registry doesn't start")
+
+    def answers(self, server):
+        for _ in range(1200):
             try:
                 urllib.request.urlopen(self.url + "/v2/").close()
-                break
+                return server.poll() is None
             except OSError:
+                if server.poll() is not None:
+                    return False
                 time.sleep(0.05)
+        return False
 
     def request(self, method, url, data=None, media_type="application/octet-stream"):
         request = urllib.request.Request(url, data, {"Content-Type": media_type}, method=method)

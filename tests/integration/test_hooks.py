@@ -356,13 +356,14 @@ def test_poststop_is_owed_over_a_restart(cri, pod, hooks, daemon):
 def test_start_container_hook_beside_a_tracer(cri, hooks):
     """In a shared pid namespace such a hook appears, as the container itself, with no more than it keeps."""
     pod = test_escape.shared_pid_pod(cri)
-    attacker = test_escape.hostile_tracer(cri, pod, "4", pb.POD)
+    attacker = test_escape.hostile_tracer(cri, pod, pb.POD)
     asked = hooks.device({"hookName": "startContainer", "path": "/escape", "args": ["escape", "nap"]})
-    for _ in range(8):
+    done = 0
+    for done in test_escape.attempts(8):
         container = cri.run(pod, ["/escape", "nap"], image=test_escape.ESCAPE, **test_escape.shares({"pid": pb.POD}), **asked)
         assert cri.wait(container, 10).exit_code == 0
     seen = test_escape.parse(attacker.result())
-    assert seen["traced"] > 8 and seen["early"] > 0, f"the attack didn't come off: {seen}"
+    assert seen["traced"] > done + 1 and seen["early"] > 0, f"the attack didn't come off: {seen}"
     assert seen["caps"] & ~test_escape.MINUS_PTRACE == 0, f"it got capabilities that it hasn't: {seen}"
 
 
