@@ -107,6 +107,19 @@ static const char *v2_tree(void)
     return access("/sys/fs/cgroup/cgroup.procs", W_OK) == 0 ? "/sys/fs/cgroup" : NULL;
 }
 
+// A process that was killed has left its cgroup only when it has been reaped, by whoever its new parent is.
+static int remove_when_left(int dir_fd, const char *name)
+{
+    int64_t end = clock_mono_ns() + testing_limit(5 * NS_PER_SEC);
+
+    while (unlinkat(dir_fd, name, AT_REMOVEDIR) < 0) {
+        if (errno != EBUSY || clock_mono_ns() > end)
+            return -errno;
+        (void)poll(NULL, 0, 5);
+    }
+    return 0;
+}
+
 void kit_remove_cgroups(struct kit *k)
 {
     for (size_t i = 0; i <= ARRAY_SIZE(v1_hierarchies); i++) {
@@ -116,8 +129,7 @@ void kit_remove_cgroups(struct kit *k)
                        : str_printf("%s/%s", tree ? tree : "/nowhere", k->cgroup_name);
         DIR *dir = opendir(top);
         for (const struct dirent *e; dir && (e = readdir(dir)) != NULL;)
-            if (e->d_type == DT_DIR && e->d_name[0] != '.' &&
-                unlinkat(dirfd(dir), e->d_name, AT_REMOVEDIR) < 0)
+            if (e->d_type == DT_DIR && e->d_name[0] != '.' && remove_when_left(dirfd(dir), e->d_name) < 0)
                 fail_msg("cgroup %s/%s is left: %s", top, e->d_name, strerror(errno));
         dir_closep(&dir);
         (void)rmdir(top);
