@@ -264,6 +264,7 @@ int runtime_pod_kill(struct runtime *rt, struct pod *pod, struct error *err)
     if (was_ready)
         p->state = POD_NOTREADY;
     store_unlock(rt);
+    stats_cache_close(&p->stats); // or the network namespace would live on
     if (!launched)
         return 0;
     int r = was_ready ? record_pod_state(rt, pod, POD_NOTREADY, err) : 0;

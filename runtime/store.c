@@ -14,6 +14,7 @@ static void pod_free(struct pod *pod)
 {
     struct pod_private *p = pod->private;
     if (p) {
+        stats_cache_done(&p->stats);
         podconn_unref(p->conn);
         free(p->key);
         free(p->cgroup);
@@ -91,6 +92,7 @@ struct pod *pod_new(struct runtime *rt, const char *id, int64_t created_at_ns,
         return NULL;
     }
     pod->private->rt = rt;
+    stats_cache_init(&pod->private->stats);
     atomic_init(&pod->private->refs, 1);
     memcpy(pod->id, id, RUNTIME_ID_LEN);
     pod->created_at_ns = created_at_ns;
@@ -161,6 +163,7 @@ static void container_free(struct container *c)
 {
     struct container_private *p = c->private;
     if (p) {
+        stats_cache_done(&p->stats);
         free(p->key);
         free(p->image_id);
         strv_free(p->mounted_images);
@@ -224,6 +227,7 @@ struct container *container_new(struct runtime *rt, struct pod *pod, const char 
     }
     struct container_private *p = c->private;
     p->rt = rt;
+    stats_cache_init(&p->stats);
     p->reason = "";
     p->kill_at_mono_ns = INT64_MAX;
     atomic_init(&p->refs, 1);

@@ -12,6 +12,7 @@
 #include "runtime/podconn.h"
 #include "runtime/policy.h"
 #include "runtime/runtime.h"
+#include "runtime/stats_cache.h"
 #include "runtime/worker.h"
 
 // How long crisp-pod gets for what it answers at once. Far more than it needs: only a broken one runs into
@@ -57,6 +58,7 @@ struct pod_private {
     char *supervisor_leaf;  // crisp-pod's
     uint32_t cgroup_levels; // of cgroup, made by us
     struct pod_network network_storage;
+    struct stats_cache stats; // its own lock
 
     // rt->lock:
     enum pod_state state;
@@ -82,6 +84,7 @@ struct container_private {
     char *image_id, *cgroup, *log_path;
     char **mounted_images;
     Pod__StartRequest *start; // as recorded; malloc'd; NULL while MAKING
+    struct stats_cache stats; // its own lock
     // rt->lock:
     enum container_state state;
     bool starting;    // a StartRequest is out
