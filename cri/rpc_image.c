@@ -1,12 +1,15 @@
-// ListImages, ImageStatus, PullImage, RemoveImage, ImageFsInfo.
+// ListImages, StreamImages, ImageStatus, PullImage, RemoveImage, ImageFsInfo.
 #include "cri/rpc_image.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
 #include "base/str.h"
 #include "cri/daemon.h"
 #include "cri/rpc.h"
+#include "cri/rpc_list.h"
+#include "cri/rpc_util.h"
 
 // A NULL-terminated vector into the arena; NULL when it is full.
 static char **copy_strings(struct arena *arena, char *const *v, size_t *n)
@@ -64,60 +67,50 @@ static Cri__Image *describe(struct rpc_call *call, const struct image *image)
     return out;
 }
 
-static int list_filtered(struct rpc_call *call, const char *ref, Cri__ListImagesResponse *out,
-                         struct error *err)
+// One image by whatever names it (none: an empty list), or all.
+static int find_images(struct rpc_call *call, const Cri__ImageFilter *filter, struct image ***images,
+                       size_t *n, struct error *err)
 {
-    _cleanup_(image_unrefp) struct image *image = NULL;
+    const Cri__ImageSpec *wanted = filter ? filter->image : NULL;
 
-    if (image_store_resolve(call->daemon->images, ref, &image, NULL) < 0)
-        return 0; // no such image: an empty list
-    out->images = arena_alloc(call->arena, sizeof(*out->images));
-    if (!out->images || !(out->images[0] = describe(call, image)))
+    if (!wanted || str_empty(wanted->image))
+        return image_store_list(call->daemon->images, images, n, err);
+    *images = calloc(1, sizeof(**images));
+    if (!*images)
         return rpc_no_memory(err);
-    out->n_images = 1;
+    *n = image_store_resolve(call->daemon->images, wanted->image, *images, NULL) == 0;
     return 0;
 }
 
-static int list_all(struct rpc_call *call, Cri__ListImagesResponse *out, struct error *err)
+static int list(struct rpc_call *call, const Cri__ImageFilter *filter, const ProtobufCMessageDescriptor *type,
+                bool stream, ProtobufCMessage **response, struct error *err)
 {
     struct image **images;
+    struct rpc_list l;
     size_t n;
-    int r = image_store_list(call->daemon->images, &images, &n, err);
+    int r = find_images(call, filter, &images, &n, err);
 
     if (r < 0)
         return r;
-    out->images = arena_alloc(call->arena, (n + 1) * sizeof(*out->images));
-    if (!out->images)
-        r = rpc_no_memory(err);
-    for (size_t i = 0; r == 0 && i < n; i++) {
-        out->images[i] = describe(call, images[i]);
-        if (out->images[i])
-            out->n_images++;
-        else
-            r = rpc_no_memory(err);
-    }
+    r = rpc_list_begin(&l, call, type, stream, n, err);
+    for (size_t i = 0; r == 0 && i < n; i++)
+        r = rpc_list_add(&l, describe(&l.call, images[i]), err);
     image_list_free(images, n);
-    return r;
+    return rpc_list_end(&l, r, response, err);
 }
 
-int rpc_list_images(struct rpc_call *call, const ProtobufCMessage *request, ProtobufCMessage **response,
-                    struct error *err)
+RPC_HANDLER(rpc_list_images)
 {
     const Cri__ListImagesRequest *in = (const Cri__ListImagesRequest *)request;
-    Cri__ListImagesResponse *out = RPC_NEW(call, cri__list_images_response, Cri__ListImagesResponse);
-    const Cri__ImageSpec *wanted = in->filter ? in->filter->image : NULL;
-    int r;
 
-    if (!out)
-        return rpc_no_memory(err);
-    if (wanted && !str_empty(wanted->image))
-        r = list_filtered(call, wanted->image, out, err);
-    else
-        r = list_all(call, out, err);
-    if (r < 0)
-        return r;
-    *response = &out->base;
-    return 0;
+    return list(call, in->filter, &cri__list_images_response__descriptor, false, response, err);
+}
+
+RPC_HANDLER(rpc_stream_images)
+{
+    const Cri__StreamImagesRequest *in = (const Cri__StreamImagesRequest *)request;
+
+    return list(call, in->filter, &cri__stream_images_response__descriptor, true, response, err);
 }
 
 // The reference of a request; INVALID_ARGUMENT when there is none.
@@ -216,47 +209,37 @@ int rpc_remove_image(struct rpc_call *call, const ProtobufCMessage *request, Pro
     return 0;
 }
 
-// One entry of a list of its own; NULL when the arena is full.
-static Cri__FilesystemUsage **usage_list(struct rpc_call *call, const struct image_fs_usage *usage,
-                                         uint64_t bytes, uint64_t inodes)
+Cri__FilesystemUsage *rpc_filesystem_usage(struct rpc_call *call, const char *mountpoint,
+                                           int64_t timestamp_ns, uint64_t bytes, uint64_t inodes)
 {
-    Cri__FilesystemUsage **list = arena_alloc(call->arena, sizeof(*list));
     Cri__FilesystemUsage *u = RPC_NEW(call, cri__filesystem_usage, Cri__FilesystemUsage);
-    Cri__FilesystemIdentifier *fs = RPC_NEW(call, cri__filesystem_identifier, Cri__FilesystemIdentifier);
-    Cri__UInt64Value *used = RPC_NEW(call, cri__uint64_value, Cri__UInt64Value);
-    Cri__UInt64Value *used_inodes = RPC_NEW(call, cri__uint64_value, Cri__UInt64Value);
 
-    if (!list || !u || !fs || !used || !used_inodes)
+    if (!u || !(u->fs_id = RPC_NEW(call, cri__filesystem_identifier, Cri__FilesystemIdentifier)) ||
+        !(u->used_bytes = rpc_u64(call, bytes)) || !(u->inodes_used = rpc_u64(call, inodes)))
         return NULL;
-    fs->mountpoint = arena_strdup(call->arena, usage->mountpoint);
-    if (!fs->mountpoint)
-        return NULL;
-    used->value = bytes;
-    used_inodes->value = inodes;
-    u->timestamp = usage->timestamp_ns;
-    u->fs_id = fs;
-    u->used_bytes = used;
-    u->inodes_used = used_inodes;
-    list[0] = u;
-    return list;
+    u->fs_id->mountpoint = rpc_str(mountpoint);
+    u->timestamp = timestamp_ns;
+    return u;
 }
 
-int rpc_image_fs_info(struct rpc_call *call, const ProtobufCMessage *request, ProtobufCMessage **response,
-                      struct error *err)
+RPC_HANDLER(rpc_image_fs_info)
 {
     Cri__ImageFsInfoResponse *out = RPC_NEW(call, cri__image_fs_info_response, Cri__ImageFsInfoResponse);
-    _cleanup_(image_fs_usage_done) struct image_fs_usage usage = {0};
-    int r;
+    struct image_fs_usage u;
 
     (void)request;
     if (!out)
         return rpc_no_memory(err);
-    r = image_fs_usage(call->daemon->images, &usage, err);
-    if (r < 0)
-        return r;
-    out->image_filesystems = usage_list(call, &usage, usage.image_bytes, usage.image_inodes);
-    out->container_filesystems = usage_list(call, &usage, usage.container_bytes, usage.container_inodes);
+    image_fs_usage(call->daemon->images, &u);
+    out->image_filesystems = arena_alloc(call->arena, sizeof(*out->image_filesystems));
+    out->container_filesystems = arena_alloc(call->arena, sizeof(*out->container_filesystems));
     if (!out->image_filesystems || !out->container_filesystems)
+        return rpc_no_memory(err);
+    out->image_filesystems[0] =
+        rpc_filesystem_usage(call, u.mountpoint, u.timestamp_ns, u.image_bytes, u.image_inodes);
+    out->container_filesystems[0] = rpc_filesystem_usage(call, u.mountpoint, u.container_timestamp_ns,
+                                                         u.container_bytes, u.container_inodes);
+    if (!out->image_filesystems[0] || !out->container_filesystems[0])
         return rpc_no_memory(err);
     out->n_image_filesystems = out->n_container_filesystems = 1;
     *response = &out->base;

@@ -50,6 +50,14 @@ bool rpc_map_matches(size_t n, void *entries, size_t n_selector, void *selector)
     return true;
 }
 
+Cri__UInt64Value *rpc_u64(struct rpc_call *call, uint64_t value)
+{
+    Cri__UInt64Value *v = RPC_NEW(call, cri__uint64_value, Cri__UInt64Value);
+    if (v)
+        v->value = value;
+    return v;
+}
+
 void *rpc_info_json(struct rpc_call *call, const ProtobufCMessageDescriptor *type, const char *key,
                     json_t *json)
 {

@@ -22,6 +22,8 @@ void *rpc_map_copy(struct rpc_call *call, size_t n, void *entries, const Protobu
 bool rpc_map_matches(size_t n, void *entries, size_t n_selector, void *selector);
 // Strings that live in the arena or longer, for protobuf-c's char * (which it only reads).
 char *rpc_str(const char *s);
+// A number that may be unset, in the arena; NULL when that is full.
+Cri__UInt64Value *rpc_u64(struct rpc_call *call, uint64_t value);
 // One entry {key: JSON} for an info map, in the arena; takes json over. NULL when memory is short.
 void *rpc_info_json(struct rpc_call *call, const ProtobufCMessageDescriptor *type, const char *key,
                     json_t *json);

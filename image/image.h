@@ -118,14 +118,27 @@ int image_rootfs_remove(struct image_store *store, const char *container_id, str
 int image_rootfs_sweep(struct image_store *store, const char *const *live_ids, size_t n_live,
                        struct error *err);
 
-struct image_fs_usage {
-    int64_t timestamp_ns;
-    char *mountpoint;                           // root_dir; the caller frees
-    uint64_t image_bytes, image_inodes;         // layers
-    uint64_t container_bytes, container_inodes; // writable layers; at most 10 s old
+// What a container's writable layer and the volumes that its image declares take. It is measured in the
+// background, every ten seconds while somebody asks and every minute otherwise, later where the layer holds
+// more files than can be looked at with a fiftieth of a CPU.
+struct image_layer_usage {
+    int64_t timestamp_ns; // when it was measured
+    uint64_t bytes, inodes;
 };
-int image_fs_usage(struct image_store *store, struct image_fs_usage *out, struct error *err);
-void image_fs_usage_done(struct image_fs_usage *usage);
+// Never touches the disk. False: not measured yet, or no such container.
+bool image_rootfs_usage(struct image_store *store, const char *container_id, struct image_layer_usage *out);
+// fs_id of all usages: the store's root_dir. Lives as long as the store.
+const char *image_fs_mountpoint(const struct image_store *store);
+
+struct image_fs_usage {
+    int64_t timestamp_ns;           // of layers: now
+    int64_t container_timestamp_ns; // the oldest measurement of a writable layer
+    const char *mountpoint;         // image_fs_mountpoint()
+    uint64_t image_bytes, image_inodes;
+    uint64_t container_bytes, container_inodes; // the sum of what image_rootfs_usage() tells
+};
+// Waits a moment, right after the start only, for the first measurements.
+void image_fs_usage(struct image_store *store, struct image_fs_usage *out);
 
 // Image.uid and Image.username of the CRI from a config's User: "1000:50" is uid 1000, "www-data:x" a name.
 // Returns true and *uid for a number; else false and *name_len bytes of config_user are the name (may be 0).

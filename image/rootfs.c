@@ -1,4 +1,4 @@
-// Containers' root filesystems: the folders of their overlays, and what they take.
+// Containers' root filesystems: the folders of their overlays.
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "base/clock.h"
 #include "base/file.h"
 #include "base/map.h"
 #include "base/str.h"
@@ -15,9 +14,6 @@
 
 #define EMPTY_LAYER  "empty"  // the only lower of an image without layers
 #define EMPTY_SECOND "empty2" // overlay without an upper layer wants two different ones
-#define USAGE_MAX_NS (10 * NS_PER_SEC)
-// Levels of directories that usage is counted in; each is a descriptor and 32 KiB meanwhile.
-#define USAGE_DEPTH_MAX 256
 
 // Ids become names of folders.
 static int check_id(const char *id, struct error *err)
@@ -159,6 +155,8 @@ int image_rootfs_create(struct image_store *s, const struct image *image, const 
         r = error_errno(err, errno, "make %s", out->work);
     if (r < 0)
         image_rootfs_done(out);
+    else
+        usage_add(s, container_id);
     return r;
 }
 
@@ -172,11 +170,15 @@ int image_rootfs_remove(struct image_store *s, const char *container_id, struct 
     dir = str_printf("%s/%s", s->containers_dir, container_id);
     if (!dir)
         return error_errno(err, ENOMEM, "root filesystem of container %s", container_id);
-    return trash_put(s, dir, err);
+    r = trash_put(s, dir, err);
+    if (r == 0)
+        usage_drop(s, container_id);
+    return r;
 }
 
-// Moves what `keep` doesn't name out of a folder.
-static int sweep_dir(struct image_store *s, const char *path, const struct map *keep, struct error *err)
+// Moves what `keep` doesn't name out of a folder; gone (NULL: nobody) is told each name.
+static int sweep_dir(struct image_store *s, const char *path, const struct map *keep,
+                     void (*gone)(struct image_store *s, const char *name), struct error *err)
 {
     _cleanup_(dir_closep) DIR *dir = opendir(path);
     struct dirent *d;
@@ -193,6 +195,8 @@ static int sweep_dir(struct image_store *s, const char *path, const struct map *
         r = child ? trash_put(s, child, err) : error_errno(err, ENOMEM, "sweep %s", path);
         if (r < 0)
             return r;
+        if (gone)
+            gone(s, d->d_name);
     }
     return 0;
 }
@@ -213,7 +217,7 @@ static int sweep_layers(struct image_store *s, struct error *err)
             r = map_set(keep, layer->dir, layer);
     }
     pthread_mutex_unlock(&s->lock);
-    r = r < 0 ? error_errno(err, ENOMEM, "sweep layers") : sweep_dir(s, s->layers_dir, keep, err);
+    r = r < 0 ? error_errno(err, ENOMEM, "sweep layers") : sweep_dir(s, s->layers_dir, keep, NULL, err);
     map_free(keep);
     return r;
 }
@@ -225,7 +229,8 @@ int image_rootfs_sweep(struct image_store *s, const char *const *live_ids, size_
 
     for (size_t i = 0; r == 0 && i < n_live; i++)
         r = map_set(keep, live_ids[i], s);
-    r = r < 0 ? error_errno(err, ENOMEM, "sweep containers") : sweep_dir(s, s->containers_dir, keep, err);
+    r = r < 0 ? error_errno(err, ENOMEM, "sweep containers")
+              : sweep_dir(s, s->containers_dir, keep, usage_drop, err);
     map_free(keep);
     pthread_mutex_lock(&s->write);
     pthread_mutex_lock(&s->lock);
@@ -237,80 +242,4 @@ int image_rootfs_sweep(struct image_store *s, const char *const *live_ids, size_
         r = sweep_layers(s, err);
     pthread_mutex_unlock(&s->write);
     return r;
-}
-
-static void measure_entry(struct image_store *s, int dir_fd, const char *name, int depth);
-
-// One entry at a time: a container may have made millions in one directory, or nested them without end.
-static void measure_dir(struct image_store *s, int parent_fd, const char *name, int depth)
-{
-    _cleanup_(dir_closep) DIR *dir = NULL;
-    _cleanup_fd_ int fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    struct dirent *d;
-
-    dir = fd >= 0 ? fdopendir(fd) : NULL;
-    if (!dir)
-        return;
-    (void)steal_fd(&fd);
-    while ((d = readdir(dir)))
-        if (!str_eq(d->d_name, ".") && !str_eq(d->d_name, ".."))
-            measure_entry(s, dirfd(dir), d->d_name, depth);
-}
-
-static void measure_entry(struct image_store *s, int dir_fd, const char *name, int depth)
-{
-    struct stat st;
-
-    if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-        return;
-    s->container_bytes += (uint64_t)st.st_blocks * 512;
-    s->container_inodes++;
-    if (S_ISDIR(st.st_mode) && depth < USAGE_DEPTH_MAX)
-        measure_dir(s, dir_fd, name, depth + 1);
-}
-
-// Blocks and inodes of all writable layers and image-declared volumes. What vanishes meanwhile is not
-// counted.
-static void measure_containers(struct image_store *s)
-{
-    _cleanup_(dir_closep) DIR *dir = opendir(s->containers_dir);
-    struct dirent *d;
-
-    s->container_bytes = s->container_inodes = 0;
-    while (dir && (d = readdir(dir))) {
-        _cleanup_free_ char *upper = d->d_name[0] == '.' ? NULL : str_printf("%s/upper", d->d_name);
-        _cleanup_free_ char *volumes = d->d_name[0] == '.' ? NULL : str_printf("%s/volumes", d->d_name);
-        if (upper)
-            measure_entry(s, dirfd(dir), upper, 0);
-        if (volumes)
-            measure_entry(s, dirfd(dir), volumes, 0);
-    }
-    s->usage_mono_ns = clock_mono_ns();
-}
-
-int image_fs_usage(struct image_store *s, struct image_fs_usage *out, struct error *err)
-{
-    *out = (struct image_fs_usage){.timestamp_ns = clock_wall_ns(), .mountpoint = strdup(s->root)};
-    if (!out->mountpoint)
-        return error_errno(err, ENOMEM, "image usage");
-    pthread_mutex_lock(&s->lock);
-    for (struct map_iter it = {0}; map_next(s->layers, &it);) {
-        const struct layer *layer = it.value;
-        out->image_bytes += layer->bytes;
-        out->image_inodes += layer->inodes;
-    }
-    pthread_mutex_unlock(&s->lock);
-    pthread_mutex_lock(&s->usage_lock);
-    if (s->usage_mono_ns == 0 || clock_mono_ns() - s->usage_mono_ns > USAGE_MAX_NS)
-        measure_containers(s);
-    out->container_bytes = s->container_bytes;
-    out->container_inodes = s->container_inodes;
-    pthread_mutex_unlock(&s->usage_lock);
-    return 0;
-}
-
-void image_fs_usage_done(struct image_fs_usage *usage)
-{
-    free(usage->mountpoint);
-    *usage = (struct image_fs_usage){0};
 }

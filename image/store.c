@@ -108,7 +108,6 @@ static int init_store(struct image_store *s, const struct image_store_options *o
 
     pthread_mutex_init(&s->write, NULL);
     pthread_mutex_init(&s->lock, NULL);
-    pthread_mutex_init(&s->usage_lock, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&s->worker_wanted, &attr);
@@ -148,6 +147,8 @@ int image_store_open(const struct image_store_options *options, struct image_sto
         r = file_mkdir_p(s->staging_dir, 0711, err);
     if (r == 0)
         r = trash_start(s, err);
+    if (r == 0)
+        r = usage_start(s, err);
     if (r < 0) {
         image_store_close(s);
         return error_wrap(err, "image store");
@@ -163,6 +164,7 @@ void image_store_close(struct image_store *s)
     pull_ops_cancel_all(s);
     trash_stop(s);
     pull_ops_reap(s, true);
+    usage_stop(s);
     records_free(s);
     strv_free(s->pinned);
     free(s->root);
@@ -172,7 +174,6 @@ void image_store_close(struct image_store *s)
     free(s->trash_dir);
     free(s->crisp_pull_path);
     pthread_cond_destroy(&s->worker_wanted);
-    pthread_mutex_destroy(&s->usage_lock);
     pthread_mutex_destroy(&s->lock);
     pthread_mutex_destroy(&s->write);
     free(s);

@@ -58,9 +58,7 @@ struct image_store {
     pthread_cond_t worker_wanted; // with lock
     bool trash_pending;
 
-    pthread_mutex_t usage_lock; // one walk over the writable layers at a time
-    int64_t usage_mono_ns;      // of the figures below; 0: never
-    uint64_t container_bytes, container_inodes;
+    struct usage *usage; // usage.c
 };
 
 // store_records.c: rows and maps. The store's `write` is held; those that change maps take `lock`.
@@ -86,6 +84,12 @@ void trash_stop(struct image_store *s);
 // Renames path (absent is fine) into the trash, to be deleted soon.
 int trash_put(struct image_store *s, const char *path, struct error *err);
 void trash_wake(struct image_store *s);
+
+// usage.c: what writable layers take. Its own lock, which is taken last.
+int usage_start(struct image_store *s, struct error *err); // lists what is there, starts the thread
+void usage_stop(struct image_store *s);
+void usage_add(struct image_store *s, const char *container_id);  // its folders were just made
+void usage_drop(struct image_store *s, const char *container_id); // and are gone
 
 // store_pull.c
 void pull_ops_cancel_all(struct image_store *s);

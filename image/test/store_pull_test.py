@@ -116,6 +116,7 @@ class Ordinary(PullTest):
         self.assertTrue(os.path.isdir(rootfs["upper"]))
         self.assertTrue(os.path.isdir(rootfs["work"]))
         Path(rootfs["upper"], "f").write_bytes(b"x" * 10000)
+        self.store = self.reopen(sweep=False)  # usage is measured anew
         self.assertEqual(self.store("usage").split(" ")[1].split("/")[1], "2")
         self.store("unroot c1")
         self.store("unroot c1")
