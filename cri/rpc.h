@@ -2,7 +2,7 @@
 //
 // A handler knows nothing of gRPC: it gets the unpacked request, fills a response and returns 0, or an error
 // whose status becomes the call's. One file per RPC family (rpc_runtime.c, rpc_pod*.c, rpc_container*.c,
-// rpc_exec*.c, rpc_image*.c); one row per RPC in rpc_table.c.
+// rpc_exec*.c, rpc_stats*.c, rpc_image*.c); one row per RPC in rpc_table.c.
 #ifndef CRI_RPC_H
 #define CRI_RPC_H
 
@@ -27,6 +27,8 @@ struct rpc_call {
 
 // Answers one call. *response is allocated from call->arena (or is static), and is NULL on failure. Strings
 // need not be valid UTF-8: the server sanitises what goes out. A failure returns -errno with *err set.
+// A method whose answer is a stream sends its messages with rpc_send() and leaves *response NULL; what was
+// sent before a failure has been sent.
 // RPC_WORK handlers run on a thread of their own and may block within call->ctx; RPC_INLINE ones run on the
 // poller and must neither block nor take longer than some microseconds for each object listed. One that finds
 // that it has to (a little: no client's cancel is seen) returns RPC_DEFER, and is called again, with
@@ -45,7 +47,7 @@ struct rpc_method {
     const char *name;    // "RunPodSandbox"
     const ProtobufCMessageDescriptor *request;
     const ProtobufCMessageDescriptor *response;
-    bool stream; // the response is a stream
+    bool stream; // the response is a stream; then the class is RPC_WORK
     enum rpc_class class;
     rpc_unary_fn fn; // NULL: answered UNIMPLEMENTED, naming the RPC
 };
@@ -66,6 +68,12 @@ extern const size_t rpc_table_len;
 // What a handler returns when the arena is full (RESOURCE_EXHAUSTED).
 int rpc_no_memory(struct error *err);
 
+// Sends one message of a streamed answer, and returns once gRPC has let it through: a slow reader holds up
+// the handler, and nothing piles up. Only for methods with `stream`, on the thread of the handler. call is
+// the very one that the handler got; arena is where strings that need it are sanitised. CANCELLED: nobody
+// listens any more; DEADLINE_EXCEEDED: the reader hasn't taken anything for a minute.
+int rpc_send(struct rpc_call *call, ProtobufCMessage *message, struct arena *arena, struct error *err);
+
 #define RPC_HANDLER(name)                                                                                    \
     int name(struct rpc_call *call, const ProtobufCMessage *request, ProtobufCMessage **response,            \
              struct error *err)
@@ -81,12 +89,14 @@ RPC_HANDLER(rpc_stop_pod_sandbox);
 RPC_HANDLER(rpc_remove_pod_sandbox);
 RPC_HANDLER(rpc_pod_sandbox_status);
 RPC_HANDLER(rpc_list_pod_sandbox);
+RPC_HANDLER(rpc_stream_pod_sandboxes);
 // rpc_container*.c
 RPC_HANDLER(rpc_create_container);
 RPC_HANDLER(rpc_start_container);
 RPC_HANDLER(rpc_stop_container);
 RPC_HANDLER(rpc_remove_container);
 RPC_HANDLER(rpc_list_containers);
+RPC_HANDLER(rpc_stream_containers);
 RPC_HANDLER(rpc_container_status);
 RPC_HANDLER(rpc_reopen_container_log);
 // rpc_resources.c
@@ -94,8 +104,16 @@ RPC_HANDLER(rpc_update_container_resources);
 RPC_HANDLER(rpc_update_pod_sandbox_resources);
 // rpc_exec*.c
 RPC_HANDLER(rpc_exec_sync);
+// rpc_stats*.c
+RPC_HANDLER(rpc_container_stats);
+RPC_HANDLER(rpc_list_container_stats);
+RPC_HANDLER(rpc_stream_container_stats);
+RPC_HANDLER(rpc_pod_sandbox_stats);
+RPC_HANDLER(rpc_list_pod_sandbox_stats);
+RPC_HANDLER(rpc_stream_pod_sandbox_stats);
 // rpc_image*.c
 RPC_HANDLER(rpc_list_images);
+RPC_HANDLER(rpc_stream_images);
 RPC_HANDLER(rpc_image_status);
 RPC_HANDLER(rpc_pull_image);
 RPC_HANDLER(rpc_remove_image);

@@ -8,6 +8,7 @@
 #include <grpc/byte_buffer.h>
 #include <grpc/byte_buffer_reader.h>
 #include <grpc/slice.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,12 +22,13 @@
 #include "base/str.h"
 
 #define METHOD_PATH_MAX 256
+#define SEND_STALL_NS   (60 * NS_PER_SEC) // a reader that takes nothing for so long is given up
 
 struct server_call {
     struct pool_task task; // first: run_task() casts back
     struct server *server;
     struct server_call_links links;
-    struct server_tag arrived, received, closed, sent;
+    struct server_tag arrived, received, closed, sent, message_sent;
     atomic_int refs;
     grpc_call *call;
     grpc_call_details details;
@@ -39,6 +41,9 @@ struct server_call {
     ProtobufCMessage *request; // in the arena; NULL: not unpacked yet
     int64_t started_mono_ns;
     char id[24];
+    bool opened;    // initial metadata are out, or the first message of a stream takes them along
+    sem_t went_out; // a message of a stream did, or never will
+    atomic_bool went_well;
 };
 
 struct server_call_links *server_call_links(struct server_call *call)
@@ -61,6 +66,7 @@ static void call_free(struct server_call *c)
         grpc_call_unref(c->call);
     arena_free(c->rpc.arena);
     fd_closep(&c->rpc.ctx.cancel_fd);
+    sem_destroy(&c->went_out);
     free(c);
 }
 
@@ -108,15 +114,13 @@ static void log_call(const struct server_call *c, enum status status, const char
 static void send_answer(struct server_call *c, enum status status, const char *message)
 {
     grpc_op ops[3] = {{.op = GRPC_OP_SEND_INITIAL_METADATA}};
-    size_t n = 1;
+    size_t n = c->opened ? 0 : 1;
     _cleanup_free_ char *text = str_sanitize_utf8(message);
     grpc_slice details = grpc_slice_from_copied_string(text ? text : "");
     log_call(c, status, message);
-    if (c->response) {
-        ops[n].op = GRPC_OP_SEND_MESSAGE;
-        ops[n++].data.send_message.send_message = c->response;
-    }
-    ops[n].op = GRPC_OP_SEND_STATUS_FROM_SERVER;
+    if (c->response)
+        ops[n++] = (grpc_op){.op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = c->response};
+    ops[n] = (grpc_op){.op = GRPC_OP_SEND_STATUS_FROM_SERVER};
     ops[n].data.send_status_from_server.status = (grpc_status_code)status;
     ops[n++].data.send_status_from_server.status_details = &details;
     grpc_call *call = c->call;
@@ -133,9 +137,10 @@ static void send_error(struct server_call *c, const struct error *err)
 }
 
 // The packed response as a byte buffer in c->response.
-static int pack_response(struct server_call *c, ProtobufCMessage *response, struct error *err)
+static int pack_response(struct server_call *c, ProtobufCMessage *response, struct arena *arena,
+                         struct error *err)
 {
-    if (pb_sanitize(response, c->rpc.arena) != 0)
+    if (pb_sanitize(response, arena) != 0)
         return rpc_no_memory(err);
     size_t len = protobuf_c_message_get_packed_size(response);
     if (len > SERVER_SEND_MAX)
@@ -146,6 +151,58 @@ static int pack_response(struct server_call *c, ProtobufCMessage *response, stru
     c->response = grpc_raw_byte_buffer_create(&slice, 1);
     grpc_slice_unref(slice);
     return 0;
+}
+
+static void on_message_sent(struct server_tag *tag, bool ok)
+{
+    struct server_call *c = tag->call;
+    atomic_store(&c->went_well, ok);
+    (void)sem_post(&c->went_out);
+}
+
+static bool wait_sent(struct server_call *c, int64_t timeout_ns)
+{
+    int64_t until = clock_mono_ns() + timeout_ns;
+    struct timespec at = {.tv_sec = until / NS_PER_SEC, .tv_nsec = until % NS_PER_SEC};
+    int rc;
+    do {
+        rc = sem_clockwait(&c->went_out, CLOCK_MONOTONIC, &at);
+    } while (rc != 0 && errno == EINTR);
+    return rc == 0;
+}
+
+// The message comes back when it was written to the socket, or when the call has ended.
+static int send_message(struct server_call *c, struct error *err)
+{
+    grpc_op ops[2] = {{.op = GRPC_OP_SEND_INITIAL_METADATA}};
+    size_t n = c->opened ? 0 : 1;
+    ops[n++] = (grpc_op){.op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = c->response};
+    server_tag_give(&c->message_sent);
+    if (grpc_call_start_batch(c->call, ops, n, &c->message_sent, NULL) != GRPC_CALL_OK)
+        return error_set(err, STATUS_INTERNAL, EIO, "%s: gRPC does not take a message", c->method->name);
+    c->opened = true;
+    bool stalled = !wait_sent(c, SEND_STALL_NS);
+    if (stalled) {
+        grpc_call_cancel_with_status(c->call, GRPC_STATUS_DEADLINE_EXCEEDED,
+                                     "the answer was not read for a minute", NULL);
+        (void)wait_sent(c, INT64_MAX / 2); // cancelled calls give back what they have
+    }
+    if (stalled)
+        return error_set(err, STATUS_DEADLINE_EXCEEDED, ETIMEDOUT, "%s: the client does not read",
+                         c->method->name);
+    return atomic_load(&c->went_well)
+               ? 0
+               : error_set(err, STATUS_CANCELLED, ECANCELED, "%s: the client has gone", c->method->name);
+}
+
+int rpc_send(struct rpc_call *rpc, ProtobufCMessage *message, struct arena *arena, struct error *err)
+{
+    struct server_call *c = (struct server_call *)((char *)rpc - offsetof(struct server_call, rpc));
+    int r = pack_response(c, message, arena, err);
+    if (r == 0)
+        r = send_message(c, err);
+    grpc_byte_buffer_destroy(steal_ptr(&c->response));
+    return r;
 }
 
 // The request's message from the arena, or NULL.
@@ -183,9 +240,9 @@ static int answer(struct server_call *c, struct error *err)
     int rc = c->method->fn(&c->rpc, c->request, &response, err);
     if (rc == RPC_DEFER && !c->rpc.may_block)
         return rc;
-    if (rc == 0 && !response)
-        rc = error_set(err, STATUS_INTERNAL, EPROTO, "%s gave no response", c->method->name);
-    return rc ? rc : pack_response(c, response, err);
+    if (rc == 0 && !response != c->method->stream)
+        rc = error_set(err, STATUS_INTERNAL, EPROTO, "%s gave no response, or one too many", c->method->name);
+    return rc || c->method->stream ? rc : pack_response(c, response, c->rpc.arena, err);
 }
 
 static void run_task(struct pool_task *task);
@@ -337,6 +394,8 @@ bool server_call_expect(struct server *s)
     c->received = (struct server_tag){.done = on_received, .call = c, .server = s};
     c->closed = (struct server_tag){.done = on_closed, .call = c, .server = s};
     c->sent = (struct server_tag){.done = on_sent, .call = c, .server = s};
+    c->message_sent = (struct server_tag){.done = on_message_sent, .call = c, .server = s};
+    (void)sem_init(&c->went_out, 0, 0);
     grpc_call_details_init(&c->details);
     grpc_metadata_array_init(&c->metadata);
     server_tag_give(&c->arrived);

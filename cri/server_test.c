@@ -98,16 +98,76 @@ static int defer(struct rpc_call *call, const ProtobufCMessage *request, Protobu
                   : sleep_a_little(call, request, response, err);
 }
 
+// Sends as many messages as the request's version says, and then fails if there are exactly three.
+static int count(struct rpc_call *call, const ProtobufCMessage *request, ProtobufCMessage **response,
+                 struct error *err)
+{
+    const Cri__VersionRequest *in = (const Cri__VersionRequest *)request;
+    (void)response;
+    int n = atoi(in->version);
+    for (int i = 0; i < n; i++) {
+        Cri__VersionResponse out = CRI__VERSION_RESPONSE__INIT;
+        char text[16];
+        (void)snprintf(text, sizeof(text), "%d", i);
+        out.version = text;
+        int rc = rpc_send(call, &out.base, call->arena, err);
+        if (rc != 0)
+            return rc;
+    }
+    return n == 3 ? error_set(err, STATUS_NOT_FOUND, ENOENT, "no more than three") : 0;
+}
+
+enum { FLOOD_MESSAGES = 40, FLOOD_BYTES = 1 << 20 };
+static atomic_int n_flooded;
+
+static int flood(struct rpc_call *call, const ProtobufCMessage *request, ProtobufCMessage **response,
+                 struct error *err)
+{
+    (void)request, (void)response;
+    char *big = arena_alloc(call->arena, FLOOD_BYTES + 1);
+    memset(big, 'x', FLOOD_BYTES);
+    for (int i = 0; i < FLOOD_MESSAGES; i++) {
+        Cri__VersionResponse out = CRI__VERSION_RESPONSE__INIT;
+        out.version = big;
+        int rc = rpc_send(call, &out.base, call->arena, err);
+        if (rc != 0) {
+            atomic_fetch_add(&n_cancelled, err->status == STATUS_CANCELLED);
+            return rc;
+        }
+        atomic_fetch_add(&n_flooded, 1);
+    }
+    return 0;
+}
+
+static int too_much_of_a_stream(struct rpc_call *call, const ProtobufCMessage *request,
+                                ProtobufCMessage **response, struct error *err)
+{
+    int rc = too_much(call, request, response, err);
+    return rc != 0 ? rc : rpc_send(call, steal_ptr(response), call->arena, err);
+}
+
+#define STREAM(name_, fn_)                                                                                   \
+    {                                                                                                        \
+        .service = SERVICE, .name = name_, .request = &cri__version_request__descriptor,                     \
+        .response = &cri__version_response__descriptor, .stream = true, .class = RPC_WORK, .fn = fn_         \
+    }
 #define ROW(name_, class_, fn_)                                                                              \
     {                                                                                                        \
         .service = SERVICE, .name = name_, .request = &cri__version_request__descriptor,                     \
         .response = &cri__version_response__descriptor, .class = class_, .fn = fn_                           \
     }
 static const struct rpc_method table[] = {
-    ROW("Inline", RPC_INLINE, echo),        ROW("Work", RPC_WORK, echo),
-    ROW("Fail", RPC_WORK, not_here),        ROW("Wait", RPC_WORK, wait_for_cancel),
-    ROW("Sleep", RPC_WORK, sleep_a_little), ROW("TooMuch", RPC_WORK, too_much),
-    ROW("Later", RPC_WORK, NULL),           ROW("Defer", RPC_INLINE, defer),
+    ROW("Inline", RPC_INLINE, echo),
+    ROW("Work", RPC_WORK, echo),
+    ROW("Fail", RPC_WORK, not_here),
+    ROW("Wait", RPC_WORK, wait_for_cancel),
+    ROW("Sleep", RPC_WORK, sleep_a_little),
+    ROW("TooMuch", RPC_WORK, too_much),
+    ROW("Later", RPC_WORK, NULL),
+    ROW("Defer", RPC_INLINE, defer),
+    STREAM("Count", count),
+    STREAM("Flood", flood),
+    STREAM("TooMuchStream", too_much_of_a_stream),
 };
 
 struct fixture {
@@ -127,7 +187,7 @@ static int setup(void **state)
     struct server_options options = {
         .socket_path = f->socket, .max_connections = 8, .table = table, .table_len = ARRAY_SIZE(table)};
     *state = f;
-    n_waiting = n_cancelled = 0;
+    n_waiting = n_cancelled = n_flooded = 0;
     if (server_new(&options, &f->server, NULL) != 0 || server_start(f->server, NULL) != 0)
         return -1;
     test_client_open(&f->client, f->socket);
@@ -389,6 +449,106 @@ static void test_garbage_closes_only_its_connection(void **state)
     test_call_done(&call);
 }
 
+// ---- Streams ----
+
+static void start_stream(struct fixture *f, struct test_call *call, const char *path, const char *version)
+{
+    uint8_t data[256];
+    size_t len = request(version, data);
+    test_stream_start(&f->client, call, path, data, len, 80 * NS_PER_SEC);
+}
+
+// Each message once and in order, then the status.
+static void test_stream(void **state)
+{
+    static const char *const counts[] = {"0", "1", "3", "500"};
+    struct fixture *f = *state;
+    for (size_t i = 0; i < ARRAY_SIZE(counts); i++) {
+        struct test_call call;
+        char text[16];
+        int n = 0;
+        start_stream(f, &call, PATH("Count"), counts[i]);
+        for (grpc_byte_buffer *m; (m = test_stream_read(&f->client, &call)); n++) {
+            grpc_byte_buffer_reader reader;
+            assert_int_equal(grpc_byte_buffer_reader_init(&reader, m), 1);
+            grpc_slice all = grpc_byte_buffer_reader_readall(&reader);
+            grpc_byte_buffer_reader_destroy(&reader);
+            Cri__VersionResponse *r =
+                cri__version_response__unpack(NULL, GRPC_SLICE_LENGTH(all), GRPC_SLICE_START_PTR(all));
+            assert_non_null(r);
+            (void)snprintf(text, sizeof(text), "%d", n);
+            assert_string_equal(r->version, text);
+            cri__version_response__free_unpacked(r, NULL);
+            grpc_slice_unref(all);
+            grpc_byte_buffer_destroy(m);
+        }
+        assert_int_equal(n, atoi(counts[i]));
+        assert_int_equal(call.status, n == 3 ? GRPC_STATUS_NOT_FOUND : GRPC_STATUS_OK);
+        assert_string_equal(test_call_message(&call), n == 3 ? "no more than three" : "");
+        test_call_done(&call);
+    }
+}
+
+// Who doesn't read holds up the sender, not the daemon's memory.
+static void test_stream_flow_control(void **state)
+{
+    struct fixture *f = *state;
+    struct test_call call;
+    int n = 0;
+    start_stream(f, &call, PATH("Flood"), "");
+    nanosleep(&(struct timespec){.tv_nsec = 500 * NS_PER_MS}, NULL);
+    assert_true(atomic_load(&n_flooded) < FLOOD_MESSAGES / 2);
+    for (grpc_byte_buffer *m; (m = test_stream_read(&f->client, &call)); n++) {
+        assert_true(grpc_byte_buffer_length(m) > FLOOD_BYTES);
+        grpc_byte_buffer_destroy(m);
+    }
+    assert_int_equal(n, FLOOD_MESSAGES);
+    assert_int_equal(call.status, GRPC_STATUS_OK);
+    test_call_done(&call);
+}
+
+static void test_stream_cancel(void **state)
+{
+    struct fixture *f = *state;
+    struct test_call call;
+    start_stream(f, &call, PATH("Flood"), "");
+    grpc_byte_buffer *m = test_stream_read(&f->client, &call);
+    assert_non_null(m);
+    grpc_byte_buffer_destroy(m);
+    grpc_call_cancel(call.call, NULL);
+    while ((m = test_stream_read(&f->client, &call)))
+        grpc_byte_buffer_destroy(m);
+    assert_int_equal(call.status, GRPC_STATUS_CANCELLED);
+    test_call_done(&call);
+    wait_until(&n_cancelled, 1);
+    assert_true(atomic_load(&n_flooded) < FLOOD_MESSAGES);
+}
+
+static void test_stream_of_too_much(void **state)
+{
+    struct fixture *f = *state;
+    struct test_call call;
+    start_stream(f, &call, PATH("TooMuchStream"), "");
+    assert_null(test_stream_read(&f->client, &call));
+    assert_int_equal(call.status, GRPC_STATUS_RESOURCE_EXHAUSTED);
+    test_call_done(&call);
+}
+
+static void test_stop_ends_streams(void **state)
+{
+    struct fixture *f = *state;
+    struct test_call call;
+    start_stream(f, &call, PATH("Flood"), "");
+    nanosleep(&(struct timespec){.tv_nsec = 100 * NS_PER_MS}, NULL);
+    assert_int_equal(server_stop(f->server, 50 * NS_PER_MS, 10 * NS_PER_SEC, NULL, NULL, NULL), 0);
+    server_free(steal_ptr(&f->server));
+    assert_int_equal(n_cancelled, 1);
+    for (grpc_byte_buffer *m; (m = test_stream_read(&f->client, &call));)
+        grpc_byte_buffer_destroy(m);
+    assert_int_not_equal(call.status, GRPC_STATUS_OK);
+    test_call_done(&call);
+}
+
 static void test_drain_lets_calls_end(void **state)
 {
     struct fixture *f = *state;
@@ -457,6 +617,11 @@ int main(void)
         TEST(test_request_of_20_mib),
         TEST(test_request_that_blows_up),
         TEST(test_garbage_closes_only_its_connection),
+        TEST(test_stream),
+        TEST(test_stream_flow_control),
+        TEST(test_stream_cancel),
+        TEST(test_stream_of_too_much),
+        TEST(test_stop_ends_streams),
         TEST(test_drain_lets_calls_end),
         TEST(test_stop_cancels_waits),
         TEST(test_stop_tells_what_is_stuck),

@@ -42,8 +42,8 @@ void test_client_close(struct test_client *c)
     grpc_shutdown_blocking();
 }
 
-void test_call_start(struct test_client *c, struct test_call *call, const char *path, const void *request,
-                     size_t len, int64_t timeout_ns)
+static void open_call(struct test_client *c, struct test_call *call, const char *path, const void *request,
+                      size_t len, int64_t timeout_ns)
 {
     memset(call, 0, sizeof(*call));
     grpc_metadata_array_init(&call->initial);
@@ -55,6 +55,14 @@ void test_call_start(struct test_client *c, struct test_call *call, const char *
     call->request = grpc_raw_byte_buffer_create(&body, 1);
     call->call = grpc_channel_create_call(c->channel, NULL, GRPC_PROPAGATE_DEFAULTS, c->cq, method, NULL,
                                           deadline, NULL);
+    grpc_slice_unref(method);
+    grpc_slice_unref(body);
+}
+
+void test_call_start(struct test_client *c, struct test_call *call, const char *path, const void *request,
+                     size_t len, int64_t timeout_ns)
+{
+    open_call(c, call, path, request, len, timeout_ns);
     grpc_op ops[6] = {{.op = GRPC_OP_SEND_INITIAL_METADATA},  {.op = GRPC_OP_SEND_MESSAGE},
                       {.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT}, {.op = GRPC_OP_RECV_INITIAL_METADATA},
                       {.op = GRPC_OP_RECV_MESSAGE},           {.op = GRPC_OP_RECV_STATUS_ON_CLIENT}};
@@ -66,8 +74,52 @@ void test_call_start(struct test_client *c, struct test_call *call, const char *
     ops[5].data.recv_status_on_client.status_details = &call->details;
     if (grpc_call_start_batch(call->call, ops, 6, call, NULL) != GRPC_CALL_OK)
         abort();
-    grpc_slice_unref(method);
-    grpc_slice_unref(body);
+}
+
+void test_stream_start(struct test_client *c, struct test_call *call, const char *path, const void *request,
+                       size_t len, int64_t timeout_ns)
+{
+    open_call(c, call, path, request, len, timeout_ns);
+    grpc_op opening[4] = {{.op = GRPC_OP_SEND_INITIAL_METADATA},
+                          {.op = GRPC_OP_SEND_MESSAGE},
+                          {.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT},
+                          {.op = GRPC_OP_RECV_INITIAL_METADATA}};
+    opening[1].data.send_message.send_message = call->request;
+    opening[3].data.recv_initial_metadata.recv_initial_metadata = &call->initial;
+    grpc_op end = {.op = GRPC_OP_RECV_STATUS_ON_CLIENT};
+    end.data.recv_status_on_client.trailing_metadata = &call->trailing;
+    end.data.recv_status_on_client.status = &call->status;
+    end.data.recv_status_on_client.status_details = &call->details;
+    if (grpc_call_start_batch(call->call, opening, 4, &call->opened_tag, NULL) != GRPC_CALL_OK ||
+        grpc_call_start_batch(call->call, &end, 1, call, NULL) != GRPC_CALL_OK)
+        abort();
+}
+
+// Takes what comes until it is that tag.
+static void wait_for_tag(struct test_client *c, struct test_call *call, const void *tag)
+{
+    gpr_timespec deadline =
+        gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_seconds(90, GPR_TIMESPAN));
+    grpc_event event;
+    do {
+        event = grpc_completion_queue_next(c->cq, deadline, NULL);
+        if (event.type != GRPC_OP_COMPLETE)
+            abort();
+        if (event.tag == call)
+            call->ended = true;
+    } while (event.tag != tag);
+}
+
+grpc_byte_buffer *test_stream_read(struct test_client *c, struct test_call *call)
+{
+    grpc_byte_buffer *message = NULL;
+    grpc_op read = {.op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &message};
+    if (grpc_call_start_batch(call->call, &read, 1, &call->read_tag, NULL) != GRPC_CALL_OK)
+        abort();
+    wait_for_tag(c, call, &call->read_tag);
+    if (!message && !call->ended)
+        wait_for_tag(c, call, call);
+    return message;
 }
 
 struct test_call *test_client_next(struct test_client *c)

@@ -3,6 +3,7 @@
 #define CRI_SERVER_TEST_CLIENT_H
 
 #include <grpc/grpc.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/error.h"
@@ -18,6 +19,8 @@ struct test_call {
     grpc_byte_buffer *request, *response;
     grpc_status_code status;
     grpc_slice details;
+    bool ended;                // a stream's status has come
+    char opened_tag, read_tag; // a stream's, only their addresses
 };
 
 void test_client_open(struct test_client *c, const char *socket_path);
@@ -28,6 +31,11 @@ void test_call_start(struct test_client *c, struct test_call *call, const char *
 // Waits for the end of whichever call ends next (in this client) and returns it; NULL after 90 s, which is to
 // be longer than any call's time-out: a call that is given up would write to memory that is gone.
 struct test_call *test_client_next(struct test_client *c);
+// The same for an answer that is a stream; one at a time in this client.
+void test_stream_start(struct test_client *c, struct test_call *call, const char *path, const void *request,
+                       size_t len, int64_t timeout_ns);
+// Waits for the next message, the caller's to destroy; NULL: that was the last one, the status is there.
+grpc_byte_buffer *test_stream_read(struct test_client *c, struct test_call *call);
 // The text of the status. Static, overwritten by the next.
 const char *test_call_message(const struct test_call *call);
 // Frees what a call holds; it has to have ended.
