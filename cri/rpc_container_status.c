@@ -1,9 +1,11 @@
-// ListContainers and ContainerStatus: answered from memory, but for resources that weren't read for a second.
+// ListContainers, StreamContainers and ContainerStatus: answered from memory, but for resources that weren't read
+// for a second.
 #include "api/cri/api.pb-c.h"
 #include "base/cleanup.h"
 #include "base/pb.h"
 #include "base/str.h"
 #include "cri/daemon.h"
+#include "cri/rpc_list.h"
 #include "cri/rpc_util.h"
 #include "runtime/policy.h"
 #include "runtime/runtime.h"
@@ -76,43 +78,37 @@ static Cri__Container *list_item(struct rpc_call *call, const struct container *
                : item;
 }
 
-static int list(struct rpc_call *call, const Cri__ContainerFilter *filter, struct container *const *all,
-                size_t n, Cri__ListContainersResponse *out, struct error *err)
+static int list(struct rpc_call *call, const Cri__ContainerFilter *filter,
+                const ProtobufCMessageDescriptor *type, bool stream, ProtobufCMessage **response,
+                struct error *err)
 {
-    out->containers = arena_alloc(call->arena, (n + 1) * sizeof(*out->containers));
-    if (!out->containers)
-        return rpc_no_memory(err);
-    for (size_t i = 0; i < n; i++) {
+    struct container **all;
+    struct rpc_list l;
+    size_t n;
+    int r = runtime_container_list(call->daemon->runtime, NULL, false, &all, &n, err);
+    if (r < 0)
+        return r;
+    r = rpc_list_begin(&l, call, type, stream, n, err);
+    for (size_t i = 0; r == 0 && i < n; i++) {
         struct container_view v;
         runtime_container_view(call->daemon->runtime, all[i], &v);
-        if (!matches(all[i], &v, filter))
-            continue;
-        Cri__Container *item = list_item(call, all[i], &v);
-        if (!item)
-            return rpc_no_memory(err);
-        out->containers[out->n_containers++] = item;
+        if (matches(all[i], &v, filter))
+            r = rpc_list_add(&l, list_item(&l.call, all[i], &v), err);
     }
-    return 0;
+    runtime_containers_free(all, n);
+    return rpc_list_end(&l, r, response, err);
 }
 
 RPC_HANDLER(rpc_list_containers)
 {
     const Cri__ListContainersRequest *in = (const Cri__ListContainersRequest *)request;
-    Cri__ListContainersResponse *out =
-        RPC_NEW(call, cri__list_containers_response, Cri__ListContainersResponse);
-    struct container **all;
-    size_t n;
-    if (!out)
-        return rpc_no_memory(err);
-    int r = runtime_container_list(call->daemon->runtime, NULL, false, &all, &n, err);
-    if (r < 0)
-        return r;
-    r = list(call, in->filter, all, n, out, err);
-    runtime_containers_free(all, n);
-    if (r < 0)
-        return r;
-    *response = &out->base;
-    return 0;
+    return list(call, in->filter, &cri__list_containers_response__descriptor, false, response, err);
+}
+
+RPC_HANDLER(rpc_stream_containers)
+{
+    const Cri__StreamContainersRequest *in = (const Cri__StreamContainersRequest *)request;
+    return list(call, in->filter, &cri__stream_containers_response__descriptor, true, response, err);
 }
 
 // ---- Status ----

@@ -1,9 +1,10 @@
-// ListPodSandbox and PodSandboxStatus: answered from memory.
+// ListPodSandbox, StreamPodSandboxes and PodSandboxStatus: answered from memory.
 #include "api/cri/api.pb-c.h"
 #include "base/pb.h"
 #include "base/str.h"
 #include "cri/config.h"
 #include "cri/daemon.h"
+#include "cri/rpc_list.h"
 #include "cri/rpc_util.h"
 #include "runtime/runtime.h"
 
@@ -48,43 +49,37 @@ static Cri__PodSandbox *list_item(struct rpc_call *call, const struct pod *pod, 
     return full || !item->id || !item->metadata || !item->runtime_handler ? NULL : item;
 }
 
-static int list(struct rpc_call *call, const Cri__PodSandboxFilter *filter, struct pod *const *pods, size_t n,
-                Cri__ListPodSandboxResponse *out, struct error *err)
+static int list(struct rpc_call *call, const Cri__PodSandboxFilter *filter,
+                const ProtobufCMessageDescriptor *type, bool stream, ProtobufCMessage **response,
+                struct error *err)
 {
-    out->items = arena_alloc(call->arena, (n + 1) * sizeof(*out->items));
-    if (!out->items)
-        return rpc_no_memory(err);
-    for (size_t i = 0; i < n; i++) {
+    struct pod **pods;
+    struct rpc_list l;
+    size_t n;
+    int r = runtime_pod_list(call->daemon->runtime, false, &pods, &n, err);
+    if (r < 0)
+        return r;
+    r = rpc_list_begin(&l, call, type, stream, n, err);
+    for (size_t i = 0; r == 0 && i < n; i++) {
         struct pod_view v;
         runtime_pod_view(call->daemon->runtime, pods[i], &v);
-        if (!matches(pods[i], &v, filter))
-            continue;
-        Cri__PodSandbox *item = list_item(call, pods[i], &v);
-        if (!item)
-            return rpc_no_memory(err);
-        out->items[out->n_items++] = item;
+        if (matches(pods[i], &v, filter))
+            r = rpc_list_add(&l, list_item(&l.call, pods[i], &v), err);
     }
-    return 0;
+    runtime_pods_free(pods, n);
+    return rpc_list_end(&l, r, response, err);
 }
 
 RPC_HANDLER(rpc_list_pod_sandbox)
 {
     const Cri__ListPodSandboxRequest *in = (const Cri__ListPodSandboxRequest *)request;
-    Cri__ListPodSandboxResponse *out =
-        RPC_NEW(call, cri__list_pod_sandbox_response, Cri__ListPodSandboxResponse);
-    struct pod **pods;
-    size_t n;
-    if (!out)
-        return rpc_no_memory(err);
-    int r = runtime_pod_list(call->daemon->runtime, false, &pods, &n, err);
-    if (r < 0)
-        return r;
-    r = list(call, in->filter, pods, n, out, err);
-    runtime_pods_free(pods, n);
-    if (r < 0)
-        return r;
-    *response = &out->base;
-    return 0;
+    return list(call, in->filter, &cri__list_pod_sandbox_response__descriptor, false, response, err);
+}
+
+RPC_HANDLER(rpc_stream_pod_sandboxes)
+{
+    const Cri__StreamPodSandboxesRequest *in = (const Cri__StreamPodSandboxesRequest *)request;
+    return list(call, in->filter, &cri__stream_pod_sandboxes_response__descriptor, true, response, err);
 }
 
 // ---- Status ----

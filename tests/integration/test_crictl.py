@@ -49,6 +49,12 @@ def test_every_command(crictl, crispd, tmp_path):
     assert json.loads(crictl("inspectp", pod))["status"]["state"] == "SANDBOX_READY"
     wait_for(lambda: crictl("logs", container) == "hello from crisp", 5, "the log")
     assert crictl("exec", "-s", container[:10], "echo", "inside") == "inside"
+    stats = json.loads(crictl("stats", "-o", "json"))["stats"][0]
+    assert stats["attributes"]["id"] == container and int(stats["memory"]["workingSetBytes"]["value"]) > 0
+    assert container[:13] in crictl("stats", "--id", container)
+    stats = json.loads(crictl("statsp", "-o", "json"))["stats"][0]
+    assert stats["attributes"]["id"] == pod and stats["linux"]["network"]["defaultInterface"]["name"] == "eth0"
+    crictl("imagefsinfo")
     crispd.restart()
     crictl("stop", "-t", "5", container)
     assert json.loads(crictl("inspect", container))["status"]["exitCode"] == 3
