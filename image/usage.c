@@ -14,11 +14,12 @@
 
 #define PERIOD_NS      (10 * NS_PER_SEC) // while somebody asks
 #define IDLE_PERIOD_NS (60 * NS_PER_SEC) // when nobody has asked for so long
-#define FIRST_WAIT_NS  NS_PER_SEC        // that the first answers wait for the first round
+#define FIRST_WAIT_NS  (2 * NS_PER_SEC)  // that the first answers wait for the first round
 #define BATCH          64                // entries between two looks at the clock
 #define QUICK_MAX      20000u            // entries; a container with more is measured beside the others
 #define BUSY_NS        (4 * NS_PER_MS)   // of work at a time …
-#define REST_FACTOR    50                // … and then so much more of rest
+#define REST_FACTOR    50                // … and then so much more of rest;
+#define FIRST_FACTOR   2                 // less in the first round, whose figures are waited for
 #define REST_MAX_NS    (5 * NS_PER_SEC)
 
 struct usage_entry {
@@ -84,11 +85,12 @@ static bool is_closing(struct usage *u)
 static void rest(struct usage *u)
 {
     int64_t now = clock_mono_ns();
-    int64_t pause = (now - u->busy_since_mono_ns) * REST_FACTOR;
+    int64_t pause = now - u->busy_since_mono_ns;
 
-    if (now - u->busy_since_mono_ns < BUSY_NS)
+    if (pause < BUSY_NS)
         return;
     pthread_mutex_lock(&u->lock);
+    pause *= u->first_round_done ? REST_FACTOR : FIRST_FACTOR;
     while (!u->closing && wait_until(u, now + (pause < REST_MAX_NS ? pause : REST_MAX_NS)))
         continue;
     pthread_mutex_unlock(&u->lock);

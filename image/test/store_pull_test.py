@@ -130,7 +130,9 @@ class Ordinary(PullTest):
         script = 'cd "$1"; ln -s / s; for i in $(seq 1000); do mkdir dddddddd; cd -P dddddddd; done'
         subprocess.run(["sh", "-c", script, "sh", rootfs["upper"]], check=True)
         store = self.reopen(sweep=False)  # usage is measured anew
-        inodes = int(store("usage").split(" ")[1].split("/")[1])
+        until = time.monotonic() + 30
+        while not (inodes := int(store("usage").split(" ")[1].split("/")[1])) and time.monotonic() < until:
+            time.sleep(0.1)
         self.assertGreater(inodes, 200)
         self.assertLess(inodes, 300)
         store("sweep c2")
