@@ -1,5 +1,5 @@
-// ListContainers, StreamContainers and ContainerStatus: answered from memory, but for resources that weren't read
-// for a second.
+// ListContainers, StreamContainers and ContainerStatus: answered from memory, but for resources that weren't
+// read for a second.
 #include "api/cri/api.pb-c.h"
 #include "base/cleanup.h"
 #include "base/pb.h"
