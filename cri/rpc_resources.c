@@ -3,11 +3,8 @@
 #include "base/str.h"
 #include "cri/daemon.h"
 #include "cri/rpc_util.h"
+#include "runtime/annotation.h"
 #include "runtime/runtime.h"
-
-// Annotations with this prefix mean something to crisp, and only when a container is made; others are
-// others'.
-#define OWN_PREFIX "crisp.run/"
 
 static int check_update(const Cri__UpdateContainerResourcesRequest *in, struct error *err)
 {
@@ -15,7 +12,8 @@ static int check_update(const Cri__UpdateContainerResourcesRequest *in, struct e
         return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL,
                          "windows: this runtime runs Linux containers only");
     for (size_t i = 0; i < in->n_annotations; i++) {
-        if (str_has_prefix(in->annotations[i]->key, OWN_PREFIX))
+        // Ours mean something when a container is made; others are others'.
+        if (str_has_prefix(in->annotations[i]->key, ANNOTATION_PREFIX))
             return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL,
                              "annotations: \"%.100s\" can't be changed once a container is made",
                              in->annotations[i]->key);

@@ -35,6 +35,7 @@ void container_free(struct container *c)
     }
     loop_disarm(&p->loop, &c->end_timer);
     loop_disarm(&p->loop, &c->signal_timer);
+    oom_watch_done(&c->oom);
     launch_done(&c->launch);
     container_close_output(c);
     fd_closep(&c->stdin_fd);
@@ -51,6 +52,7 @@ void container_kill(struct container *c)
 {
     const char *dir = c->place ? cgroups_kill_dir(c->place) : NULL;
 
+    oom_watch_signal(&c->oom);
     if (c->launch.pidfd >= 0 && !c->reaped)
         (void)pidfd_send_signal(c->launch.pidfd, SIGKILL, NULL, 0);
     // Also in a private pid namespace, of which the kernel would take care: a frozen process dies only once

@@ -2,6 +2,7 @@
 #ifndef RUNTIME_POD_CONTAINER_H
 #define RUNTIME_POD_CONTAINER_H
 
+#include "runtime/pod/oom.h"
 #include "runtime/pod/launch.h"
 #include "runtime/pod/pod.h"
 
@@ -54,6 +55,8 @@ struct container {
     int kept_signal; // for a first process that has no handler yet (container_signal.c); 0: none
     struct timer signal_timer;
     int64_t keep_delay_ns;
+    struct oom_watch oom; // while it runs
+    int64_t reaped_mono_ns;
     bool oom_killed;
     unsigned long oom_kills_seen; // those that an exec's end was explained with
     int exit_code, exit_signal;

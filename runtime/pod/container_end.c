@@ -46,7 +46,8 @@ static void finish(struct container *c)
     container_close_output(c);
     fd_closep(&c->stdin_fd);
     exec_end_container(c);
-    c->oom_killed = c->place && cgroups_oom_kills(c->place) > 0;
+    c->oom_killed = oom_watch_explains(&c->oom, c->place, c->exit_code, c->exit_signal, c->reaped_mono_ns);
+    oom_watch_done(&c->oom);
     c->phase = CONTAINER_EXITED;
     write_record(c);
     container_fill_exit(c, &r);
@@ -108,6 +109,7 @@ bool container_reap(struct pod *p, pid_t pid, int status)
     c->reaped = true;
     c->wait_status = status;
     c->finished_at_ns = clock_wall_unique_ns();
+    c->reaped_mono_ns = clock_mono_ns();
     c->exit_signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
     c->exit_code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
     switch (c->phase) {

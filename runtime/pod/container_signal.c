@@ -73,6 +73,8 @@ static int deliver(struct container *c, const Pod__KillRequest *request, struct 
 
     if (request->signal < 1 || request->signal > SIGRTMAX)
         return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "%d is no signal", request->signal);
+    if (request->signal != SIGKILL) // container_kill() does it, too
+        oom_watch_signal(&c->oom);
     if (request->signal == SIGKILL) {
         container_kill(c); // no less when only the first is meant: its end is everybody's
     } else if (request->all && dir) {
