@@ -69,6 +69,7 @@ int config_parse_duration(const char *text, int64_t *ns);
 char *config_format_duration(int64_t ns);
 bool config_is_normal_path(const char *path);
 bool config_is_address(const char *value);
+bool config_is_slice(const char *value); // "a-b.slice"
 bool config_is_cgroup_parent(const char *value);
 bool config_is_handler_name(const char *value);
 bool config_is_rlimit(const char *value);

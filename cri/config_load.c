@@ -163,6 +163,9 @@ static void set_default(struct config_loader *l, const struct config_key *key)
         text = find_helper("crisp-pod", "../runtime/pod");
     else if (key->offset == offsetof(struct config, crisp_pull))
         text = find_helper("crisp-pull", "../image/pull");
+    else if (key->offset == offsetof(struct config, cgroup_parent) &&
+             c->cgroup_driver == CONFIG_CGROUP_SYSTEMD)
+        text = strdup("crisp.slice");
     else if (key->default_value)
         text = expand_default(c, key->default_value);
     _cleanup_free_ char *allowed = config_allowed(key);
@@ -206,8 +209,12 @@ static bool is_below(const char *path, const char *dir)
 static void check_across(struct config_loader *l)
 {
     const struct config *c = l->config;
-    if (c->cgroup_driver == CONFIG_CGROUP_SYSTEMD)
-        problem_of(l, "cgroup.driver", "systemd is not available in this version yet; allowed: cgroupfs");
+    bool systemd = c->cgroup_driver == CONFIG_CGROUP_SYSTEMD;
+    if (systemd != config_is_slice(c->cgroup_parent))
+        problem_of(
+            l, "cgroup.parent",
+            systemd ? "is a path, but cgroup.driver is systemd; allowed: the name of a slice, as in a-b.slice"
+                    : "is a systemd slice, but cgroup.driver is cgroupfs; allowed: a path such as /crisp");
     if (strcmp(c->root, "/") == 0)
         problem_of(l, "root", "\"/\" is impossible; allowed: a directory of crisp's own");
     if (strcmp(c->run_dir, "/") == 0)

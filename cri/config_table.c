@@ -63,15 +63,19 @@ const struct config_key config_keys[] = {
      .offset = FIELD(cgroup_driver),
      .default_value = "cgroupfs",
      .names = driver_names,
-     .allowed = "cgroupfs (systemd is not available in this version yet)",
-     .doc = "Who makes cgroups. Kubelet asks for it by RuntimeConfig and follows."},
+     .doc =
+         "Who makes pods' cgroups: crispd by itself, or systemd (scopes in slices). Kubelet asks for it by "
+         "RuntimeConfig and follows. Takes effect for new pods; those that run stay where they are."},
     {.path = "cgroup.parent",
      .type = CONFIG_STRING,
      .offset = FIELD(cgroup_parent),
      .default_value = "/crisp",
      .valid = config_is_cgroup_parent,
-     .allowed = "an absolute cgroup path of at most 512 bytes, but not \"/\", without \".\" or \"..\"",
-     .doc = "Parent cgroup of pods whose configuration names none (kubelet always names one)."},
+     .allowed = "an absolute cgroup path of at most 512 bytes, but not \"/\", without \".\" or \"..\"; with "
+                "the driver systemd the name of a slice, as in a-b.slice",
+     .doc =
+         "Parent cgroup of pods whose configuration names none (kubelet always names one). With the driver "
+         "systemd the default is crisp.slice."},
     {.path = "cni.conf_dir",
      .type = CONFIG_PATH,
      .offset = FIELD(cni_conf_dir),

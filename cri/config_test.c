@@ -139,6 +139,20 @@ static void test_values(void **state)
     assert_string_equal(c->cgroup_parent, "/crisp");
 }
 
+static void test_systemd_has_slices(void **state)
+{
+    _cleanup_(config_freep) struct config *plain = load_good(*state, "cgroup: {driver: systemd}\n");
+    assert_int_equal(plain->cgroup_driver, CONFIG_CGROUP_SYSTEMD);
+    assert_string_equal(plain->cgroup_parent, "crisp.slice");
+    _cleanup_(config_freep) struct config *named =
+        load_good(*state, "cgroup: {parent: system-pods.slice, driver: systemd}\n");
+    assert_string_equal(named->cgroup_parent, "system-pods.slice");
+}
+
+#define CGROUP_PARENT_ALLOWED                                                                                \
+    "an absolute cgroup path of at most 512 bytes, but not \"/\", without \".\" or \"..\"; with the driver " \
+    "systemd the name of a slice, as in a-b.slice"
+
 static const struct {
     const char *text, *problems;
 } bad[] = {
@@ -170,13 +184,19 @@ static const struct {
                                          "or \"//\"\n"},
     {"cni:\n  bin_dirs: []\n", "2: cni.bin_dirs: is empty; allowed: a list of at least one directory\n"},
     {"cni:\n  exclusive: yes\n", "2: cni.exclusive: \"yes\" is not allowed; allowed: true or false\n"},
-    {"cgroup: {driver: systemd}\n",
-     "1: cgroup.driver: systemd is not available in this version yet; allowed: cgroupfs\n"},
+    {"cgroup: {driver: upstart}\n",
+     "1: cgroup.driver: \"upstart\" is not allowed; allowed: cgroupfs or systemd\n"},
     {"cgroup: {parent: crisp.slice}\n",
-     "1: cgroup.parent: \"crisp.slice\" is not allowed; allowed: an absolute "
-     "cgroup path of at most 512 bytes, but not \"/\", without \".\" or \"..\"\n"},
-    {"cgroup: {parent: /}\n", "1: cgroup.parent: \"/\" is not allowed; allowed: an absolute "
-                              "cgroup path of at most 512 bytes, but not \"/\", without \".\" or \"..\"\n"},
+     "1: cgroup.parent: is a systemd slice, but cgroup.driver is cgroupfs; "
+     "allowed: a path such as /crisp\n"},
+    {"cgroup: {driver: systemd, parent: /crisp}\n",
+     "1: cgroup.parent: is a path, but cgroup.driver is systemd; allowed: the name of a slice, as in "
+     "a-b.slice\n"},
+    {"cgroup: {driver: systemd, parent: a--b.slice}\n",
+     "1: cgroup.parent: \"a--b.slice\" is not allowed; allowed: " CGROUP_PARENT_ALLOWED "\n"},
+    {"cgroup: {driver: systemd, parent: -.slice}\n",
+     "1: cgroup.parent: \"-.slice\" is not allowed; allowed: " CGROUP_PARENT_ALLOWED "\n"},
+    {"cgroup: {parent: /}\n", "1: cgroup.parent: \"/\" is not allowed; allowed: " CGROUP_PARENT_ALLOWED "\n"},
     {"streaming: {address: 'localhost:80'}\n",
      "1: streaming.address: \"localhost:80\" is not allowed; allowed: a numeric IP address and a port, "
      "127.0.0.1:10010 or [::1]:0 (port 0: any free one)\n"},
@@ -394,6 +414,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_values),
+        cmocka_unit_test(test_systemd_has_slices),
         cmocka_unit_test(test_bad_texts),
         cmocka_unit_test(test_registries),
         cmocka_unit_test(test_too_many_registries),

@@ -49,10 +49,21 @@ bool config_is_socket_path(const char *value)
     return strlen(value) < sizeof(((struct sockaddr_un *)0)->sun_path);
 }
 
+bool config_is_slice(const char *value)
+{
+    size_t len = strlen(value);
+    if (!str_has_suffix(value, ".slice") || strchr("-.", value[0]) || len > 255 || strstr(value, "--") ||
+        str_has_suffix(value, "-.slice"))
+        return false;
+    // What systemd takes in the names of units, but for '@', which a slice can't have.
+    return strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.\\") == len;
+}
+
 bool config_is_cgroup_parent(const char *value)
 {
     // The root isn't a place for pods, and the pod's and the container's ids have to fit behind it.
-    return config_is_normal_path(value) && value[1] != '\0' && strlen(value) <= CGROUP_PARENT_MAX;
+    return config_is_slice(value) ||
+           (config_is_normal_path(value) && value[1] != '\0' && strlen(value) <= CGROUP_PARENT_MAX);
 }
 
 bool config_is_assignment(const char *value)

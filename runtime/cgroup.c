@@ -20,22 +20,16 @@ _Static_assert(CGROUP_HIERARCHIES_MAX <= 32, "make_level() counts them in bits")
 
 int cgroup_host_open(const struct cgroup_options *o, struct cgroup_host **out, struct error *err)
 {
-    char parent[CGROUP_PATH_MAX];
     struct cgroup_host *h = calloc(1, sizeof(*h));
     if (!h)
         return error_errno(err, ENOMEM, "open the cgroups");
-    int r = cgroup_pod_path(h, o->parent, "", parent, err);
-    if (r < 0) {
-        free(h);
-        return error_wrap(err, "the parent cgroup of pods");
-    }
-    r = cgroup_detect(h, o->mountinfo ? o->mountinfo : "/proc/self/mountinfo", err);
+    (void)pthread_rwlock_init(&h->slice_lock, NULL);
+    h->manager = str_eq(o->driver, "systemd") ? &cgroup_manager_systemd : &cgroup_manager_cgroupfs;
+    int r = cgroup_detect(h, o->mountinfo ? o->mountinfo : "/proc/self/mountinfo", err);
     if (r == 0) {
         h->driver = h->v2 ? &cgroup_driver_v2 : &cgroup_driver_v1;
-        h->parent = strdup(parent);
         h->owner = strndup(o->owner ? o->owner : "crisp", CGROUP_OWNER_MAX - 1);
-        if (!h->parent || !h->owner)
-            r = error_errno(err, ENOMEM, "open the cgroups");
+        r = h->owner ? h->manager->open(h, o, err) : error_errno(err, ENOMEM, "open the cgroups");
     }
     if (r < 0) {
         cgroup_host_close(h);
@@ -49,16 +43,15 @@ void cgroup_host_close(struct cgroup_host *h)
 {
     if (!h)
         return;
+    h->manager->close(h);
     for (size_t i = 0; i < h->n; i++) {
-        // Only succeeds when nobody uses it any more.
-        if (h->parent && h->fds[i].fd >= 0)
-            (void)unlinkat(h->fds[i].fd, h->parent + 1, AT_REMOVEDIR);
         fd_closep(&h->fds[i].fd);
         free((char *)h->hierarchies[i].name);
         free((char *)h->hierarchies[i].data);
         free((char *)h->hierarchies[i].mount_point);
     }
     cgroup_bpf_cache_free(h->bpf);
+    (void)pthread_rwlock_destroy(&h->slice_lock);
     free(h->parent);
     free(h->owner);
     free(h);
@@ -88,69 +81,6 @@ bool cgroup_host_has(const struct cgroup_host *h, const char *controller)
 {
     int c = cgroup_controller_parse(controller);
     return c >= 0 && cgroup_root_of(h, (enum cgroup_controller)c) != NULL;
-}
-
-// Absolute, no empty, "." or ".." components, none too long for a directory's name.
-static bool path_is_sane(const char *path)
-{
-    if (path[0] != '/' || path[1] == '\0')
-        return false;
-    for (const char *p = path; *p;) {
-        size_t len = strcspn(p + 1, "/");
-        if (len == 0 || len > 255 || (len == 1 && p[1] == '.') || (len == 2 && p[1] == '.' && p[2] == '.'))
-            return false;
-        p += 1 + len;
-    }
-    return true;
-}
-
-int cgroup_pod_path(const struct cgroup_host *h, const char *cgroup_parent, const char *pod_id,
-                    char out[CGROUP_PATH_MAX], struct error *err)
-{
-    bool given = !str_empty(cgroup_parent);
-    const char *parent = given ? cgroup_parent : h->parent;
-    if (given && str_has_suffix(cgroup_parent, ".slice") && !strchr(cgroup_parent, '/'))
-        return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL,
-                         "linux.cgroup_parent \"%s\" is a systemd slice, but the cgroup driver is cgroupfs: "
-                         "set kubelet's cgroupDriver to cgroupfs",
-                         cgroup_parent);
-    bool slash = given && cgroup_parent[0] == '/';
-    int n = given ? snprintf(out, CGROUP_PATH_MAX, "%s%s", slash ? "" : "/", parent)
-                  : snprintf(out, CGROUP_PATH_MAX, "%s%s%s", parent ? parent : "", "/", pod_id);
-    while (n > 1 && n < CGROUP_PATH_MAX && out[n - 1] == '/')
-        out[--n] = '\0';
-    // Room is left for the leaf: a slash and an id of 64 digits.
-    if (n < 0 || n >= CGROUP_PATH_MAX - 66 || !path_is_sane(out))
-        return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL,
-                         "linux.cgroup_parent \"%.300s\" is not a usable cgroup path", parent ? parent : "");
-    return 0;
-}
-
-int cgroup_leaf_path(const char *pod_path, const char *id, char out[CGROUP_PATH_MAX], struct error *err)
-{
-    int n = snprintf(out, CGROUP_PATH_MAX, "%s/%s", pod_path, id);
-    if (n < 0 || n >= CGROUP_PATH_MAX || str_empty(id) || strchr(id, '/') || !path_is_sane(out))
-        return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "\"%.300s/%.80s\" is not a usable cgroup path",
-                         pod_path, id);
-    return 0;
-}
-
-// The place's ancestor of `levels` components; levels of the whole path when it has no more.
-static void path_prefix(const char *path, unsigned levels, char out[CGROUP_PATH_MAX])
-{
-    size_t len = 0;
-    for (unsigned i = 0; i < levels && path[len]; i++)
-        len += 1 + strcspn(path + len + 1, "/");
-    memcpy(out, path, len);
-    out[len] = '\0';
-}
-
-static unsigned path_levels(const char *path)
-{
-    unsigned n = 0;
-    for (const char *p = path; *p; p++)
-        n += *p == '/';
-    return n;
 }
 
 static void unmake_level(const struct cgroup_host *h, const char *path, uint32_t made)
@@ -186,16 +116,14 @@ static int make_level(struct cgroup_host *h, const char *path, bool *existed, bo
     return 0;
 }
 
-// mkdir -p in every hierarchy. *made: trailing levels that no hierarchy had. fresh_leaf: the last one, if it
-// is to hold processes.
 static int make_path(struct cgroup_host *h, const char *path, bool leaf, uint32_t *made, struct error *err)
 {
-    unsigned levels = path_levels(path);
+    unsigned levels = cgroup_path_levels(path);
     *made = 0;
     for (unsigned n = 1; n <= levels; n++) {
         char step[CGROUP_PATH_MAX];
         bool existed, missing;
-        path_prefix(path, n, step);
+        cgroup_path_prefix(path, n, step);
         int r = make_level(h, step, &existed, &missing, err);
         if (r < 0)
             return r;
@@ -209,8 +137,7 @@ static int make_path(struct cgroup_host *h, const char *path, bool leaf, uint32_
     return 0;
 }
 
-static int make_path_retried(struct cgroup_host *h, const char *path, bool leaf, uint32_t *made,
-                             struct error *err)
+int cgroup_make_path(struct cgroup_host *h, const char *path, bool leaf, uint32_t *made, struct error *err)
 {
     for (int i = 0; i < MAKE_TRIES; i++) {
         int r = make_path(h, path, leaf, made, err);
@@ -221,28 +148,26 @@ static int make_path_retried(struct cgroup_host *h, const char *path, bool leaf,
                      path);
 }
 
+// A pod that was made while the other driver was configured is removed by the one that made it.
+static const struct cgroup_manager *manager_of(const struct cgroup_host *h, const char *pod_path)
+{
+    return cgroup_path_is_scope(pod_path) && h->bus ? &cgroup_manager_systemd : &cgroup_manager_cgroupfs;
+}
+
 int cgroup_pod_create(struct cgroup_host *h, const char *pod_path, uint32_t *made_levels, struct error *err)
 {
-    return make_path_retried(h, pod_path, false, made_levels, err);
+    return h->manager->pod_create(h, pod_path, made_levels, err);
+}
+
+int cgroup_pod_enter(struct cgroup_host *h, const char *pod_path, const char *leaf, pid_t pid,
+                     struct error *err)
+{
+    return h->manager->pod_enter(h, pod_path, leaf, pid, err);
 }
 
 int cgroup_pod_remove(struct cgroup_host *h, const char *pod_path, uint32_t made_levels, struct error *err)
 {
-    unsigned levels = path_levels(pod_path);
-    for (uint32_t gone = 0; gone < made_levels && gone < levels; gone++) {
-        char step[CGROUP_PATH_MAX];
-        path_prefix(pod_path, levels - gone, step);
-        if (str_eq(step, h->parent))
-            return 0; // stays for the next pod
-        for (size_t i = 0; i < h->n; i++) {
-            if (unlinkat(h->fds[i].fd, step + 1, AT_REMOVEDIR) == 0 || errno == ENOENT)
-                continue;
-            if (errno == EBUSY && gone > 0)
-                return 0; // another pod lives there too
-            return error_errno(err, errno, "remove the cgroup %s%s", h->hierarchies[i].mount_point, step);
-        }
-    }
-    return 0;
+    return manager_of(h, pod_path)->pod_remove(h, pod_path, made_levels, err);
 }
 
 static int apply(struct cgroup_host *h, const char *path, const struct cgroup_limits *limits,
@@ -274,7 +199,7 @@ int cgroup_create(struct cgroup_host *h, const char *path, const struct cgroup_l
     int r = make_level(h, path, &existed, &missing, err);
     if (r == 0 && missing) { // the pod's place is gone, or the leaf needs more than one level
         uint32_t made;
-        r = make_path_retried(h, path, true, &made, err);
+        r = cgroup_make_path(h, path, true, &made, err);
     } else if (r == 0) {
         r = h->driver->made(h, path, true, err);
     }
@@ -320,7 +245,7 @@ int cgroup_place(const struct cgroup_host *h, const char *path, struct arena *ar
 // A damaged record must never make "the place and all below it" the whole host.
 static int check_place(const char *path, struct error *err)
 {
-    return path_is_sane(path)
+    return cgroup_path_is_sane(path)
                ? 0
                : error_set(err, STATUS_INTERNAL, EINVAL, "\"%.300s\" is not the path of a cgroup", path);
 }

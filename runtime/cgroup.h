@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "api/cri/api.pb-c.h"
 #include "api/pod/pod.pb-c.h"
@@ -19,14 +20,17 @@
 struct cgroup_host;
 
 struct cgroup_options {
-    const char *parent;    // where pods without a cgroup_parent live, e.g. "/crisp"
+    const char *driver;    // who makes pods' places: "cgroupfs" (also NULL) or "systemd"
+    const char *parent;    // where pods without a cgroup_parent live: "/crisp"; with systemd "crisp.slice"
+    const char *bus;       // D-Bus address of systemd; NULL: its own (tests give another)
     const char *owner;     // marks leaves as this daemon's (its run directory); NULL: "crisp"
     const char *mountinfo; // NULL: /proc/self/mountinfo (tests give another)
 };
 
-// Finds the hierarchies and keeps a directory descriptor of each. Thread-safe afterwards.
+// Finds the hierarchies and keeps a directory descriptor of each. Thread-safe afterwards. FAILED_PRECONDITION
+// where the driver is systemd and there is none.
 int cgroup_host_open(const struct cgroup_options *o, struct cgroup_host **out, struct error *err);
-// Also removes the options' parent if it is empty.
+// Also removes the options' parent if it is empty (systemd: its slice stays).
 void cgroup_host_close(struct cgroup_host *h); // NULL is fine
 bool cgroup_host_is_v2(const struct cgroup_host *h);
 
@@ -39,17 +43,28 @@ struct cgroup_hierarchy {
 size_t cgroup_host_hierarchies(const struct cgroup_host *h, const struct cgroup_hierarchy **out);
 bool cgroup_host_has(const struct cgroup_host *h, const char *controller); // "memory", "hugetlb"
 
-// The pod's place: cgroup_parent as kubelet gives it, or <options' parent>/<pod id> when that is empty.
-// A ".slice" (systemd's syntax) is refused: the driver is cgroupfs. INVALID_ARGUMENT names the field.
+// The pod's place. cgroupfs: cgroup_parent as it is, or <options' parent>/<pod id> when that is empty.
+// systemd: the scope "crisp-<pod id>.scope" in the slice that cgroup_parent (or the options' parent) names,
+// as "a-b.slice" or as the path that this has. INVALID_ARGUMENT names the field, also when it is the other
+// driver's syntax.
 int cgroup_pod_path(const struct cgroup_host *h, const char *cgroup_parent, const char *pod_id,
                     char out[CGROUP_PATH_MAX], struct error *err);
+// Does the place bear the pod's id? Then all that is in it is the pod's; any other is kubelet's, or shared.
+bool cgroup_pod_owns(const char *pod_path, const char *pod_id);
 // The leaf of crisp-pod or of a container: <pod path>/<id>.
 int cgroup_leaf_path(const char *pod_path, const char *id, char out[CGROUP_PATH_MAX], struct error *err);
 
-// Makes the pod's place where it is missing, and never changes one that is there (it is kubelet's).
-// *made_levels: how many trailing components of pod_path had to be made; record it for cgroup_pod_remove().
+// A pod's place is made in two steps, since systemd wants a scope's first process.
+//
+// First: makes the place where it is missing, and never changes one that is there (it is kubelet's). *made_levels:
+// how many trailing components of pod_path had to be made (systemd: will have been); record it for
+// cgroup_pod_remove().
 int cgroup_pod_create(struct cgroup_host *h, const char *pod_path, uint32_t *made_levels, struct error *err);
-// Removes what cgroup_pod_create() made, if it is empty. Absent is fine; -EBUSY: try again later.
+// Then crisp-pod (pid) enters. systemd: makes the scope around it, and moves it to its leaf (cgroup_leaf_path())
+// where the scope could not hand down controllers otherwise (v2). cgroupfs: nothing, crisp-pod joins by itself.
+int cgroup_pod_enter(struct cgroup_host *h, const char *pod_path, const char *leaf, pid_t pid,
+                     struct error *err);
+// Removes what the two have made, if it is empty. Absent is fine; -EBUSY: try again later.
 int cgroup_pod_remove(struct cgroup_host *h, const char *pod_path, uint32_t made_levels, struct error *err);
 
 // Which devices the processes of a leaf may use. NULL for no policy at all (crisp-pod's leaf).

@@ -214,6 +214,22 @@ int cgroup_rmdir_tree(const struct cgroup_hierarchy_fd *root, const char *path)
     return r == -ENOENT ? 0 : r;
 }
 
+bool cgroup_has_children(const struct cgroup_hierarchy_fd *root, const char *path)
+{
+    char name[CGROUP_PATH_MAX];
+    if (join(name, sizeof(name), path, "") < 0)
+        return false;
+    int fd = openat(root->fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    _cleanup_(dir_closep) DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    if (fd >= 0 && !dir)
+        (void)close(fd);
+    for (const struct dirent *e; dir && (e = readdir(dir)) != NULL;) { // NOLINT(concurrency-mt-unsafe)
+        if (e->d_type == DT_DIR && e->d_name[0] != '.')
+            return true;
+    }
+    return false;
+}
+
 static bool is_owners(int dir_fd, const char *name, const char *owner)
 {
     char mark[CGROUP_OWNER_MAX];

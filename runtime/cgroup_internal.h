@@ -49,6 +49,26 @@ struct cgroup_hierarchy_fd {
     int fd; // of the mount point
 };
 
+// Who makes the places of pods (cgroup.driver): crispd by itself, or systemd. What is below them is crispd's
+// in both cases.
+struct cgroup_manager {
+    const char *name;
+    int (*open)(struct cgroup_host *h, const struct cgroup_options *o, struct error *err); // sets h->parent
+    void (*close)(struct cgroup_host *h); // after a failed open, too
+    // cgroup_parent: NULL when none was given.
+    int (*pod_path)(const struct cgroup_host *h, const char *cgroup_parent, const char *pod_id,
+                    char out[CGROUP_PATH_MAX], struct error *err);
+    // The three steps of cgroup.h.
+    int (*pod_create)(struct cgroup_host *h, const char *pod_path, uint32_t *made_levels, struct error *err);
+    int (*pod_enter)(struct cgroup_host *h, const char *pod_path, const char *leaf, pid_t pid,
+                     struct error *err);
+    int (*pod_remove)(struct cgroup_host *h, const char *pod_path, uint32_t made_levels, struct error *err);
+};
+
+extern const struct cgroup_manager cgroup_manager_cgroupfs;
+extern const struct cgroup_manager cgroup_manager_systemd;
+
+// How the kernel's cgroups of a version are worked.
 struct cgroup_driver {
     const char *name;
     // After a directory was made at `path` in every hierarchy. leaf: processes will live there; else it is
@@ -71,7 +91,10 @@ extern const struct cgroup_driver cgroup_driver_v2;
 
 struct cgroup_bpf_cache; // cgroup_bpf.c
 
+struct cgroup_bus; // cgroup_bus.h
+
 struct cgroup_host {
+    const struct cgroup_manager *manager;
     const struct cgroup_driver *driver;
     bool v2;
     struct cgroup_hierarchy hierarchies[CGROUP_HIERARCHIES_MAX]; // strings are owned
@@ -79,10 +102,30 @@ struct cgroup_host {
     uint32_t controllers[CGROUP_HIERARCHIES_MAX];                // bits of enum cgroup_controller
     dev_t devs[CGROUP_HIERARCHIES_MAX];
     size_t n;
-    char *parent;
+    char *parent; // a path; with systemd a slice's
     char *owner;
+    struct cgroup_bus *bus;       // the systemd manager's
+    pthread_rwlock_t slice_lock;  // read: a scope is being started; write: an empty slice is being stopped
     struct cgroup_bpf_cache *bpf; // v2's device programs
 };
+
+// Names (cgroup_path.c).
+#define CGROUP_SCOPE_PREFIX "crisp-"
+#define CGROUP_SCOPE_SUFFIX ".scope"
+// Absolute, no empty, "." or ".." components, none too long for a directory's name.
+bool cgroup_path_is_sane(const char *path);
+// The place's ancestor of `levels` components; the whole path when it has no more.
+void cgroup_path_prefix(const char *path, unsigned levels, char out[CGROUP_PATH_MAX]);
+unsigned cgroup_path_levels(const char *path);
+const char *cgroup_path_base(const char *path);
+bool cgroup_path_is_scope(const char *path); // a pod's place that systemd has made for a crispd
+// linux.cgroup_parent in the syntax of each driver, as the place that it means. INVALID_ARGUMENT.
+int cgroup_path_of_directory(const char *parent, char out[CGROUP_PATH_MAX], struct error *err);
+int cgroup_path_of_slice(const char *parent, char out[CGROUP_PATH_MAX], struct error *err);
+
+// mkdir -p in every hierarchy (cgroup.c). *made: trailing levels that no hierarchy had. leaf: the last one is
+// to hold processes. -EAGAIN in the error once the parent has been removed again and again.
+int cgroup_make_path(struct cgroup_host *h, const char *path, bool leaf, uint32_t *made, struct error *err);
 
 const char *cgroup_controller_name(enum cgroup_controller c, bool v2);
 int cgroup_controller_parse(const char *name); // -1: unknown
@@ -109,6 +152,7 @@ bool cgroup_file_exists(const struct cgroup_hierarchy_fd *root, const char *path
 // Calls fn for each pid in the place and below it. Number of pids, or -errno (-ENOENT: no such place).
 typedef void (*cgroup_pid_fn)(pid_t pid, void *arg);
 long cgroup_each_pid(const struct cgroup_hierarchy_fd *root, const char *path, cgroup_pid_fn fn, void *arg);
+bool cgroup_has_children(const struct cgroup_hierarchy_fd *root, const char *path);
 // Removes the place and all below it, deepest first. 0, -EBUSY, -errno; absent is fine.
 int cgroup_rmdir_tree(const struct cgroup_hierarchy_fd *root, const char *path);
 

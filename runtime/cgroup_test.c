@@ -254,7 +254,7 @@ static void failed_level_leaves_nothing(void **state)
     uint32_t made = 7;
     struct error err = ERROR_INIT;
     assert_non_null(mkdtemp(dir));
-    struct cgroup_host h = {.n = 2, .driver = &cgroup_driver_v1};
+    struct cgroup_host h = {.n = 2, .manager = &cgroup_manager_cgroupfs, .driver = &cgroup_driver_v1};
     h.hierarchies[1].mount_point = "/dev/null";
     h.fds[0].fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     h.fds[1].fd = open("/dev/null", O_RDONLY | O_CLOEXEC);

@@ -142,13 +142,18 @@ void runtime_pod_reclaim(struct runtime *rt, struct pod *pod)
 
 // ---- Making ----
 
-// The pod's place, and crisp-pod's own leaf in it.
+// The pod's place, and crisp-pod's own leaf in it. crisp-pod runs: systemd's scopes begin with a process.
 static int make_cgroups(struct runtime *rt, struct pod *pod, struct error *err)
 {
     struct pod_private *p = pod->private;
+    store_lock(rt);
+    int pid = p->pid; // 0 once it has ended
+    store_unlock(rt);
     int r = cgroup_pod_create(rt->cgroups, p->cgroup, &p->cgroup_levels, err);
     if (r == 0 && p->cgroup_levels > 0)
         r = rundir_note_levels(pod->dir, p->cgroup_levels, err);
+    if (r == 0)
+        r = cgroup_pod_enter(rt->cgroups, p->cgroup, p->supervisor_leaf, pid, err);
     if (r == 0)
         r = pod_apply_resources(rt, pod, err);
     return r < 0 ? r : cgroup_create(rt->cgroups, p->supervisor_leaf, NULL, NULL, err);
@@ -282,7 +287,7 @@ int runtime_pod_kill(struct runtime *rt, struct pod *pod, struct error *err)
 static int remove_place(struct runtime *rt, const struct pod *pod, struct error *err)
 {
     const struct pod_private *p = pod->private;
-    int r = str_has_suffix(p->cgroup, pod->id) ? cgroup_remove(rt->cgroups, p->cgroup, err) : 0;
+    int r = cgroup_pod_owns(p->cgroup, pod->id) ? cgroup_remove(rt->cgroups, p->cgroup, err) : 0;
     return r < 0 ? r : cgroup_pod_remove(rt->cgroups, p->cgroup, p->cgroup_levels, err);
 }
 

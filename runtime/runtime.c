@@ -139,7 +139,8 @@ static int set_options(struct runtime *rt, const struct runtime_options *o, stru
 
 static int open_parts(struct runtime *rt, const struct runtime_options *o, struct error *err)
 {
-    const struct cgroup_options cgroup_options = {.parent = o->cgroup_parent, .owner = o->run_dir};
+    const struct cgroup_options cgroup_options = {
+        .driver = o->cgroup_driver, .parent = o->cgroup_parent, .owner = o->run_dir};
     rt->db = o->db;
     rt->shutdown_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     rt->pods = map_new();
@@ -186,11 +187,6 @@ int runtime_open(const struct runtime_options *options, struct runtime **out, st
         return error_errno(err, ENOMEM, "open the runtime");
     pthread_mutex_init(&rt->lock, NULL);
     rt->crisp_pod_fd = rt->mount_template = rt->shutdown_fd = -1;
-    if (options->cgroup_driver && strcmp(options->cgroup_driver, "cgroupfs") != 0) {
-        runtime_close(rt);
-        return error_set(err, STATUS_UNIMPLEMENTED, ENOTSUP,
-                         "the cgroup driver \"%s\" is not there: use cgroupfs", options->cgroup_driver);
-    }
     bool rebooted = false;
     int r = open_parts(rt, options, err);
     if (r == 0)

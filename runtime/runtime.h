@@ -35,8 +35,8 @@ struct runtime_options {
     struct db *db;              // opened with runtime_db_module; outlives the runtime
     const char *run_dir;        // "/run/crisp": pods/ID and netns/ID are made below
     const char *crisp_pod_path; // the program; copied into memory at open
-    const char *cgroup_parent;  // for pods that name none: "/crisp"
-    const char *cgroup_driver;  // "cgroupfs"
+    const char *cgroup_parent;  // for pods that name none: "/crisp"; with systemd "crisp.slice"
+    const char *cgroup_driver;  // "cgroupfs", "systemd"
     char *const *cdi_dirs;      // NULL-terminated; NULL: none
     // Resource limits of all containers, as rlimit_parse() takes them; NULL-terminated; NULL: none.
     const char *const *rlimits;

@@ -60,26 +60,41 @@ static char *pod_key(const Cri__PodSandboxMetadata *m)
                       m->uid, m->attempt);
 }
 
+// Where the pod's cgroups are: where they were made, whatever driver was configured then. A pod from the
+// records that has none any more, and whose cgroup_parent is the other driver's, gets a place that is never
+// made.
+static int pod_place(struct pod *pod, char place[CGROUP_PATH_MAX], struct error *err)
+{
+    struct runtime *rt = pod->private->rt;
+    struct rundir_state state;
+    const char *parent = pod->config->linux ? pod->config->linux->cgroup_parent : "";
+    if (rundir_read_state(pod->dir, &state, NULL) == 0 && state.cgroup[0] == '/') {
+        (void)snprintf(place, CGROUP_PATH_MAX, "%s", state.cgroup);
+        return 0;
+    }
+    int r = cgroup_pod_path(rt->cgroups, parent, pod->id, place, err);
+    return r < 0 && !str_empty(parent) ? cgroup_pod_path(rt->cgroups, "", pod->id, place, err) : r;
+}
+
 static int pod_paths(struct pod *pod, struct error *err)
 {
     struct pod_private *p = pod->private;
     struct runtime *rt = p->rt;
     char place[CGROUP_PATH_MAX], leaf[CGROUP_PATH_MAX];
-    const char *parent = pod->config->linux ? pod->config->linux->cgroup_parent : "";
 
-    int r = cgroup_pod_path(rt->cgroups, parent, pod->id, place, err);
+    pod->dir = str_printf("%s/%s", rt->pods_dir, pod->id);
+    pod->netns = pod->host_network ? strdup("") : str_printf("%s/%s", rt->netns_dir, pod->id);
+    p->key = pod_key(pod->config->metadata);
+    if (!pod->dir || !pod->netns || !p->key)
+        return error_errno(err, ENOMEM, "pod sandbox %s", pod->id);
+    int r = pod_place(pod, place, err);
     if (r == 0)
         r = cgroup_leaf_path(place, pod->id, leaf, err);
     if (r < 0)
         return r;
-    p->key = pod_key(pod->config->metadata);
     p->cgroup = strdup(place);
     p->supervisor_leaf = strdup(leaf);
-    pod->dir = str_printf("%s/%s", rt->pods_dir, pod->id);
-    pod->netns = pod->host_network ? strdup("") : str_printf("%s/%s", rt->netns_dir, pod->id);
-    if (!p->key || !p->cgroup || !p->supervisor_leaf || !pod->dir || !pod->netns)
-        return error_errno(err, ENOMEM, "pod sandbox %s", pod->id);
-    return 0;
+    return p->cgroup && p->supervisor_leaf ? 0 : error_errno(err, ENOMEM, "pod sandbox %s", pod->id);
 }
 
 struct pod *pod_new(struct runtime *rt, const char *id, int64_t created_at_ns,

@@ -57,7 +57,7 @@ static int sweep_stray(struct runtime *rt, const char *id, struct error *err)
     supervisor_end_stray(rt, dir);
     if (rundir_read_state(dir, &state, NULL) == 0 && state.cgroup[0]) {
         r = sweep_place(rt, state.cgroup);
-        if (r == 0 && str_has_suffix(state.cgroup, id)) // its own: whatever is in it goes too
+        if (r == 0 && cgroup_pod_owns(state.cgroup, id)) // its own: whatever is in it goes too
             r = cgroup_remove(rt->cgroups, state.cgroup, err);
         if (r == 0)
             r = cgroup_pod_remove(rt->cgroups, state.cgroup, state.cgroup_levels, err);
