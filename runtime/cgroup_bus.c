@@ -57,8 +57,8 @@ struct cgroup_bus {
     // The thread's own:
     sd_bus *bus;
     sd_bus_slot *match;
-    bool on_bus; // through a bus daemon
-    bool lost, over; // over: nothing more is to be waited for
+    bool on_bus;        // through a bus daemon
+    bool lost, over;    // over: nothing more is to be waited for
     struct call *calls; // oldest first
     int64_t reconnect_at, idle_since;
     char trouble[128]; // why there is no connection
