@@ -56,12 +56,13 @@ int cgroup_leaf_path(const char *pod_path, const char *id, char out[CGROUP_PATH_
 
 // A pod's place is made in two steps, since systemd wants a scope's first process.
 //
-// First: makes the place where it is missing, and never changes one that is there (it is kubelet's). *made_levels:
-// how many trailing components of pod_path had to be made (systemd: will have been); record it for
-// cgroup_pod_remove().
+// First: makes the place where it is missing, and never changes one that is there (it is kubelet's).
+// *made_levels: how many trailing components of pod_path had to be made (systemd: will have been); record it
+// for cgroup_pod_remove().
 int cgroup_pod_create(struct cgroup_host *h, const char *pod_path, uint32_t *made_levels, struct error *err);
-// Then crisp-pod (pid) enters. systemd: makes the scope around it, and moves it to its leaf (cgroup_leaf_path())
-// where the scope could not hand down controllers otherwise (v2). cgroupfs: nothing, crisp-pod joins by itself.
+// Then crisp-pod (pid) enters. systemd: makes the scope around it, and moves it to its leaf
+// (cgroup_leaf_path()) where the scope could not hand down controllers otherwise (v2). cgroupfs: nothing,
+// crisp-pod joins by itself.
 int cgroup_pod_enter(struct cgroup_host *h, const char *pod_path, const char *leaf, pid_t pid,
                      struct error *err);
 // Removes what the two have made, if it is empty. Absent is fine; -EBUSY: try again later.
