@@ -65,9 +65,7 @@ char *plan_clean_path(struct arena *arena, const char *path)
 Pod__PidMode plan_pid_mode(const Cri__PodSandboxConfig *pod, const Cri__ContainerConfig *config)
 {
     const Cri__NamespaceOption *o = plan_security(config)->namespace_options;
-    if (!o)
-        return policy_host_pid(pod) ? POD__PID_MODE__PID_HOST : POD__PID_MODE__PID_PRIVATE;
-    switch (o->pid) {
+    switch (o ? o->pid : CRI__NAMESPACE_MODE__POD) { // no options are the pod's, as with peers
     case CRI__NAMESPACE_MODE__NODE:
         return POD__PID_MODE__PID_HOST;
     case CRI__NAMESPACE_MODE__TARGET:

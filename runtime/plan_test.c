@@ -619,7 +619,8 @@ static void pid_mode_is_chosen(void **state)
         Pod__PidMode want;
     } cases[] = {
         {none, none, POD__PID_MODE__PID_PRIVATE},
-        {CRI__NAMESPACE_MODE__POD, none, POD__PID_MODE__PID_PRIVATE},
+        {CRI__NAMESPACE_MODE__POD, none, POD__PID_MODE__PID_POD},
+        {CRI__NAMESPACE_MODE__CONTAINER, none, POD__PID_MODE__PID_PRIVATE},
         {CRI__NAMESPACE_MODE__NODE, none, POD__PID_MODE__PID_HOST},
         {CRI__NAMESPACE_MODE__CONTAINER, CRI__NAMESPACE_MODE__CONTAINER, POD__PID_MODE__PID_PRIVATE},
         {CRI__NAMESPACE_MODE__POD, CRI__NAMESPACE_MODE__POD, POD__PID_MODE__PID_POD},

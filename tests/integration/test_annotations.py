@@ -35,7 +35,7 @@ def own(permissive):
 
 def host_network(**more):
     return pb.LinuxPodSandboxConfig(security_context=pb.LinuxSandboxSecurityContext(
-        namespace_options=pb.NamespaceOption(network=pb.NODE)), **more)
+        namespace_options=pb.NamespaceOption(network=pb.NODE, pid=pb.CONTAINER)), **more)
 
 
 def keys(annotations):

@@ -168,6 +168,7 @@ def test_shared_pid_namespace(cri):
     cri.run(pod, ["sleep", "4321"], linux=container_linux)
     second = cri.run(pod, ["sleep", "3600"], linux=container_linux)
     assert "sleep 4321" in cri.sh(second, "ps")
+    assert "sleep 4321" in cri.output(pod, ["ps"])  # as the pod: there are no options of its own
 
 
 @pytest.mark.vm
