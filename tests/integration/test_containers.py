@@ -77,7 +77,6 @@ def test_stop_right_after_start_reaches_the_program(cri, pod):
     assert cri.status(container).exit_code == 5
 
 
-@pytest.mark.vm
 def test_stop_with_signal_then_kill(cri, pod):
     polite = cri.run(pod, ["sh", "-c", "trap 'exit 5' TERM; echo ready; while :; do sleep 0.1; done"])
     wait_for(lambda: cri.log_lines(polite), 5, "the trap is set")
@@ -210,7 +209,6 @@ def test_image_entrypoint_and_env(cri, pod):
     assert "Hello from a container!" in cri.output(pod, image="docker.io/library/hello-world", command=[])
 
 
-@pytest.mark.vm
 def test_run_as_user_and_groups(cri, pod):
     def ids(**fields):
         return cri.output(pod, ["sh", "-c", "id -u; id -g; id -G"], linux=security(**fields)).split("\n")[:3]

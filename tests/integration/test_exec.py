@@ -81,7 +81,6 @@ def test_many_at_once(cri, busy):
     assert [call.result().stdout for call in calls] == [f"{i}\n".encode() for i in range(60)]
 
 
-@pytest.mark.vm
 def test_in_the_containers_namespaces_and_cgroup(cri, busy):
     paths = [f"/proc/{pid}/ns/{kind}" for kind in ("pid", "mnt", "net") for pid in ("self", "1")]
     out = cri.sh(busy, "for p in " + " ".join(paths) + "; do readlink $p; done").split()

@@ -73,7 +73,6 @@ def test_symlinks_of_host_and_of_image(cri, pod, volume):
     assert cri.output(pod, ["cat", "/var/run/x/seen"], mounts=[mount]) == "from the host\n"
 
 
-@pytest.mark.vm
 def test_target_cannot_leave_the_root(cri, pod, volume):
     mount = pb.Mount(host_path=volume, container_path="/../../../../escape-test")
     try:
@@ -171,7 +170,6 @@ def test_what_the_runtime_mounts(cri, pod):
     assert "/sys/fs/cgroup" in types and "ro" in types["/proc/sys"][1]
 
 
-@pytest.mark.vm
 def test_devices(cri, pod):
     out = cri.output(pod, ["sh", "-c", "echo x >/dev/null; head -c 4 /dev/zero | od -An -tx1; head -c 1 /dev/urandom |"
                            " wc -c; ls /dev; readlink /dev/fd"])

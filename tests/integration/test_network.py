@@ -45,7 +45,6 @@ def test_redis_is_reached_at_the_pods_ip(cri, pod):
 
 
 @pytest.mark.core
-@pytest.mark.vm
 def test_host_port(cri):
     pod = cri.run_pod(port_mappings=[pb.PortMapping(protocol=pb.TCP, container_port=80, host_port=18080)])
     cri.run(pod, [], image=E2E + "nginx:1.14-2")

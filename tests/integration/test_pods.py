@@ -145,7 +145,6 @@ def test_host_network_pod(cri):
     assert cri.pod_status(pod).linux.namespaces.options.network == pb.NODE
 
 
-@pytest.mark.vm
 def test_containers_share_net_ipc_uts_but_not_pid_and_mnt(cri, pod):
     one, two = (cri.pid_of(cri.run(pod, ["sleep", "3600"])) for _ in range(2))
 
@@ -171,7 +170,6 @@ def test_shared_pid_namespace(cri):
     assert "sleep 4321" in cri.output(pod, ["ps"])  # as the pod: there are no options of its own
 
 
-@pytest.mark.vm
 def test_another_containers_pid_namespace(cri, pod):
     """TARGET, as kubectl debug has it: the other's processes are seen, and outlive the one that joined."""
     target = cri.run(pod, ["sleep", "4321"])

@@ -93,7 +93,6 @@ def test_everything_in_the_root_has_its_owner(cri, pod, crispd):
         assert cri.output(third, ["stat", "-c", "%u", "/etc/passwd"]) == "0\n"
 
 
-@pytest.mark.vm
 def test_volumes(cri, pod, volume):
     mounts = [volume_mount(volume), volume_mount(volume, "/plain", mapped=False)]
     container = cri.run(pod, ["sleep", "3600"], mounts=mounts)
@@ -174,7 +173,6 @@ def test_privileged_means_inside(cri):
             assert not cri.sh(container, f"test -O /dev/{name} && echo mine; true"), name
 
 
-@pytest.mark.vm
 def test_what_is_made_outside_cannot_be_undone_inside(cri, pod, volume):
     linux = security(capabilities=pb.Capability(add_capabilities=["ALL"]), masked_paths=["/proc/keys", "/etc/passwd-"],
                      readonly_paths=["/proc/sys"])

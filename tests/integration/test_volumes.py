@@ -149,7 +149,6 @@ def test_declared_volume_has_the_images_content(cri, pod, crispd):
     assert not os.path.exists(f"{crispd.root}/image/containers/{container}")
 
 
-@pytest.mark.vm
 def test_all_kinds_of_content(cri, pod, crispd):
     container = cri.run(pod, ["sleep", "3600"], image=VOLUMES)
     script = "cd /vol; stat -c '%n %F %a %u %g %h %Y' . suid hard pipe inner; readlink link; md5sum <big; cat inner/file"
