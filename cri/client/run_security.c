@@ -18,6 +18,10 @@ static const char *const masked_paths[] = {
 static const char *const readonly_paths[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
                                              "/proc/sysrq-trigger"};
 
+// On the wire an empty list is no list, in whose place a runtime may put its own: this one hides what isn't
+// there.
+static const char *const nothing[] = {"/proc/nothing-is-hidden"};
+
 static void hide(struct run_config *c, bool hidden)
 {
     c->security.masked_paths = (char **)masked_paths;
@@ -134,6 +138,8 @@ static int take_option(struct run_config *c, const char *text, struct error *err
         return take_label(c, value, err);
     if (str_eq(name, "systempaths") && str_eq(value, "unconfined")) {
         hide(c, false);
+        c->security.masked_paths = (char **)nothing;
+        c->security.n_masked_paths = ARRAY_SIZE(nothing);
         return 0;
     }
     return run_config_bad(err, "security-opt", text,

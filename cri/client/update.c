@@ -11,13 +11,10 @@
 
 struct update_options {
     struct resource_options resources;
-    const char *memory_reservation;
 };
 
 static const struct option_row rows[] = {
     RESOURCE_ROWS(struct update_options),
-    OPTION_ROW(struct update_options, memory_reservation, "memory-reservation", 0, OPTION_TEXT, "SIZE",
-               "memory to keep when others want it"),
 };
 static const struct options table = {
     .command = "update",
@@ -49,7 +46,6 @@ static void annotate(struct update *u, const char *name, const char *value)
 static int fill(struct update *u, const struct update_options *o, struct error *err)
 {
     const char *pids = NULL;
-    int64_t bytes = 0;
 
     cri__linux_container_resources__init(&u->resources);
     cri__update_container_resources_request__init(&u->request);
@@ -57,10 +53,6 @@ static int fill(struct update *u, const struct update_options *o, struct error *
     int rc = run_config_resources(u->arena, &u->resources, &o->resources, &pids, err);
     if (rc == 0 && pids)
         annotate(u, "pids-limit", pids);
-    if (rc == 0 && o->memory_reservation)
-        rc = run_config_size("memory-reservation", o->memory_reservation, &bytes, err);
-    if (rc == 0 && o->memory_reservation)
-        annotate(u, "memory-reservation", run_config_printf(u->arena, "%lld", (long long)bytes));
     return rc;
 }
 
