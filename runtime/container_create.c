@@ -232,6 +232,80 @@ static int resolve_cdi(struct runtime *rt, const struct container *c, struct are
     return r < 0 ? r : cdi_resolve(rt->cdi, names, n, arena, set, err);
 }
 
+// A head start: crisp-pod may have a process build the root already. Nothing depends on it. Not in the host's
+// pid namespace, where it would wait in sight of everybody, and not in one that may be another by then. Hooks
+// run in a start, and before pivot_root.
+static void post_prepare(struct runtime *rt, struct container *c, bool cgroup_later)
+{
+    Pod__PidMode mode = c->private->start->pid_mode;
+    if ((mode != POD__PID_MODE__PID_PRIVATE && mode != POD__PID_MODE__PID_POD) || hooks_wanted(c))
+        return;
+    struct podconn *conn = store_pod_conn(rt, c->pod);
+    Pod__PrepareRequest prepare = POD__PREPARE_REQUEST__INIT;
+    Pod__Request request = POD__REQUEST__INIT;
+    prepare.container_id = c->id;
+    prepare.cgroup = c->private->start->cgroup;
+    prepare.pid_mode = c->private->start->pid_mode;
+    prepare.plan = c->private->start->plan;
+    prepare.cgroup_later = cgroup_later;
+    request.op_case = POD__REQUEST__OP_PREPARE;
+    request.prepare = &prepare;
+    if (conn)
+        (void)podconn_post(conn, &request, NULL);
+    podconn_unref(conn);
+}
+
+static void post_placed(struct runtime *rt, struct container *c)
+{
+    struct podconn *conn = store_pod_conn(rt, c->pod);
+    Pod__PlacedRequest placed = POD__PLACED_REQUEST__INIT;
+    Pod__Request request = POD__REQUEST__INIT;
+    placed.container_id = c->id;
+    request.op_case = POD__REQUEST__OP_PLACED;
+    request.placed = &placed;
+    if (conn)
+        (void)podconn_post(conn, &request, NULL);
+    podconn_unref(conn);
+}
+
+// Packs the StartRequest.
+static int make_start(struct runtime *rt, struct container *c, const struct plan_input *in,
+                      const Pod__LaunchPlan *plan, struct arena *arena, struct error *err)
+{
+    Pod__CgroupPlace *place;
+    Pod__StartRequest *start;
+    int r = cgroup_place(rt->cgroups, c->cgroup, arena, &place, err);
+    if (r == 0)
+        r = plan_build_start(in, c->id, plan, place, (uint32_t)(LAUNCH_TIMEOUT_NS / NS_PER_MS), arena, &start,
+                             err);
+    if (r < 0)
+        return r;
+    if (pod__start_request__get_packed_size(start) > START_BYTES_MAX)
+        return error_set(err, STATUS_INVALID_ARGUMENT, E2BIG,
+                         "arguments, environment and mounts take more than %u bytes together",
+                         START_BYTES_MAX);
+    c->private->start = (Pod__StartRequest *)pb_dup(&start->base, NULL);
+    return c->private->start ? 0 : error_errno(err, ENOMEM, "keep the launch plan");
+}
+
+// On v1 a cgroup is one in each of ten hierarchies, half a millisecond: a prepared child works meanwhile. On
+// v2 it is cloned into the one that there is.
+static int make_cgroup_and_child(struct runtime *rt, struct container *c, const struct plan_input *in,
+                                 struct arena *arena, struct error *err)
+{
+    bool later = !cgroup_host_is_v2(rt->cgroups);
+    if (later)
+        post_prepare(rt, c, true);
+    int r = make_cgroup(rt, c, in, arena, err);
+    if (r < 0 && later)
+        container_forget_in_pod(rt, c);
+    else if (r == 0 && later)
+        post_placed(rt, c);
+    else if (r == 0)
+        post_prepare(rt, c, false);
+    return r;
+}
+
 // Compiles the plan and makes the cgroup. On success the container has its StartRequest.
 static int build(struct runtime *rt, struct container *c, const struct container_rootfs *rootfs,
                  struct error *err)
@@ -244,8 +318,6 @@ static int build(struct runtime *rt, struct container *c, const struct container
     struct plan_input in;
     struct annotations *annotations;
     Pod__LaunchPlan *plan;
-    Pod__CgroupPlace *place;
-    Pod__StartRequest *start;
     if (!files)
         return error_errno(err, ENOMEM, "build the launch plan");
     pod_file_paths(c->pod, files);
@@ -265,45 +337,8 @@ static int build(struct runtime *rt, struct container *c, const struct container
     if (r == 0)
         r = plan_build(rt->policy, &in, arena, &plan, err);
     if (r == 0)
-        r = make_cgroup(rt, c, &in, arena, err);
-    if (r < 0)
-        return r;
-    r = cgroup_place(rt->cgroups, c->cgroup, arena, &place, err);
-    if (r == 0)
-        r = plan_build_start(&in, c->id, plan, place, (uint32_t)(LAUNCH_TIMEOUT_NS / NS_PER_MS), arena,
-                             &start, err);
-    if (r == 0 && pod__start_request__get_packed_size(start) > START_BYTES_MAX)
-        r = error_set(err, STATUS_INVALID_ARGUMENT, E2BIG,
-                      "arguments, environment and mounts take more than %u bytes together", START_BYTES_MAX);
-    if (r == 0) {
-        c->private->start = (Pod__StartRequest *)pb_dup(&start->base, NULL);
-        if (!c->private->start)
-            r = error_errno(err, ENOMEM, "keep the launch plan");
-    }
-    if (r < 0)
-        container_remove_cgroup(rt, c);
-    return r;
-}
-
-// A head start: crisp-pod may have a process build the root already. Nothing depends on it. Not in the host's
-// pid namespace, where it would wait in sight of everybody, and not in one that may be another by then.
-static void post_prepare(struct runtime *rt, struct container *c)
-{
-    Pod__PidMode mode = c->private->start->pid_mode;
-    if (mode != POD__PID_MODE__PID_PRIVATE && mode != POD__PID_MODE__PID_POD)
-        return;
-    struct podconn *conn = store_pod_conn(rt, c->pod);
-    Pod__PrepareRequest prepare = POD__PREPARE_REQUEST__INIT;
-    Pod__Request request = POD__REQUEST__INIT;
-    prepare.container_id = c->id;
-    prepare.cgroup = c->private->start->cgroup;
-    prepare.pid_mode = c->private->start->pid_mode;
-    prepare.plan = c->private->start->plan;
-    request.op_case = POD__REQUEST__OP_PREPARE;
-    request.prepare = &prepare;
-    if (conn)
-        (void)podconn_post(conn, &request, NULL);
-    podconn_unref(conn);
+        r = make_start(rt, c, &in, plan, arena, err);
+    return r < 0 ? r : make_cgroup_and_child(rt, c, &in, arena, err);
 }
 
 int runtime_container_create(struct runtime *rt, struct container *c, const struct container_rootfs *rootfs,
@@ -323,8 +358,6 @@ int runtime_container_create(struct runtime *rt, struct container *c, const stru
     int r = build(rt, c, rootfs, err);
     if (r < 0)
         return r;
-    if (!hooks_wanted(c))    // hooks run in a start, and before pivot_root
-        post_prepare(rt, c); // it works while this is recorded
     r = record_container_insert(rt, c, err);
     if (r < 0) {
         container_forget_in_pod(rt, c);

@@ -69,6 +69,16 @@ static int nearest(const char **path)
     return AT_FDCWD;
 }
 
+bool cgroups_within_reach(const Pod__CgroupPlace *place)
+{
+    for (size_t i = 0; i < place->n_dirs; i++) {
+        const char *path = place->dirs[i];
+        if (nearest(&path) == AT_FDCWD)
+            return false;
+    }
+    return true;
+}
+
 static int write_at(int dir, const char *file, const char *text)
 {
     _cleanup_fd_ int fd = openat(dir, file, O_WRONLY | O_CLOEXEC);

@@ -14,6 +14,8 @@
 // finding it, or a 17th one, costs only that time.
 void cgroups_remember_parent(const char *dir);
 size_t cgroups_parent_fds(int fds[CGROUPS_PARENTS_MAX]); // how many there are
+// Is each of the place's directories below one of them? It can be joined from any mount namespace then.
+bool cgroups_within_reach(const Pod__CgroupPlace *place);
 // In a child that has joined its cgroups: lets go of them.
 void cgroups_close_parents(void);
 

@@ -156,22 +156,6 @@ static const Pod__LaunchPlan *receive_plan(struct child *c, struct error *err)
     return plan;
 }
 
-// Waits for the start, which brings standard streams.
-void child_receive_go(struct child *c)
-{
-    struct launch_go_order order;
-    int fds[3];
-    size_t n_fds = 3, used = 0;
-
-    long n = launch_recv(c->sock, &order, sizeof(order), fds, &n_fds, 0);
-    if (n != (long)sizeof(order))
-        _exit(1);
-    for (int i = 0; i < 3; i++)
-        c->stdio[i] = (order.stdio_mask & 1u << i) && used < n_fds ? fds[used++] : -1;
-    c->go_tty = order.tty;
-    c->gone = true;
-}
-
 // A plan with anything that this crisp-pod does not know is refused: never half an isolation.
 static int check_plan(const struct child *c, const Pod__LaunchPlan *plan, struct error *err)
 {
@@ -228,10 +212,8 @@ _Noreturn void child_start(const struct child_start *start, int sock, char *step
     c.split = start->split;
     child_step(&c, "begin");
     int rc = child_begin(&c, keep, ARRAY_SIZE(keep), &err);
-    child_step(&c, "join cgroups");
-    if (rc == 0 && start->place && !start->in_cgroup)
-        rc = cgroups_join_place(start->place, NULL, &err);
-    cgroups_close_parents();
+    if (rc == 0)
+        rc = place_begin(&c, start, &err);
     if (rc == 0 && c.join_pid >= 0)
         rc = stage_make_key(&c, &err);
     const Pod__LaunchPlan *plan = receive_plan(&c, rc < 0 ? NULL : &err);

@@ -33,18 +33,22 @@ struct child {
     int tty;      // the slave, once there is one
     uint64_t key; // two stages (child_stage.c); 0: one
     struct account account;
-    bool gone, go_tty;       // child_receive_go() was called, and what it was told of a terminal
-    bool hold;               // crispd runs hooks before pivot_root
-    const Pod__Hooks *hooks; // NULL: none
-    int host_root;           // with hooks: the host's root, in the copy of its mount namespace
+    bool placed;                   // its cgroups are there
+    bool gone, go_tty;             // child_receive_go() was called, and what it was told of a terminal
+    const Pod__CgroupPlace *place; // to be joined yet; NULL: nothing
+    bool cgroup_ns;                // a cgroup namespace is to be made then
+    bool hold;                     // crispd runs hooks before pivot_root
+    const Pod__Hooks *hooks;       // NULL: none
+    int host_root;                 // with hooks: the host's root, in the copy of its mount namespace
 };
 
 // What a started child inherits (by copy) from crisp-pod.
 struct child_start {
     const struct pod *pod;
     const Pod__CgroupPlace *place;
-    bool in_cgroup; // it was cloned into its (v2) cgroup
-    bool split;     // it is to make the container's first process, and is not that itself
+    bool in_cgroup;   // it was cloned into its (v2) cgroup
+    bool place_later; // it is told when the (v1) cgroups are there
+    bool split;       // it is to make the container's first process, and is not that itself
     // Two stages: the pid namespace that the second one is to be in, as a descriptor, and a mount namespace
     // with a procfs of it; of another container (then target is its pid) its pidfd is both. -1: no stages.
     int join_pid, join_proc;
@@ -77,6 +81,12 @@ void child_report_executing(struct child *c, const Pod__Process *process);
 
 // Waits for the start, which brings standard streams.
 void child_receive_go(struct child *c);
+
+// child_place.c: the container's cgroups. What must happen while the host's files are in sight; joins them,
+// unless they are to be waited for.
+int place_begin(struct child *c, const struct child_start *start, struct error *err);
+// Joins them now at the latest, and makes the cgroup namespace where that has had to wait for it.
+int place_join(struct child *c, struct error *err);
 
 // child_hooks.c: a mount namespace that is a copy of the host's, with what the template has
 // (base/mount_template.h) below root_dir, which is the root until hooks_leave_host().

@@ -330,6 +330,9 @@ int mounts_attach(struct child *c, int root, const Pod__LaunchPlan *plan, int *t
         const Pod__Mount *m = plan->mounts[i];
         if (is_bind(m) && trees[i] < 0)
             continue; // optional, and missing
+        // A cgroup file system shows what is below the cgroup namespace of whoever mounts it.
+        if (str_has_prefix(m->type, "cgroup") && place_join(c, err) < 0)
+            return -err->errnum;
         child_step(c, "mount %s", m->destination);
         bool own = trees[i] < 0;
         int rc = attach_one(c, root, m, &trees[i], plan->root->mount_label, err);
@@ -338,5 +341,5 @@ int mounts_attach(struct child *c, int root, const Pod__LaunchPlan *plan, int *t
         if (rc < 0 && !(m->optional && (rc == -EROFS || (!is_bind(m) && rc == -ENODEV))))
             return error_wrap(err, "mount %s", m->destination);
     }
-    return 0;
+    return place_join(c, err);
 }

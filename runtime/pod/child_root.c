@@ -315,7 +315,9 @@ static int enter_mount_ns(struct child *c, const Pod__LaunchPlan *plan, struct e
     if (setns(c->mount_template, CLONE_NEWNS) < 0)
         return error_errno(err, errno, "enter the containers' mount namespace");
     (void)close(c->mount_template);
-    if (unshare(c->copied_ns) < 0)
+    // A cgroup namespace begins where its maker is: not before it has joined its cgroups.
+    c->cgroup_ns = c->place && plan->own_cgroup_ns;
+    if (unshare(c->cgroup_ns ? CLONE_NEWNS : c->copied_ns) < 0)
         return error_errno(err, errno, "make a mount namespace");
     return 0;
 }
@@ -333,6 +335,9 @@ int child_enter_root(struct child *c, const Pod__LaunchPlan *plan, struct error 
         rc = open_layers(c, plan->root, &dirs, err);
     if (rc == 0)
         rc = proc_take(c, plan, err);
+    // One that is split has children next, who are to be born where it is.
+    if (rc == 0 && (c->split || c->hooks))
+        rc = place_join(c, err);
     if (rc == 0)
         rc = enter_mount_ns(c, plan, err);
     if (rc == 0 && c->split)

@@ -44,6 +44,7 @@ struct container {
     struct waiter waiters[CONTAINER_WAITERS_MAX];
     size_t n_waiters;
     uint64_t holder; // the connection whose ProceedRequest this launch will wait for, or waits for; 0: none
+    uint64_t placer; // the connection whose PlacedRequest its prepared child waits for; 0: none
     bool tty, has_stdin;
     struct crilog log;
     struct output outputs[CRILOG_STREAMS];

@@ -85,7 +85,7 @@ static int choose_pid_ns(const struct container *c, const char *target, struct c
 }
 
 // Makes the child, which joins its cgroups and then waits for the order.
-static int park(struct container *c, const char *target, bool hold, struct error *err)
+static int park(struct container *c, const char *target, bool hold, bool place_later, struct error *err)
 {
     struct pod *p = c->pod;
     bool v2 = c->place && c->place->v2 && c->place->n_dirs;
@@ -93,8 +93,13 @@ static int park(struct container *c, const char *target, bool hold, struct error
     // hooks, which need one process that is both outside, with the host's files in sight, and the container's
     // first.
     bool inside = p->uids.length && c->pid_mode == POD__PID_MODE__PID_PRIVATE && !hold;
-    struct child_start start = {
-        .pod = p, .place = c->place, .in_cgroup = v2, .split = inside, .join_pid = -1, .join_proc = -1};
+    struct child_start start = {.pod = p,
+                                .place = c->place,
+                                .in_cgroup = v2,
+                                .place_later = place_later,
+                                .split = inside,
+                                .join_pid = -1,
+                                .join_proc = -1};
     struct launch_options o = {.pid_ns_pidfd = -1,
                                .pid_ns_fd = -1,
                                .cgroup_v2 = v2 ? c->place->dirs[0] : NULL,
@@ -220,7 +225,7 @@ static int try_again(struct container *c, struct error *err)
     fd_closep(&c->stdin_fd);
     c->launch = (struct launch){.pod = c->pod, .source = {.fd = -1}, .pidfd = -1, .tty = -1};
     c->prepared = c->reaped = false;
-    int rc = park(c, "", false, err);
+    int rc = park(c, "", false, false, err);
     if (rc == 0)
         rc = order_plan(c, false, err);
     return rc < 0 ? rc : order_go(c, false, err);
@@ -318,11 +323,13 @@ void container_prepare(struct pod *p, struct waiter w, const Pod__PrepareRequest
     if (request->pid_mode == POD__PID_MODE__PID_TARGET || p->shutting_down ||
         container_find(p, request->container_id))
         return;
+    if (request->cgroup_later && (!request->cgroup || request->cgroup->v2 || request->plan.len == 0))
+        return; // it would have to be cloned into what isn't there
     struct container *c = container_new(p, request->container_id, request->cgroup, request->pid_mode, &err);
     if (!c)
         return;
     c->prepared = true;
-    int rc = park(c, "", false, &err);
+    int rc = park(c, "", false, request->cgroup_later, &err);
     if (rc == 0 && request->plan.len > 0)
         rc = make_plan(c, &request->plan, &err);
     if (rc == 0 && request->plan.len > 0)
@@ -331,7 +338,21 @@ void container_prepare(struct pod *p, struct waiter w, const Pod__PrepareRequest
         if (c->launch.pid > 0)
             container_kill(c);
         container_free(c);
+        return;
     }
+    c->placer = request->cgroup_later ? w.conn : 0;
+}
+
+void container_placed(struct pod *p, struct waiter w, const Pod__PlacedRequest *request)
+{
+    const struct launch_go_order order = {.placed = 1};
+    struct container *c = container_find(p, request->container_id);
+
+    conn_reply_ok(p, w);
+    if (!c || c->phase != CONTAINER_PARKED) // the start has told it already, or it is gone
+        return;
+    c->placer = 0;
+    (void)launch_send(c->launch.source.fd, &order, sizeof(order), NULL, 0);
 }
 
 static int launch(struct container *c, const Pod__StartRequest *request, struct error *err)
@@ -392,7 +413,7 @@ static struct container *start_one(struct pod *p, struct container *c, const Pod
         c = container_new(p, request->container_id, request->cgroup, request->pid_mode, err);
     if (!c)
         return NULL;
-    int rc = c->launch.pid > 0 ? 0 : park(c, request->pid_target, request->hold, err);
+    int rc = c->launch.pid > 0 ? 0 : park(c, request->pid_target, request->hold, false, err);
     if (rc == 0)
         rc = launch(c, request, err);
     if (rc == 0)
@@ -448,7 +469,13 @@ void container_proceed(struct pod *p, struct waiter w, const Pod__ProceedRequest
 
 void container_drop_conn(struct pod *p, uint64_t conn)
 {
-    for (struct container *c = p->containers; c; c = c->next)
-        if (c->holder == conn && c->phase == CONTAINER_LAUNCHING)
+    for (struct container *c = p->containers, *next; c; c = next) {
+        next = c->next;
+        if (c->holder == conn && c->phase == CONTAINER_LAUNCHING) {
             container_kill(c); // its end comes by the reaper: nothing is freed here
+        } else if (c->placer == conn && c->phase == CONTAINER_PARKED) {
+            container_kill(c); // no cgroup leads to it yet
+            container_free(c);
+        }
+    }
 }

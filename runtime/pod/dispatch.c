@@ -71,6 +71,9 @@ void pod_dispatch(struct pod *p, struct waiter w, const Pod__Request *request, i
     case POD__REQUEST__OP_PREPARE:
         container_prepare(p, w, request->prepare);
         return;
+    case POD__REQUEST__OP_PLACED:
+        container_placed(p, w, request->placed);
+        return;
     case POD__REQUEST__OP_START:
         container_start(p, w, request->start);
         return;

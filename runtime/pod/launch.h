@@ -42,10 +42,12 @@ struct launch_plan_order {
     uint32_t hold; // report when the root is built, and wait for a byte, which comes after the order to go on
 };
 
-// Then to go on to exec, with descriptors: stdin, stdout, stderr as the mask says.
+// Then to go on to exec, with descriptors: stdin, stdout, stderr as the mask says. One with `placed` may come
+// before it: its cgroups are there now, and it goes no further than that.
 struct launch_go_order {
     uint32_t stdio_mask;
     uint32_t tty;
+    uint32_t placed;
 };
 
 // Who a process has become, in no more memory than it needs: crisp-pod keeps it for a container's life.

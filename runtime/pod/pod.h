@@ -108,6 +108,7 @@ _Noreturn void reaper_run(int alive, int ready, int mount_template);
 
 // Containers (container.c, container_exit.c), execs (exec.c).
 void container_prepare(struct pod *p, struct waiter w, const Pod__PrepareRequest *request);
+void container_placed(struct pod *p, struct waiter w, const Pod__PlacedRequest *request);
 void container_start(struct pod *p, struct waiter w, const Pod__StartRequest *request);
 void container_proceed(struct pod *p, struct waiter w, const Pod__ProceedRequest *request);
 void container_drop_conn(struct pod *p, uint64_t conn); // kills what is held for a crispd that is gone

@@ -1,0 +1,74 @@
+// A container's cgroups, from its first process's side. On v1 there are some ten hierarchies, and crispd
+// takes half a millisecond to make a cgroup in each: meanwhile a prepared child builds as much of the root as
+// does not depend on them.
+#include <sched.h>
+#include <unistd.h>
+
+#include "runtime/pod/cgroups.h"
+#include "runtime/pod/child.h"
+#include "runtime/pod/launch.h"
+
+static void receive_order(struct child *c)
+{
+    struct launch_go_order order;
+    int fds[3];
+    size_t n_fds = 3, used = 0;
+
+    long n = launch_recv(c->sock, &order, sizeof(order), fds, &n_fds, 0);
+    if (n != (long)sizeof(order)) // crisp-pod has ended, or let go of it
+        _exit(1);
+    c->placed = true; // a start comes when all is there
+    if (order.placed)
+        return;
+    for (int i = 0; i < 3; i++)
+        c->stdio[i] = (order.stdio_mask & 1u << i) && used < n_fds ? fds[used++] : -1;
+    c->go_tty = order.tty;
+    c->gone = true;
+}
+
+void child_receive_go(struct child *c)
+{
+    while (!c->gone)
+        receive_order(c);
+}
+
+static int join(const Pod__CgroupPlace *place, struct error *err)
+{
+    int rc = cgroups_join_place(place, NULL, err);
+    cgroups_close_parents();
+    return rc;
+}
+
+int place_begin(struct child *c, const struct child_start *start, struct error *err)
+{
+    child_step(c, "join cgroups");
+    c->placed = !start->place_later;
+    if (!start->place || start->in_cgroup) {
+        cgroups_close_parents();
+        return 0;
+    }
+    // Later it has their parents' descriptors only: its mount namespace isn't the host's any more then.
+    if (!c->placed && cgroups_within_reach(start->place)) {
+        c->place = start->place;
+        return 0;
+    }
+    while (!c->placed)
+        receive_order(c);
+    return join(start->place, err);
+}
+
+int place_join(struct child *c, struct error *err)
+{
+    const Pod__CgroupPlace *place = c->place;
+
+    if (!place)
+        return 0;
+    child_step(c, "join cgroups");
+    c->place = NULL;
+    while (!c->placed)
+        receive_order(c);
+    int rc = join(place, err);
+    if (rc == 0 && c->cgroup_ns && unshare(CLONE_NEWCGROUP) < 0)
+        rc = error_errno(err, errno, "make a cgroup namespace");
+    return rc;
+}
