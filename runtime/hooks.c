@@ -18,15 +18,17 @@
 #include "base/spawn.h"
 #include "base/str.h"
 #include "runtime/hooks.h"
+#include "runtime/annotation.h"
 #include "runtime/oci_config.h"
 #include "runtime/plan.h"
 
 enum hook_point { HOOK_PRESTART, HOOK_CREATE_RUNTIME, HOOK_POSTSTART, HOOK_POSTSTOP };
 
-#define OUTPUT_MAX   ((size_t)1 << 20)
-#define TOLD_MAX     400 // of what a failed hook printed
-#define PLAN_MAX     (16u << 20)
-#define STOP_WAIT_NS (600 * NS_PER_SEC)
+#define OUTPUT_MAX      ((size_t)1 << 20)
+#define TOLD_MAX        400 // of what a failed hook printed
+#define PLAN_MAX        (16u << 20)
+#define ANNOTATIONS_MAX (1u << 20)
+#define STOP_WAIT_NS    (600 * NS_PER_SEC)
 
 bool hooks_wanted(const struct container *c)
 {
@@ -57,6 +59,10 @@ static int write_config(struct runtime *rt, const struct container *c, const Pod
 {
     _cleanup_free_ char *root = str_printf("%s/mnt/root", bundle);
     _cleanup_free_ char *path = str_printf("%s/config.json", bundle);
+    struct arena *arena __attribute__((cleanup(arena_freep))) = arena_new(ANNOTATIONS_MAX);
+    struct annotations *annotations = NULL;
+    if (!arena || annotations_read(c->pod->config, c->config, arena, &annotations, NULL) < 0)
+        return error_errno(err, ENOMEM, "write the bundle of container %s", c->id);
     const struct oci_config_input in = {
         .plan = plan,
         .config = c->config,
@@ -65,6 +71,8 @@ static int write_config(struct runtime *rt, const struct container *c, const Pod
         .cgroup = c->cgroup,
         .netns = c->pod->netns,
         .hostname = rundir_hostname(rt, c->pod),
+        .extra = annotations ? &annotations->cgroup : NULL,
+        .pids_limit = rt->pids_limit,
     };
     _cleanup_free_ char *text = root && path ? oci_config_json(&in) : NULL;
     if (!text)

@@ -130,7 +130,8 @@ static void everything_is_there(void **state)
         " 'path': '/netns'}, {'type': 'uts'}, {'type': 'cgroup'}], 'devices': [{'path': '/dev/x', 'type': "
         "'b',"
         " 'major': 8, 'minor': 0, 'fileMode': 416, 'uid': 0, 'gid': 0}], 'cgroupsPath': '/c', 'maskedPaths':"
-        " ['/proc/x'], 'readonlyPaths': [], 'sysctl': {'a.b': '1'}, 'rootfsPropagation': 'rslave'}}";
+        " ['/proc/x'], 'readonlyPaths': [], 'sysctl': {'a.b': '1'}, 'resources': {}, 'rootfsPropagation': "
+        "'rslave'}}";
     struct plan p = {0};
     Cri__ContainerConfig config = CRI__CONTAINER_CONFIG__INIT;
     fill(&p);
@@ -150,6 +151,44 @@ static void everything_is_there(void **state)
         fail_msg("%s", text);
     json_decref(got);
     json_decref(expected);
+}
+
+static void limits_are_told(void **state)
+{
+    (void)state;
+    Cri__LinuxContainerResources r = CRI__LINUX_CONTAINER_RESOURCES__INIT;
+    Cri__HugepageLimit huge = CRI__HUGEPAGE_LIMIT__INIT, *huges = &huge;
+    struct cgroup_extra x = {.has_reservation = true,
+                             .reservation_bytes = 5,
+                             .has_rt_runtime = true,
+                             .rt_runtime_us = 9,
+                             .oom_kill_disable = true,
+                             .blkio_weight = 10,
+                             .n_throttles = {[CGROUP_WRITE_IOPS] = 1}};
+    x.throttles[CGROUP_WRITE_IOPS][0] = (struct cgroup_device_limit){.major = 8, .minor = 1, .rate = 77};
+    r.memory_limit_in_bytes = 4096;
+    r.cpu_quota = -1;
+    r.cpuset_cpus = "0-1";
+    huge.page_size = "2MB";
+    huge.limit = 3;
+    r.hugepage_limits = &huges;
+    r.n_hugepage_limits = 1;
+    json_t *got = oci_resources_json(&r, &x, 100);
+    json_t *want = json_pack("{s:{s:i, s:i, s:b}, s:{s:i, s:i, s:s}, s:{s:i}, s:{s:i, s:[{s:i, s:i, s:i}]},"
+                             " s:[{s:s, s:i}]}",
+                             "memory", "limit", 4096, "reservation", 5, "disableOOMKiller", 1, "cpu", "quota",
+                             -1, "realtimeRuntime", 9, "cpus", "0-1", "pids", "limit", 100, "blockIO",
+                             "weight", 10, "throttleWriteIOPSDevice", "major", 8, "minor", 1, "rate", 77,
+                             "hugepageLimits", "pageSize", "2MB", "limit", 3);
+    assert_non_null(want);
+    assert_true(json_equal(got, want));
+    json_decref(got);
+    x = (struct cgroup_extra){.has_pids = true};
+    got = oci_resources_json(NULL, &x, 100); // the container's own word: none
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(got, "pids"), "limit")), -1);
+    assert_int_equal(json_object_size(got), 1);
+    json_decref(got);
+    json_decref(want);
 }
 
 // A text that is no UTF-8, which JSON has no way to say, takes nothing else along.
@@ -189,6 +228,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(everything_is_there),
+        cmocka_unit_test(limits_are_told),
         cmocka_unit_test(a_text_that_is_no_utf8),
         cmocka_unit_test(a_state_is_json_within_braces),
     };
