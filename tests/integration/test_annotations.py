@@ -1,6 +1,7 @@
 """What CRI has no field for: annotations of crisp's own, and what becomes of them in the kernel."""
 import os
 import re
+import time
 
 import grpc
 import pytest
@@ -159,3 +160,24 @@ def test_of_the_pod(own):
     for container, soft in ((one, 1), (special, 2), (third, 3)):
         assert re.search(rf"Max core file size +{soft} ", own.sh(container, "cat /proc/1/limits"))
     assert "size=1024k" in own.sh(one, "grep ' /dev/shm ' /proc/mounts")
+
+
+def test_a_disk_rate_holds(own):
+    number = os.stat(own.crispd.base).st_dev
+    block = os.path.realpath(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
+    if not os.path.exists(block):
+        pytest.skip("the containers' file system is on no disk of its own")
+    if os.path.exists(block + "/partition"):
+        block = os.path.dirname(block)
+    path = "/dev/" + os.path.basename(block)
+    write = "dd if=/dev/zero of=/file bs=256k count=48 oflag=direct 2>/dev/null"  # 12 MiB
+    free = own.run(pod := pod_with(own), SLEEP)
+    held = run_with(own, pod, device_write_bps=f"{path}:4m")
+    took = {}
+    for container in (free, held):
+        began = time.monotonic()
+        own.sh(container, write)
+        took[container] = time.monotonic() - began
+    # Never faster than it may; how much slower is the machine's affair.
+    assert took[held] >= 2.5, f"{12 / took[held]:.1f} MiB/s; without a limit {12 / took[free]:.1f} MiB/s"
+    assert took[held] > took[free]

@@ -1,10 +1,13 @@
 """What is different with cgroup v2 alone: controllers, device programs, the container's own cgroup tree."""
+import math
 import os
 import stat
 
+import grpc
 import pytest
 
 import cgroups
+from cri import code_of
 from daemon import wait_for
 from stubs import pb
 
@@ -35,6 +38,54 @@ def test_controllers_are_handed_down(cri, pod):
     assert read(here + "/hugetlb.2MB.max") == str(4 << 20)
     # Processes live in leaves only; crisp-pod has one of its own beside the container's.
     assert not read(os.path.dirname(here) + "/cgroup.procs")
+
+
+def unified(**fields):
+    return pb.LinuxContainerResources(unified={key.replace("_", "."): value for key, value in fields.items()})
+
+
+def test_unified_values(cri, pod, crispd):
+    number = os.stat(crispd.base).st_dev
+    disk = f"{os.major(number)}:{os.minor(number)}"
+    resources = unified(memory_low="1048576", memory_high="64M", io_max=f"{disk} wbps=4194304\n", cpu_weight="200",
+                        memory_oom_group="1")
+    resources.cpu_shares = 1024  # what is unified counts
+    container = cri.run(pod, ["sh", "-c", "sleep 3600 & exec sleep 3600"], linux=pb.LinuxContainerConfig(
+        resources=resources))
+    here = cgroup_of(cri.pid_of(container))
+    rate = f"{disk} rbps=max wbps=4194304 riops=max wiops=max"
+    assert [read(f"{here}/{x}") for x in ("memory.low", "memory.high", "io.max", "cpu.weight", "memory.oom.group")] == \
+        ["1048576", str(64 << 20), rate, "200", "1"]
+    told = cri.status(container).resources.linux
+    assert told.unified["memory.high"] == str(64 << 20) and told.unified["io.max"] == rate
+    assert told.cpu_shares == cgroups_shares(200)
+    for change, text in (
+            ({"io.max": f"{disk} rbps=1048576", "memory.low": "2097152", "cpu.weight": "many"}, 'write "many" to cpu.weight'),
+            ({"memory.low": "2097152", "memory.current": "1"}, '"memory.current" is nothing that can be set'),
+            ({"memory.low": "2097152", "memory.nosuch": "1"}, 'no "memory.nosuch"'),
+            ({"memory.low": "2097152", "memory.pressure": "some 1 1"}, '"memory.pressure" is not a resource'),
+            ({"cpuset.cpus": "0", "memory.swap.max": "none"}, 'write "none" to memory.swap.max')):
+        code, details = code_of(cri.UpdateContainerResources, container_id=container,
+                                linux=pb.LinuxContainerResources(unified=change))
+        assert code == grpc.StatusCode.INVALID_ARGUMENT and text in details, details
+        assert (read(here + "/io.max"), read(here + "/memory.low")) == (rate, "1048576")
+        assert (read(here + "/cpu.weight"), read(here + "/cpuset.cpus")) == ("200", "")
+    cri.UpdateContainerResources(container_id=container, linux=pb.LinuxContainerResources(
+        unified={"memory.high": "max", "memory.max": "33554432", "memory.swap.max": "0"}))
+    assert (read(here + "/memory.high"), read(here + "/memory.max")) == ("max", str(32 << 20))
+    # memory.oom.group: one process's hunger ends all of the container.
+    code, _, _ = cri.exec(container, "dd", "if=/dev/zero", "of=/dev/null", "bs=100M", "count=1", timeout=30)
+    assert code == 137
+    status = cri.wait(container)
+    assert (status.exit_code, status.reason) == (137, "OOMKilled")
+
+
+def cgroups_shares(weight):
+    """The least cpu.shares that have a weight, by the curve through (2, 1), (1024, 100) and (262144, 10000)."""
+    def of(shares):
+        log = math.log2(shares)
+        return math.ceil(10 ** ((log * log + 125 * log) / 612 - 7 / 34))
+    return next(shares for shares in range(3, 262144) if of(shares) >= weight)
 
 
 def test_the_container_sees_its_own_tree(cri, pod):
