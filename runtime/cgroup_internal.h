@@ -163,8 +163,9 @@ int cgroup_writes_add(struct cgroup_writes *ws, const struct cgroup_hierarchy_fd
     __attribute__((format(printf, 6, 7)));
 void cgroup_writes_done(struct cgroup_writes *ws);
 // One per hugepage limit, with the driver's file name suffix ("limit_in_bytes", "max").
-int cgroup_writes_add_hugepages(struct cgroup_host *h, const Cri__LinuxContainerResources *r,
-                                const char *suffix, struct cgroup_writes *ws, struct error *err);
+int cgroup_writes_add_hugepages(struct cgroup_host *h, const char *path,
+                                const Cri__LinuxContainerResources *r, const char *suffix,
+                                struct cgroup_writes *ws, struct error *err);
 // One per setting.
 int cgroup_writes_add_settings(struct cgroup_host *h, const char *path, const struct cgroup_limits *limits,
                                struct cgroup_writes *ws, struct error *err);

@@ -97,6 +97,15 @@ static void v1_resources(void **state)
     assert_int_equal(now->memory_swap_limit_in_bytes, 0);
     remove_pod(f, pod, leaf, made);
 
+    // What the kernel wouldn't say as well: swap without memory.
+    Cri__LinuxContainerResources swap = CRI__LINUX_CONTAINER_RESOURCES__INIT;
+    swap.memory_swap_limit_in_bytes = 1 << 20;
+    make_pod(f, pod, leaf, &made);
+    assert_true(cgroup_create(f->host, leaf, &(struct cgroup_limits){.resources = &swap}, NULL, &err) < 0);
+    assert_int_equal(err.status, STATUS_INVALID_ARGUMENT);
+    assert_non_null(strstr(err.message, "only where memory has a limit"));
+    remove_pod(f, pod, leaf, made);
+
     // A create that fails leaves nothing.
     make_pod(f, pod, leaf, &made);
     assert_true(cgroup_create(f->host, leaf, &(struct cgroup_limits){.resources = &bad}, NULL, &err) < 0);

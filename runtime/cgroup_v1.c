@@ -109,6 +109,10 @@ static int compile_memory(struct cgroup_host *h, const char *path, const Cri__Li
     if (n < 0)
         return n;
     static const char memsw[] = "memory.memsw.limit_in_bytes";
+    if (swap > 0 && (limit < 0 || (fresh && limit == 0)))
+        return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL,
+                         FIELD("memory_swap_limit_in_bytes") ": memory and swap are limited together only "
+                                                             "where memory has a limit");
     // Swap accounting may be off; then the file is missing and there is no swap to limit by it.
     if (swap != 0 && !cgroup_file_exists(root, path, memsw)) {
         if (swap > 0 && limit > 0 && swap != limit)
@@ -151,7 +155,7 @@ static int v1_compile(struct cgroup_host *h, const char *path, const Cri__LinuxC
         n = cpuset ? cgroup_writes_add(ws, cpuset, FIELD("cpuset_mems"), err, "cpuset.mems", "%s",
                                        r->cpuset_mems)
                    : need(cpuset, "cpuset", FIELD("cpuset_mems"), err);
-    return n < 0 ? n : cgroup_writes_add_hugepages(h, r, "limit_in_bytes", ws, err);
+    return n < 0 ? n : cgroup_writes_add_hugepages(h, path, r, "limit_in_bytes", ws, err);
 }
 
 // fd: of devices.allow, which takes one rule a write.

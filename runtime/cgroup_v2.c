@@ -201,7 +201,7 @@ static int v2_compile(struct cgroup_host *h, const char *path, const Cri__LinuxC
     if (n == 0 && !str_empty(r->cpuset_mems))
         n = cgroup_writes_add(ws, root, FIELD("cpuset_mems"), err, "cpuset.mems", "%s", r->cpuset_mems);
     if (n == 0)
-        n = cgroup_writes_add_hugepages(h, r, "max", ws, err);
+        n = cgroup_writes_add_hugepages(h, path, r, "max", ws, err);
     return n < 0 ? n : compile_unified(root, path, r, ws, err);
 }
 

@@ -43,21 +43,27 @@ void cgroup_writes_done(struct cgroup_writes *ws)
     ws->n = 0;
 }
 
-int cgroup_writes_add_hugepages(struct cgroup_host *h, const Cri__LinuxContainerResources *r,
-                                const char *suffix, struct cgroup_writes *ws, struct error *err)
+int cgroup_writes_add_hugepages(struct cgroup_host *h, const char *path,
+                                const Cri__LinuxContainerResources *r, const char *suffix,
+                                struct cgroup_writes *ws, struct error *err)
 {
     const struct cgroup_hierarchy_fd *root = cgroup_root_of(h, CGROUP_HUGETLB);
     for (size_t i = 0; i < r->n_hugepage_limits; i++) {
         const Cri__HugepageLimit *limit = r->hugepage_limits[i];
+        char file[64];
+        (void)snprintf(file, sizeof(file), "hugetlb.%.32s.%s", limit->page_size, suffix);
         // kubelet sends a limit of 0 for every size that the node knows and the pod doesn't ask for; where
-        // the controller is missing there is nothing to forbid.
-        if (!root && limit->limit == 0)
+        // the controller or the size is missing there is nothing to forbid.
+        bool there = root && cgroup_file_exists(root, path, file);
+        if (!there && limit->limit == 0)
             continue;
         if (!root)
             return error_set(err, STATUS_FAILED_PRECONDITION, ENOTSUP,
                              HUGEPAGES ": this host has no hugetlb cgroup controller");
-        char file[64];
-        (void)snprintf(file, sizeof(file), "hugetlb.%.32s.%s", limit->page_size, suffix);
+        if (!there)
+            return error_set(err, STATUS_INVALID_ARGUMENT, ENOENT,
+                             HUGEPAGES "[%zu].page_size: this kernel has no huge pages of %.32s", i,
+                             limit->page_size);
         int n = cgroup_writes_add(ws, root, HUGEPAGES, err, file, "%llu", (unsigned long long)limit->limit);
         if (n < 0)
             return n;
@@ -159,7 +165,8 @@ static enum status status_of(int errnum)
     case ENODEV: // io.max of a device that isn't there
     case EOPNOTSUPP:
         return STATUS_INVALID_ARGUMENT;
-    case EBUSY: // the limit is below what is in use
+    case EBUSY:  // the limit is below what is in use
+    case ENOENT: // somebody has removed the cgroup: its container is there all the same
         return STATUS_FAILED_PRECONDITION;
     default:
         return error_status_of_errno(errnum);
@@ -181,7 +188,9 @@ static int note_before(const char *path, struct cgroup_write *w, struct error *e
     int r = cgroup_file_read(w->root, path, w->file, text, sizeof(text));
     if (r == 0 && !(w->before = strdup(text)))
         r = -ENOMEM;
-    return r < 0 ? error_errno(err, -r, "%s: read %s of cgroup %s", w->field, w->file, path) : 0;
+    if (r < 0 && error_errno(err, -r, "%s: read %s of cgroup %s", w->field, w->file, path) && err)
+        error_restatus(err, status_of(-r));
+    return r;
 }
 
 int cgroup_writes_run(const char *path, struct cgroup_writes *ws, bool restore, struct error *err)

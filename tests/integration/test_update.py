@@ -121,6 +121,17 @@ def test_a_memory_limit_below_use_changes_nothing(cri, pod):
     assert told(cri, container).memory_swap_limit_in_bytes == 64 * MIB
 
 
+def test_many_at_once(cri, pod):
+    container = cri.run(pod, ["sleep", "3600"], linux=limits(cpu_shares=512))
+    calls = [cri.future("UpdateContainerResources", container_id=container,
+                        linux=res(cpu_shares=100 + i) if i % 2 else res(cpu_quota=10000 + i)) for i in range(20)]
+    for call in calls:
+        call.result()
+    pid, r = cri.pid_of(container), told(cri, container)
+    assert kernel(pid)["quota"] == str(r.cpu_quota) and 10000 <= r.cpu_quota < 10020
+    assert 100 < r.cpu_shares < 120 and (V2 or kernel(pid)["shares"] == r.cpu_shares)
+
+
 def test_before_the_start_and_after_the_end(cri, pod, crispd):
     container = cri.create(pod, ["sleep", "3600"], linux=limits(cpu_shares=512, oom_score_adj=100))
     cri.UpdateContainerResources(container_id=container, linux=res(cpu_shares=256, oom_score_adj=300))
