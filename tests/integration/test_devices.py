@@ -59,6 +59,7 @@ def number():
     return f"{os.major(rdev):x}:{os.minor(rdev):x}"
 
 
+@pytest.mark.core
 def test_node_is_as_on_the_host(cri, pod, nodes):
     seen = look(cri, pod, "/dev/a/b", "/dev/l", devices=[
         device(nodes + "/one", "/dev/a/b"), device(nodes + "/link", "/dev/l")])
@@ -66,12 +67,14 @@ def test_node_is_as_on_the_host(cri, pod, nodes):
                     "/dev/l": f"character special file 640 1234:5678 {number()}"}
 
 
+@pytest.mark.core
 def test_directory_of_devices(cri, pod, crispd, nodes):
     """Also through a link; names that are special right in /dev are ordinary further down."""
     out = cri.output(pod, ["find", "/dev/d", "!", "-type", "d"], devices=[device(crispd.base + "/linked", "/dev/d")])
     assert sorted(out.split()) == ["/dev/d/one", "/dev/d/sub/pts/full", "/dev/d/sub/random"]
 
 
+@pytest.mark.core
 def test_permissions_reach_the_kernel(cri, pod):
     container = cri.run(pod, ["sleep", "3600"], devices=[device(FUSE, "/dev/f", "r")])
     assert cri.exec(container, "sh", "-c", ": </dev/f")[0] == 0
@@ -99,6 +102,7 @@ def test_what_makes_no_sense(cri, pod, nodes):
         assert code == grpc.StatusCode.INVALID_ARGUMENT and all(word in text for word in words), text
 
 
+@pytest.mark.core
 def test_privileged_has_the_hosts(cri, crispd, pod, privileged_pod):
     """All of /dev but the container's own parts, also those further down that are called like them."""
     folder = f"/dev/crisp-test-{os.getpid()}"
@@ -120,6 +124,7 @@ def test_privileged_has_the_hosts(cri, crispd, pod, privileged_pod):
         os.rmdir(folder)
 
 
+@pytest.mark.core
 def test_nothing_is_made_in_a_volume(cri, pod, privileged_pod, nodes):
     """A device below a volume would stay on the host: it has to be there already."""
     volume = [pb.Mount(host_path=nodes, container_path="/dev/volume")]

@@ -68,6 +68,7 @@ def on_the_node(crispd, name):
     return glob.glob(f"{crispd.base}/root/image/containers/*/{name}") + glob.glob(f"/container/{name}")
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("link", ["absolute", "relative"])
 def test_linked_mount_target_stays_inside(cri, pod, volume, link):
     name = f"crisp-escape-{os.getpid()}"
@@ -163,6 +164,7 @@ def zero_device(path):
     os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 5))
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("make", [
     os.mkfifo, zero_device, lambda path: os.symlink(os.path.basename(path), path), lambda path: os.symlink("/proc/self/mem", path),
     big_passwd, endless_line, os.mkdir], ids=["fifo", "device", "loop", "proc", "huge", "endless-line", "directory"])
@@ -180,6 +182,7 @@ def test_hostile_accounts(cri, pod, tmp_path, make, name):
 
 # ---- what a process is given ----
 
+@pytest.mark.core
 def test_descriptors(cri, pod):
     container = cri.run(pod, ["sh", "-c", "/escape fds; exec sleep 3600"], image=ESCAPE)
     wait_for(lambda: len(cri.log_lines(container)) >= 3, 10, "it lists its descriptors")
@@ -208,12 +211,14 @@ def null_device_kept():
     assert now == mode, "the host's /dev/null was changed"
 
 
+@pytest.mark.core
 def test_masks_do_not_open_the_hosts_null(cri, pod):
     """What masked files show is the host's inode."""
     with null_device_kept():
         assert cri.output(pod, ["/escape", "chmod", masked_file()], image=ESCAPE) == "chmod Read-only file system\n"
 
 
+@pytest.mark.core
 def test_unused_streams_are_not_the_hosts_null(cri, pod):
     container = cri.run(pod, ["sleep", "3600"], image=ESCAPE)
     cri.sh(container, "rm /dev/null")
@@ -249,6 +254,7 @@ def dev_volume(volume):
     return volume
 
 
+@pytest.mark.core
 def test_mask_with_a_linked_null(cri, pod, dev_volume):
     """CVE-2025-31133: the mask must not be what the container calls /dev/null."""
     out = cri.output(pod, ["stat", "-c", "%F %t:%T", masked_file()],
@@ -256,6 +262,7 @@ def test_mask_with_a_linked_null(cri, pod, dev_volume):
     assert out == "character special file 1:3\n"
 
 
+@pytest.mark.core
 def test_console_is_no_link(cri, pod, dev_volume):
     """CVE-2025-52565: the terminal must not be bound over what /dev/console points to."""
     mounts = [pb.Mount(host_path=dev_volume, container_path="/dev"),
@@ -263,6 +270,7 @@ def test_console_is_no_link(cri, pod, dev_volume):
     assert "/dev/console" in refusal(cri, pod, mounts=mounts, tty=True)
 
 
+@pytest.mark.core
 def test_proc_of_the_containers_own_making(cri, pod, volume):
     """CVE-2025-52881: what the runtime writes to /proc goes to the true one, whatever is at /proc in the container."""
     fake = {}
@@ -366,6 +374,7 @@ def test_start_beside_a_hostile_tracer(cri, mode):
     assert seen["caps"] & ~MINUS_PTRACE == 0, f"it got capabilities that it hasn't: {seen}"
 
 
+@pytest.mark.core
 def test_volume_as_the_targets_proc(cri, pod):
     """What the container has at /proc whose pid namespace is joined is looked at before it is shared."""
     target = cri.run(pod, ["sleep", "3600"], mounts=[pb.Mount(host_path="/proc", container_path="/proc")])
@@ -383,6 +392,7 @@ def test_exec_beside_a_tracer_without_the_capability(cri, pod):
     assert seen["early"] == 0 and seen["opened"] == 0, f"it got hold of a process that isn't the container's: {seen}"
 
 
+@pytest.mark.core
 def test_shared_pid_namespaces_first_process(cri):
     """It is the runtime's, and visible to all containers of the pod: there is nothing to be had from it."""
     options = pb.NamespaceOption(pid=pb.POD)
@@ -399,6 +409,7 @@ def test_shared_pid_namespaces_first_process(cri):
     assert not [name for name in out.split() if name.startswith("/") and name != "/dev/null"]
 
 
+@pytest.mark.core
 def test_host_pids_without_privileges(cri, crispd):
     """In the host's pid namespace, root of the container sees crispd and crisp-pod, and reaches neither."""
     options = pb.NamespaceOption(pid=pb.NODE)
@@ -434,6 +445,7 @@ def test_cgroups(cri, pod):
 
 # ---- the node's files ----
 
+@pytest.mark.core
 @pytest.mark.parametrize("make", ["link", "fifo"])
 def test_log_file_in_a_hostile_place(cri, pod, tmp_path, make):
     """Should somebody be able to write to a log directory: no link is followed, and nothing waits."""

@@ -100,6 +100,7 @@ def namespaces(pid):
     return [os.readlink(f"/proc/{pid}/ns/{ns}") for ns in ("mnt", "net", "pid", "uts", "ipc")]
 
 
+@pytest.mark.core
 def test_hooks_of_the_host(cri, pod, hooks, daemon):
     """prestart, createRuntime, poststart, poststop: namespaces of the host, state on stdin, a true bundle."""
     asked = hooks.device(*(hooks.hook(p) for p in ("prestart", "createRuntime", "poststart", "poststop")),
@@ -130,6 +131,7 @@ def test_hooks_of_the_host(cri, pod, hooks, daemon):
     assert json.loads(hooks.saw("poststop.config")) == config
 
 
+@pytest.mark.core
 def test_create_container_hook_edits_the_root(cri, pod, hooks, daemon):
     """In the container's namespaces, with the host's files, before pivot_root: also a root that becomes read-only."""
     edit = 'root=$(sed \'s/.*"root":{"path":"\\([^"]*\\)".*/\\1/\' "$out.config"); echo by-the-hook >"$root/etc/edited"'
@@ -151,6 +153,7 @@ def test_create_container_hook_edits_the_root(cri, pod, hooks, daemon):
         assert "/bundles/" not in f.read()
 
 
+@pytest.mark.core
 def test_in_a_pod_with_a_user_namespace(cri, hooks, daemon):
     """What a createContainer hook makes is the pod's root's; what CDI devices mount and make is too."""
     ids = [pb.IDMapping(container_id=0, host_id=700000, length=65536)]
@@ -174,6 +177,7 @@ def test_in_a_pod_with_a_user_namespace(cri, hooks, daemon):
     cri.StopContainer(container_id=container, timeout=0)
 
 
+@pytest.mark.core
 def test_start_container_hook_has_the_containers_privileges(cri, pod, daemon, hooks):
     """Its program is the container's, and so are its user, its capabilities and its filter."""
     daemon.specs.put("hooks.json", {"d": {"hooks": [{
@@ -191,6 +195,7 @@ def test_start_container_hook_has_the_containers_privileges(cri, pod, daemon, ho
     assert state["status"] == "created" and state["pid"] == 1 and state["id"] == container
 
 
+@pytest.mark.core
 def test_order_of_all(cri, pod, hooks):
     order = [hooks.hook(p, 'echo "$1" >>"$OUT/order"') for p in reversed(POINTS) if p != "startContainer"]
     container = cri.run(pod, ["true"], **hooks.device(*order))
@@ -199,6 +204,7 @@ def test_order_of_all(cri, pod, hooks):
     assert hooks.saw("order").split() == [p for p in POINTS if p != "startContainer"]
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("point", ["prestart", "createRuntime", "createContainer", "startContainer", "poststart"])
 def test_a_failing_hook_fails_the_start(cri, pod, hooks, daemon, point):
     """With its own words; nothing is left running, and poststop has run."""
@@ -307,6 +313,7 @@ def running(word):
     return found
 
 
+@pytest.mark.core
 def test_a_missing_program(cri, pod, hooks):
     for point in ("prestart", "createContainer", "startContainer"):
         asked = hooks.device({"hookName": point, "path": "/no/such/hook"})
@@ -316,6 +323,7 @@ def test_a_missing_program(cri, pod, hooks):
         assert "No such file" in text
 
 
+@pytest.mark.core
 def test_daemon_dies_while_a_hook_runs(cri, pod, hooks, daemon):
     """The held launch ends with the connection; the container can be started by the next daemon."""
     asked = hooks.device(hooks.hook("createRuntime", '[ -e "$OUT/again" ] || sleep 30'), hooks.hook("poststop"))
@@ -336,6 +344,7 @@ def test_daemon_dies_while_a_hook_runs(cri, pod, hooks, daemon):
     wait_for(lambda: "poststop" in hooks.ran(), 10, "poststop")
 
 
+@pytest.mark.core
 def test_poststop_is_owed_over_a_restart(cri, pod, hooks, daemon):
     """The container ends while no daemon runs, and its pod is stopped right after: the hook runs before that is done."""
     script = "until [ -e /end/now ]; do sleep 0.1; done"
@@ -367,6 +376,7 @@ def test_start_container_hook_beside_a_tracer(cri, hooks):
     assert seen["caps"] & ~test_escape.MINUS_PTRACE == 0, f"it got capabilities that it hasn't: {seen}"
 
 
+@pytest.mark.core
 def test_start_container_hook_in_a_shared_pid_namespace(cri, hooks):
     """It is in the container's namespaces, this one too; what goes wrong in it is told, and it is bounded in time."""
     pod = test_escape.shared_pid_pod(cri)

@@ -56,6 +56,7 @@ def test_what_makes_no_sense(cri, pod, fields, words):
     assert code == grpc.StatusCode.INVALID_ARGUMENT and words in text
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("fields,words", [
     ({"run_as_username": "nobody-of-that-name"}, 'user "nobody-of-that-name" is not in the image\'s /etc/passwd'),
     ({"run_as_username": "default-user:nogroup-of-that-name"}, 'group "nogroup-of-that-name" is not in the image')])
@@ -67,6 +68,7 @@ def test_a_name_that_the_image_lacks(cri, pod, fields, words):
     assert (status.exit_code, status.reason) == (128, "StartError") and words in status.message
 
 
+@pytest.mark.core
 def test_home(cri, pod):
     """Of /etc/passwd, unless the environment has one; / for users that are not in it."""
     def home(linux, **more):
@@ -82,6 +84,7 @@ def test_home(cri, pod):
     assert home(identity(run_as_user=number(33)), envs=env(HOME="/elsewhere")) == "/elsewhere"
 
 
+@pytest.mark.core
 def test_status_remembers_the_user(cri, crispd, pod):
     """Also of a container that has ended, and after a restart of the daemon."""
     linux = identity(run_as_user=number(1000), run_as_group=number(3), supplemental_groups=[9])

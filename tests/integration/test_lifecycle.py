@@ -72,6 +72,7 @@ def test_a_longer_stop_does_not_put_off_a_shorter_one(cri, pod):
     long.result(5)
 
 
+@pytest.mark.core
 def test_attempts(cri, pod):
     """kubelet's restart: the same name, the next attempt, in the same pod; the old one is still told of."""
     ids = []
@@ -88,6 +89,7 @@ def test_attempts(cri, pod):
     assert code == grpc.StatusCode.ALREADY_EXISTS and ids[1] in text
 
 
+@pytest.mark.core
 def test_a_failed_start_is_the_end(cri, pod):
     """128 and StartError, with what StartContainer said; times that make sense; not to be started again."""
     before = time.time_ns()
@@ -104,6 +106,7 @@ def test_a_failed_start_is_the_end(cri, pod):
     assert code_of(cri.exec, container, "true")[0] == grpc.StatusCode.FAILED_PRECONDITION
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL, signal.SIGTERM])
 def test_ends_by_a_signal(cri, pod, number):
     """A program that dies of a signal itself: 128 and its number."""

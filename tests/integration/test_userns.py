@@ -60,6 +60,7 @@ def test_advertised(cri):
     assert status.features.user_namespaces_host_network
 
 
+@pytest.mark.core
 @pytest.mark.vm
 def test_root_is_nobody_on_the_host(cri, pod):
     container = cri.run(pod, ["sleep", "3600"])
@@ -77,6 +78,7 @@ def test_root_is_nobody_on_the_host(cri, pod):
     assert os.stat(cri.status(container).log_path).st_uid == 0
 
 
+@pytest.mark.core
 def test_everything_in_the_root_has_its_owner(cri, pod, crispd):
     container = cri.run(pod, ["sleep", "3600"], linux=security(run_as_user=pb.Int64Value(value=0)))
     paths = ("/ /bin/busybox /tmp /etc/passwd /etc/hosts /etc/hostname /etc/resolv.conf /dev /dev/null /dev/shm /dev/pts "
@@ -93,6 +95,7 @@ def test_everything_in_the_root_has_its_owner(cri, pod, crispd):
         assert cri.output(third, ["stat", "-c", "%u", "/etc/passwd"]) == "0\n"
 
 
+@pytest.mark.core
 def test_volumes(cri, pod, volume):
     mounts = [volume_mount(volume), volume_mount(volume, "/plain", mapped=False)]
     container = cri.run(pod, ["sleep", "3600"], mounts=mounts)
@@ -105,6 +108,7 @@ def test_volumes(cri, pod, volume):
     assert list(cri.status(container).mounts) == mounts
 
 
+@pytest.mark.core
 def test_single_files_and_mounts_below(cri, pod, volume):
     (volume / "sub").mkdir()
     mounts = [volume_mount(volume / "secret", "/etc/one"), volume_mount(volume, readonly=True)]
@@ -115,6 +119,7 @@ def test_single_files_and_mounts_below(cri, pod, volume):
     assert (volume / "secret").read_text() == "roots\nmore\n" and os.stat(volume / "secret").st_uid == 0
 
 
+@pytest.mark.core
 @pytest.mark.vm
 def test_volumes_of_images(cri, pod):
     image = cri.image(cri.have("docker.io/library/data")).id
@@ -126,6 +131,7 @@ def test_volumes_of_images(cri, pod):
     cri.sh(container, "touch /vol/x /new/place/x")
 
 
+@pytest.mark.core
 def test_network_and_sysctls_belong_to_it(cri):
     sysctls = {"net.ipv4.ip_forward": "1", "kernel.shmmax": "1234567", "net.ipv4.ping_group_range": "0 65535"}
     pod = cri.run_pod(linux=pod_linux(sysctls=sysctls))
@@ -137,6 +143,7 @@ def test_network_and_sysctls_belong_to_it(cri):
     assert cri.pod_status(pod).network.ip in cri.sh(container, "ip addr; cat /etc/hosts")
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("namespaces", [dict(pid=pb.POD), dict(network=pb.NODE), dict(network=pb.NODE, ipc=pb.NODE),
                                         dict(pid=pb.NODE)], ids=["pod-pid", "host-network", "host-ipc", "host-pid"])
 def test_with_other_namespaces(cri, namespaces):
@@ -161,6 +168,7 @@ def test_with_other_namespaces(cri, namespaces):
         cri.StopContainer(container_id=other, timeout=0)
 
 
+@pytest.mark.core
 def test_privileged_means_inside(cri):
     pod_options = pod_linux()
     pod_options.security_context.privileged = True
@@ -173,6 +181,7 @@ def test_privileged_means_inside(cri):
             assert not cri.sh(container, f"test -O /dev/{name} && echo mine; true"), name
 
 
+@pytest.mark.core
 def test_what_is_made_outside_cannot_be_undone_inside(cri, pod, volume):
     linux = security(capabilities=pb.Capability(add_capabilities=["ALL"]), masked_paths=["/proc/keys", "/etc/passwd-"],
                      readonly_paths=["/proc/sys"])
@@ -182,6 +191,7 @@ def test_what_is_made_outside_cannot_be_undone_inside(cri, pod, volume):
         assert cri.exec(container, "sh", "-c", attempt)[0] != 0, attempt
 
 
+@pytest.mark.core
 def test_processes_survive_a_restart(cri, crispd, pod, volume):
     before = cri.run(pod, ["sleep", "3600"])
     crispd.restart()
@@ -226,6 +236,7 @@ def test_bad_containers(cri, pod, volume):
         refused(mounts=[volume_mount(volume, propagation=pb.PROPAGATION_BIDIRECTIONAL)])
 
 
+@pytest.mark.core
 def test_file_system_without_mapped_mounts(cri, pod):
     container = cri.create(pod, ["true"], mounts=[volume_mount("/sys/kernel")])
     code, text = code_of(cri.StartContainer, container_id=container)
@@ -233,6 +244,7 @@ def test_file_system_without_mapped_mounts(cri, pod):
     assert "/data: /sys/kernel: its file system can't be idmapped" in text
 
 
+@pytest.mark.core
 def test_propagation_from_the_host(cri, pod, volume):
     (volume / "sub").mkdir()
     subprocess.run(["mount", "--bind", volume, volume], check=True)
