@@ -161,7 +161,8 @@ def test_supervisor_killed_while_the_daemon_is_down(cri, crispd, pod, busy):
 
 def test_pods_that_share_a_cgroup_parent_survive_a_restart(cri, crispd):
     """The sweep at the start sees each other's supervisors in the common parent."""
-    linux = pb.LinuxPodSandboxConfig(cgroup_parent=f"{crispd.cgroup}/shared")
+    parent, path = crispd.below("shared")
+    linux = pb.LinuxPodSandboxConfig(cgroup_parent=parent)
     pods = [cri.run_pod(linux=linux) for _ in range(2)]
     containers = [cri.run(pod, ["sleep", "3600"]) for pod in pods]
     crash(crispd)
@@ -170,7 +171,7 @@ def test_pods_that_share_a_cgroup_parent_survive_a_restart(cri, crispd):
     assert [cri.status(c).state for c in containers] == [pb.CONTAINER_RUNNING] * 2
     for pod in pods:
         cri.remove_pod(pod)
-    cgroups.remove(f"{crispd.cgroup}/shared")
+    cgroups.remove(path)
 
 
 def test_killed_container_process(cri, busy):

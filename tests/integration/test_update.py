@@ -210,8 +210,8 @@ def test_pods_of_kubelet_are_limited_by_kubelet(cri, crispd, how):
     linux = pb.LinuxPodSandboxConfig(resources=res(memory_limit_in_bytes=50 * MIB))
     labels = {}
     if how == "kubelet's place":
-        linux.cgroup_parent = crispd.cgroup + "/kubelets"
-        cgroups.make(linux.cgroup_parent)
+        linux.cgroup_parent, path = crispd.below("kubelets")
+        cgroups.make(path)
     else:
         labels["io.kubernetes.pod.uid"] = "u"
     pod = cri.run_pod(linux=linux, labels=labels)
@@ -222,4 +222,4 @@ def test_pods_of_kubelet_are_limited_by_kubelet(cri, crispd, how):
     assert cgroups.read_path(place, "memory", ("memory.limit_in_bytes", "memory.max")) == before
     cri.remove_pod(pod)
     if how == "kubelet's place":
-        cgroups.remove(linux.cgroup_parent)
+        cgroups.remove(path)

@@ -177,6 +177,13 @@ class Crispd:
         self.terminate()
         return self.start()
 
+    def below(self, name):
+        """A further parent of pods, in the driver's syntax, and its path in the hierarchies."""
+        if self.driver == "cgroupfs":
+            return f"{self.cgroup}/{name}", f"{self.cgroup}/{name}"
+        part = f"{self.cgroup.removeprefix('/').removesuffix('.slice')}-{name}.slice"
+        return part, f"{self.cgroup}/{part}"
+
     @property
     def endpoint(self):
         return f"unix://{self.socket}"

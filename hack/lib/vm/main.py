@@ -22,6 +22,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -204,6 +205,7 @@ def run(args, jobs):
 
 def main():
     args = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the machine is ended and its disks removed
     names = list(parts.PARTS) if args.all else args.part
     if names:
         jobs = [(name, parts.part(name, TOP, BUILD), parts.PARTS[name][0], args.minutes or parts.PARTS[name][2])

@@ -15,6 +15,7 @@ FOLDERS = 4  # into how many parts --all divides the integration tests
 PARTS = {
     "unit": ("apparmor", "all unit tests", 40),
     **{f"integration-{n + 1}": ("apparmor", f"integration tests, every {FOLDERS}th file", 60) for n in range(FOLDERS)},
+    "integration-systemd": ("apparmor", "integration tests with the marker core, cgroup driver systemd", 60),
     "critest": ("apparmor", "the whole critest, cgroup driver cgroupfs", 40),
     "critest-systemd": ("apparmor", "the whole critest, cgroup driver systemd", 40),
     "selinux": ("selinux", "integration tests with the marker selinux, critest's SELinux specs", 20),
@@ -58,6 +59,8 @@ def part(name, top, build):
         return job(critest=".")
     if name == "critest-systemd":
         return job(critest=".", driver="systemd")
+    if name == "integration-systemd":
+        return job(pytest=["-m", "core"], driver="systemd")
     if name == "selinux":
         return job(pytest=["-m", "selinux"], critest="SELinux")
     files = sorted(os.path.basename(path) for path in glob.glob(f"{top}/tests/integration/test_*.py"))
