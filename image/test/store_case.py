@@ -137,4 +137,4 @@ class PullTest(unittest.TestCase):
 def main():
     if os.geteuid() != 0:
         sys.exit("needs root")
-    unittest.main(argv=[sys.argv[0], *sys.argv[3:]])
+    unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=2)  # tells what is skipped

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""What unit tests say of themselves: a cmocka program ends with 0 also if it skipped some of its tests, or all.
+"""What unit tests say of themselves: a program of cmocka's, or of Python's unittest, ends with 0 also if it skipped some
+of its tests, or all.
 
   cmocka.py REPORT      goes over ctest's JUnit report: each skipped test becomes a case of its own, with its reason
 
@@ -9,6 +10,7 @@ import re
 import sys
 import xml.etree.ElementTree as ET
 
+PYTHON = re.compile(r"^(?P<name>\w+) \([\w.]+\)(?:\n.*)?? \.\.\. skipped (?P<quote>['\"])(?P<why>.*)(?P=quote)$", re.M)
 LINE = re.compile(r"^(?:skipped: (?P<why>.*)|\[ +(?P<what>RUN|OK|SKIPPED|FAILED) +\] (?P<name>\w+))$", re.M)
 
 
@@ -28,6 +30,9 @@ def skips(text):
             else:
                 others += 1
             running = None
+    for test in PYTHON.finditer(text):
+        found.append((test["name"], test["why"]))
+        others = ran = True  # what else there was is not looked at
     if why and not ran:
         found = [("all", why)]
     return found, bool(found) and not others

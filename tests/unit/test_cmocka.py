@@ -27,6 +27,16 @@ skipped: is what a container printed
 [  SKIPPED ] four
 """
 ALL = "[ RUN      ] one\nskipped: needs root\n[  SKIPPED ] one\n[  SKIPPED ] one\n"
+PYTHON = """test_a (__main__.Case.test_a) ... ok
+test_b (__main__.Case.test_b) ... skipped 'needs terabytes'
+test_c (__main__.Case.test_c)
+What it is about. ... skipped "it's off"
+
+----------------------------------------------------------------------
+Ran 3 tests in 0.1s
+
+OK (skipped=2)
+"""
 
 
 def suite_of(text):
@@ -45,6 +55,9 @@ class Cmocka(unittest.TestCase):
 
     def test_program(self):
         self.assertEqual(suite_of("skipped: needs root\n"), [("all", "needs root")])
+
+    def test_python(self):
+        self.assertEqual(suite_of(PYTHON), [("x", None), ("test_b", "needs terabytes"), ("test_c", "it's off")])
 
     def test_none(self):
         self.assertEqual(suite_of("[ RUN      ] a\n[       OK ] a\n"), [("x", None)])
