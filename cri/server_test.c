@@ -32,6 +32,7 @@
 #define PATH(name) "/" SERVICE "/" name
 
 static atomic_int n_waiting, n_cancelled;
+static atomic_bool released;
 
 // Answers with the request's version string, badly encoded if it says so.
 static int echo(struct rpc_call *call, const ProtobufCMessage *request, ProtobufCMessage **response,
@@ -72,6 +73,16 @@ static int sleep_a_little(struct rpc_call *call, const ProtobufCMessage *request
 {
     atomic_fetch_add(&n_waiting, 1);
     nanosleep(&(struct timespec){.tv_nsec = 200 * NS_PER_MS}, NULL);
+    return echo(call, request, response, err);
+}
+
+// Ends only when it is told to, whoever calls it off.
+static int stuck(struct rpc_call *call, const ProtobufCMessage *request, ProtobufCMessage **response,
+                 struct error *err)
+{
+    atomic_fetch_add(&n_waiting, 1);
+    while (!atomic_load(&released))
+        nanosleep(&(struct timespec){.tv_nsec = NS_PER_MS}, NULL);
     return echo(call, request, response, err);
 }
 
@@ -163,6 +174,7 @@ static const struct rpc_method table[] = {
     ROW("Wait", RPC_WORK, wait_for_cancel),
     ROW("Sleep", RPC_WORK, sleep_a_little),
     ROW("TooMuch", RPC_WORK, too_much),
+    ROW("Stuck", RPC_WORK, stuck),
     ROW("Later", RPC_WORK, NULL),
     ROW("Defer", RPC_INLINE, defer),
     STREAM("Count", count),
@@ -276,10 +288,10 @@ static void test_answers(void **state)
 static void test_deferred(void **state)
 {
     struct fixture *f = *state;
-    struct test_call slow, quick;
-    start(f, &slow, PATH("Defer"), "v3", 20 * NS_PER_SEC);
+    static struct test_call slow, quick;
+    start(f, &slow, PATH("Defer"), "v3", testing_limit(20 * NS_PER_SEC));
     wait_until(&n_waiting, 1);
-    start(f, &quick, PATH("Inline"), "v1", 20 * NS_PER_SEC);
+    start(f, &quick, PATH("Inline"), "v1", testing_limit(20 * NS_PER_SEC));
     assert_ptr_equal(test_client_next(&f->client), &quick);
     expect_response(&quick, "v1", "crisp");
     test_call_done(&quick);
@@ -455,7 +467,7 @@ static void start_stream(struct fixture *f, struct test_call *call, const char *
 {
     uint8_t data[256];
     size_t len = request(version, data);
-    test_stream_start(&f->client, call, path, data, len, 80 * NS_PER_SEC);
+    test_stream_start(&f->client, call, path, data, len, testing_limit(80 * NS_PER_SEC));
 }
 
 // Each message once and in order, then the status.
@@ -464,7 +476,7 @@ static void test_stream(void **state)
     static const char *const counts[] = {"0", "1", "3", "500"};
     struct fixture *f = *state;
     for (size_t i = 0; i < ARRAY_SIZE(counts); i++) {
-        struct test_call call;
+        static struct test_call call;
         char text[16];
         int n = 0;
         start_stream(f, &call, PATH("Count"), counts[i]);
@@ -493,7 +505,7 @@ static void test_stream(void **state)
 static void test_stream_flow_control(void **state)
 {
     struct fixture *f = *state;
-    struct test_call call;
+    static struct test_call call;
     int n = 0;
     start_stream(f, &call, PATH("Flood"), "");
     nanosleep(&(struct timespec){.tv_nsec = 500 * NS_PER_MS}, NULL);
@@ -510,7 +522,7 @@ static void test_stream_flow_control(void **state)
 static void test_stream_cancel(void **state)
 {
     struct fixture *f = *state;
-    struct test_call call;
+    static struct test_call call;
     start_stream(f, &call, PATH("Flood"), "");
     grpc_byte_buffer *m = test_stream_read(&f->client, &call);
     assert_non_null(m);
@@ -527,7 +539,7 @@ static void test_stream_cancel(void **state)
 static void test_stream_of_too_much(void **state)
 {
     struct fixture *f = *state;
-    struct test_call call;
+    static struct test_call call;
     start_stream(f, &call, PATH("TooMuchStream"), "");
     assert_null(test_stream_read(&f->client, &call));
     assert_int_equal(call.status, GRPC_STATUS_RESOURCE_EXHAUSTED);
@@ -537,10 +549,11 @@ static void test_stream_of_too_much(void **state)
 static void test_stop_ends_streams(void **state)
 {
     struct fixture *f = *state;
-    struct test_call call;
+    static struct test_call call;
     start_stream(f, &call, PATH("Flood"), "");
     nanosleep(&(struct timespec){.tv_nsec = 100 * NS_PER_MS}, NULL);
-    assert_int_equal(server_stop(f->server, 50 * NS_PER_MS, 10 * NS_PER_SEC, NULL, NULL, NULL), 0);
+    assert_int_equal(server_stop(f->server, 50 * NS_PER_MS, testing_limit(10 * NS_PER_SEC), NULL, NULL, NULL),
+                     0);
     server_free(steal_ptr(&f->server));
     assert_int_equal(n_cancelled, 1);
     for (grpc_byte_buffer *m; (m = test_stream_read(&f->client, &call));)
@@ -591,12 +604,13 @@ static void test_stop_tells_what_is_stuck(void **state)
     struct fixture *f = *state;
     static struct test_call call;
     struct error err = ERROR_INIT;
-    start(f, &call, PATH("Sleep"), "s", testing_limit(20 * NS_PER_SEC));
+    atomic_store(&released, false);
+    start(f, &call, PATH("Stuck"), "s", testing_limit(20 * NS_PER_SEC));
     wait_until(&n_waiting, 1);
     assert_int_equal(server_stop(f->server, 0, NS_PER_MS, NULL, NULL, &err), -ETIMEDOUT);
-    assert_string_equal(err.message, "stop the server: " PATH("Sleep") " does not end");
+    assert_string_equal(err.message, "stop the server: " PATH("Stuck") " does not end");
+    atomic_store(&released, true);
     test_call_done(test_client_next(&f->client));
-    nanosleep(&(struct timespec){.tv_nsec = 300 * NS_PER_MS}, NULL); // the handler's sleep
     server_free(steal_ptr(&f->server));
 }
 
