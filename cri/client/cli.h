@@ -39,6 +39,7 @@ int command_images(struct cli *cli, int argc, char **argv);
 int command_stop(struct cli *cli, int argc, char **argv);
 int command_rm(struct cli *cli, int argc, char **argv);
 int command_update(struct cli *cli, int argc, char **argv);
+int command_logs(struct cli *cli, int argc, char **argv);
 int command_top(struct cli *cli, int argc, char **argv);
 int command_stats(struct cli *cli, int argc, char **argv);
 int command_info(struct cli *cli, int argc, char **argv);

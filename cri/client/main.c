@@ -27,6 +27,8 @@ static const char usage_text[] =
     "  stop [-t SECONDS] CONTAINER…\n"
     "  rm [-f] CONTAINER…\n"
     "              stop and remove containers, and the pods of `crisp run`\n"
+    "  logs [-f] CONTAINER\n"
+    "              print what a container has written\n"
     "  exec CONTAINER COMMAND [ARG…]\n"
     "              run a command in a running container\n"
     "  update OPTION… CONTAINER…\n"
@@ -54,10 +56,10 @@ static const struct {
     int (*run)(struct cli *cli, int argc, char **argv);
     bool own_signals; // takes SIGINT and SIGTERM itself
 } commands[] = {
-    {"run", command_run, true},        {"stop", command_stop, false},     {"rm", command_rm, false},
-    {"exec", command_exec, false},     {"update", command_update, false}, {"top", command_top, true},
-    {"stats", command_stats, true},    {"ps", command_ps, false},         {"inspect", command_inspect, false},
-    {"images", command_images, false}, {"info", command_info, false},
+    {"run", command_run, true},          {"logs", command_logs, false},     {"stop", command_stop, false},
+    {"rm", command_rm, false},           {"exec", command_exec, false},     {"update", command_update, false},
+    {"top", command_top, true},          {"stats", command_stats, true},    {"ps", command_ps, false},
+    {"inspect", command_inspect, false}, {"images", command_images, false}, {"info", command_info, false},
 };
 
 enum { OPTION_ENDPOINT = 256, OPTION_TIMEOUT, OPTION_VERSION };

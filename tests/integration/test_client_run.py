@@ -264,6 +264,25 @@ def test_detached_and_removed(runtime, crisp):
     wait_for(lambda: not runtime.pods and not os.listdir(crisp.logs), 20, "it is removed")
 
 
+def test_logs(runtime, crisp):
+    runtime.chunks, runtime.exit, runtime.pace = [line("one"), line("oops", "stderr"), line("two")], (0, "Completed", ""), 0.3
+    container = crisp.ok("run", "-d", "--name", "box", "img:1")
+    follower = crisp.start("logs", "-f", "box")
+    assert follower.stdout.readline() == b"one\n"
+    assert follower.communicate(timeout=limit(20)) == (b"two\n", b"oops\n") and follower.returncode == 0
+    assert crisp("logs", container) == (0, "one\ntwo\n", "oops\n")
+    code, _, err = crisp("logs", "nobody")
+    assert code == 1 and "crisp ps -a" in err
+    os.unlink(runtime.containers[container].log_path)
+    code, _, err = crisp("logs", "box")
+    assert code == 1 and "open the log" in err
+    assert crisp("logs")[0] == crisp("logs", "a", "b")[0] == 2
+
+
+def line(text, stream="stdout"):
+    return f"2026-11-22T03:04:05.123456789Z {stream} F {text}\n".encode()
+
+
 def test_other_peoples_containers(runtime, crisp):
     """kubelet's pods stay."""
     runtime.exit = None

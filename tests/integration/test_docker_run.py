@@ -460,3 +460,43 @@ def test_every_option_is_tried(docker):
     options = set(re.findall(r"^  (?:-\w,|   ) (--[\w-]+)", docker.ok("run", "--help"), re.M)) - {"--help"}
     tried = set(re.findall(r'"(--[\w-]+)', read(__file__)))
     assert sorted(options - tried) == []
+
+
+# ---- A day with redis, as README tells it ----
+
+def test_redis(docker):
+    ask = lambda *words: subprocess.run(["redis-cli", "-h", address, *words], check=False, capture_output=True,  # noqa: E731
+                                        text=True, timeout=60).stdout.strip()
+    container = docker.ok("run", "-d", "--memory", "100m", "--cpus", "0.5", "--name", "cache", "redis")
+    pid = docker.cri.pid_of(container)
+    address = re.search(r"^ip +([\d.]+)$", docker.ok("inspect", "cache"), re.M)[1]
+    wait_for(lambda: ask("ping") == "PONG", 20, "redis answers at the pod's address")
+    assert ask("set", "key", "value") == "OK" and ask("get", "key") == "value"
+    assert cgroup(pid, "memory", "memory.limit_in_bytes", "memory.max") == str(100 * MIB)
+    assert cgroup(pid, "cpu", "cpu.cfs_quota_us", "cpu.max").split()[0] == "50000"
+    row = docker.ok("ps").splitlines()[1].split()
+    assert row[:2] == [container[:12], "redis"] and row[3:5] == ["RUNNING", "cache"]
+
+    # It holds 20 MB of ours, and is kept busy: `crisp top` sees both.
+    ask("eval", "for i = 1, 20000 do redis.call('set', i, string.rep('x', 1000)) end", "0")
+    with subprocess.Popen(["redis-cli", "-h", address, "eval", "for i = 1, 1e12 do end", "0"], stdout=subprocess.DEVNULL) as busy:
+        before = cpu_ns(pid)
+        wait_for(lambda: cpu_ns(pid) > before + 10_000_000, 10, "it is busy")
+        heading, _, _, line = docker.ok("top").splitlines()
+        ask("script", "kill")
+        busy.wait(60)
+    cells = re.split(r"\s{2,}", line)
+    assert cells[:2] == [container[:12], "cache"] and cells[3].endswith("/ 100.0MiB") and "1 container " in heading
+    assert 5 < float(cells[2].rstrip("%")) < 70 and 1 <= int(cells[7]) <= 10, line
+    facts, = [json.loads(text) for text in docker.ok("stats", "--no-stream", "-o", "json").splitlines()]
+    assert 20 * MIB < facts["memory_bytes"] < 100 * MIB == facts["memory_limit_bytes"]
+    assert facts["network_rx_bytes"] > 1000 and facts["network_tx_bytes"] > 1000 and facts["name"] == "cache"
+    assert docker.ok("stop", "cache") == "cache" and not os.path.exists(f"/proc/{pid}")
+    assert docker.cri.status(container).exit_code == 0  # redis ends in good order
+    assert docker.ok("rm", "cache") == "cache" and not docker.cri.ListPodSandbox().items
+
+
+def cpu_ns(pid):
+    if V2:
+        return int(re.search(r"usage_usec (\d+)", cgroup(pid, "", "", "cpu.stat"))[1]) * 1000
+    return int(cgroup(pid, "cpuacct", "cpuacct.usage", ""))
