@@ -98,7 +98,7 @@ static int start_check(struct runtime *rt, struct container *c, bool joined, str
     return r;
 }
 
-static void start_over(struct runtime *rt, struct container *c)
+void container_start_over(struct runtime *rt, struct container *c)
 {
     store_lock(rt);
     c->private->starting = false;
@@ -159,7 +159,7 @@ int runtime_container_start(struct runtime *rt, struct container *c, const struc
     r = start_check(rt, c, joined, err);
     if (r == 1) {
         r = start_in_pod(rt, c, err);
-        start_over(rt, c);
+        container_start_over(rt, c);
     }
     store_lock(rt);
     gate_leave(&c->private->gate);

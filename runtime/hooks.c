@@ -1,8 +1,5 @@
-// OCI hooks in the host's namespaces (prestart, createRuntime, poststart, poststop), and a container's
-// bundle.
-//
-// The bundle, POD_DIR/bundles/CONTAINER, is made when a container with hooks is started and goes when its
-// poststop hooks have run: as long as it is there they are owed, also after a restart of the daemon.
+// OCI hooks in the host's namespaces (prestart, createRuntime, poststart, poststop). What they are told
+// by and owe: hooks_bundle.c.
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,81 +15,17 @@
 #include "base/spawn.h"
 #include "base/str.h"
 #include "runtime/hooks.h"
-#include "runtime/annotation.h"
-#include "runtime/oci_config.h"
 #include "runtime/plan.h"
 
 enum hook_point { HOOK_PRESTART, HOOK_CREATE_RUNTIME, HOOK_POSTSTART, HOOK_POSTSTOP };
 
-#define OUTPUT_MAX      ((size_t)1 << 20)
-#define TOLD_MAX        400 // of what a failed hook printed
-#define PLAN_MAX        (16u << 20)
-#define ANNOTATIONS_MAX (1u << 20)
-#define STOP_WAIT_NS    (600 * NS_PER_SEC)
+#define OUTPUT_MAX   ((size_t)1 << 20)
+#define TOLD_MAX     400 // of what a failed hook printed
+#define STOP_WAIT_NS (600 * NS_PER_SEC)
 
 bool hooks_wanted(const struct container *c)
 {
     return c->private->start && c->private->start->hold;
-}
-
-int hooks_bundle_path(const char *pod_dir, const char *id, char out[PATH_MAX])
-{
-    int n = snprintf(out, PATH_MAX, "%s/bundles/%s", pod_dir, id);
-    return n < 0 || n >= PATH_MAX ? -ENAMETOOLONG : 0;
-}
-
-static const Pod__LaunchPlan *unpack_plan(const struct container *c, struct arena *arena)
-{
-    const Pod__StartRequest *start = c->private->start;
-    return pod__launch_plan__unpack(arena_pb(arena), start->plan.len, start->plan.data);
-}
-
-static int no_plan(const struct container *c, struct error *err)
-{
-    return error_set(err, STATUS_INTERNAL, EBADMSG, "container %s: its launch plan can't be read", c->id);
-}
-
-// ---- The bundle ----
-
-static int write_config(struct runtime *rt, const struct container *c, const Pod__LaunchPlan *plan,
-                        const char *bundle, struct error *err)
-{
-    _cleanup_free_ char *root = str_printf("%s/mnt/root", bundle);
-    _cleanup_free_ char *path = str_printf("%s/config.json", bundle);
-    struct arena *arena __attribute__((cleanup(arena_freep))) = arena_new(ANNOTATIONS_MAX);
-    struct annotations *annotations = NULL;
-    if (!arena || annotations_read(c->pod->config, c->config, arena, &annotations, NULL) < 0)
-        return error_errno(err, ENOMEM, "write the bundle of container %s", c->id);
-    const struct oci_config_input in = {
-        .plan = plan,
-        .config = c->config,
-        .pid_mode = c->private->start->pid_mode,
-        .rootfs = root,
-        .cgroup = c->cgroup,
-        .netns = c->pod->netns,
-        .hostname = rundir_hostname(rt, c->pod),
-        .extra = annotations ? &annotations->cgroup : NULL,
-        .pids_limit = rt->pids_limit,
-    };
-    _cleanup_free_ char *text = root && path ? oci_config_json(&in) : NULL;
-    if (!text)
-        return error_errno(err, ENOMEM, "write the bundle of container %s", c->id);
-    return file_write_atomic(path, text, strlen(text), 0600, false, err);
-}
-
-static int make_bundle(struct runtime *rt, const struct container *c, struct error *err)
-{
-    struct arena *arena __attribute__((cleanup(arena_freep))) = arena_new(PLAN_MAX);
-    const Pod__LaunchPlan *plan = arena ? unpack_plan(c, arena) : NULL;
-    char bundle[PATH_MAX], mnt[PATH_MAX];
-    if (!plan || !plan->hooks)
-        return no_plan(c, err);
-    int r = hooks_bundle_path(c->pod->dir, c->id, bundle);
-    int n = snprintf(mnt, sizeof(mnt), "%s/mnt", bundle);
-    if (r < 0 || n < 0 || (size_t)n >= sizeof(mnt))
-        return error_errno(err, ENAMETOOLONG, "make the bundle of container %s", c->id);
-    r = file_mkdir_p(mnt, 0700, err);
-    return r < 0 ? r : write_config(rt, c, plan, bundle, err);
 }
 
 // ---- Running ----
@@ -179,10 +112,10 @@ static char *state_text(const Pod__Hooks *hooks, enum hook_point point, int pid)
 static int run_hooks(const struct container *c, enum hook_point point, int pid, const struct ctx *ctx,
                      struct error *err)
 {
-    struct arena *arena __attribute__((cleanup(arena_freep))) = arena_new(PLAN_MAX);
-    const Pod__LaunchPlan *plan = arena ? unpack_plan(c, arena) : NULL;
+    struct arena *arena __attribute__((cleanup(arena_freep))) = arena_new(HOOKS_PLAN_MAX);
+    const Pod__LaunchPlan *plan = arena ? hooks_plan(c, arena) : NULL;
     if (!plan || !plan->hooks)
-        return no_plan(c, err);
+        return hooks_no_plan(c, err);
     const struct hook_list list = list_of(plan->hooks, point);
     _cleanup_free_ char *state = state_text(plan->hooks, point, pid);
     if (!state)
@@ -329,7 +262,7 @@ int hooks_start(struct runtime *rt, struct container *c, struct podconn *conn, P
     Pod__Request request = POD__REQUEST__INIT;
     request.op_case = POD__REQUEST__OP_START;
     request.start = c->private->start;
-    int r = make_bundle(rt, c, err);
+    int r = hooks_bundle_make(rt, c, err);
     if (r < 0) {
         *told = true;
         return r;
@@ -342,7 +275,13 @@ int hooks_start(struct runtime *rt, struct container *c, struct podconn *conn, P
     if (r == 0)
         r = run_start_hooks(rt, c, HOOK_CREATE_RUNTIME, pid, err);
     if (r == 0)
-        return proceed(conn, c, false, reply, err);
+        r = hooks_owe_poststart(c, err); // from the next moment on it may run
+    if (r == 0) {
+        r = proceed(conn, c, false, reply, err);
+        if (r < 0 && *reply) // it says that nothing runs
+            hooks_settle_poststart(c);
+        return r;
+    }
     (void)proceed(conn, c, true, reply, NULL);
     *told = true;
     return error_wrap(err, "start container %s", c->id);
@@ -351,6 +290,9 @@ int hooks_start(struct runtime *rt, struct container *c, struct podconn *conn, P
 int hooks_after_start(struct runtime *rt, struct container *c, int pid, struct error *err)
 {
     int r = run_start_hooks(rt, c, HOOK_POSTSTART, pid, err);
+    if (r == -ECANCELED && err->status == STATUS_UNAVAILABLE)
+        return error_wrap(err, "start container %s", c->id);
+    hooks_settle_poststart(c);
     if (r == 0)
         return 0;
     (void)container_kill(rt, c, SIGKILL, true, NULL);
@@ -385,6 +327,8 @@ int hooks_stop(struct runtime *rt, struct container *c, struct error *err)
     if (r < 0)
         return not_run(c, r, err);
     bool owed = access(bundle, F_OK) == 0;
+    if (owed && hooks_poststart_owed(c))
+        log_warn("a container's poststart hooks have not run: it ended before", "container", c->id);
     if (owed && run_hooks(c, HOOK_POSTSTOP, 0, &work, NULL) == -ECANCELED) {
         r = -ECANCELED; // the next daemon runs them
     } else if (owed) {
@@ -423,6 +367,29 @@ void hooks_stop_later(struct runtime *rt, struct container *c)
         (void)worker_add(rt->hook_worker, stop_job, stop_drop, container_ref(c), 0);
 }
 
+// An earlier daemon ended between the container's start and the end of its poststart hooks.
+static int poststart_job(void *data, unsigned attempt)
+{
+    struct container *c = data;
+    struct runtime *rt = c->private->rt;
+    struct error err = ERROR_INIT;
+    store_lock(rt);
+    enum container_state state = c->private->state;
+    int pid = c->private->pid;
+    bool mine = state == CONTAINER_RUNNING && !c->private->starting;
+    if (mine)
+        c->private->starting = true; // its poststop hooks wait, and a stop calls these off
+    store_unlock(rt);
+    (void)attempt;
+    if (!mine)
+        return state == CONTAINER_UNKNOWN ? -EAGAIN : 0;
+    if (hooks_after_start(rt, c, pid, &err) < 0)
+        log_warn("hooks of a container that an earlier daemon started failed", "container", c->id, "error",
+                 err.message);
+    container_start_over(rt, c);
+    return 0;
+}
+
 void hooks_recover(struct runtime *rt)
 {
     struct container **all;
@@ -434,6 +401,8 @@ void hooks_recover(struct runtime *rt)
         runtime_container_view(rt, all[i], &v);
         if (v.state == CONTAINER_EXITED)
             hooks_stop_later(rt, all[i]);
+        else if (v.state != CONTAINER_CREATED && hooks_poststart_owed(all[i]))
+            (void)worker_add(rt->hook_worker, poststart_job, stop_drop, container_ref(all[i]), 0);
     }
     runtime_containers_free(all, n);
 }

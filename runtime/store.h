@@ -247,6 +247,7 @@ int container_not_ready(const struct pod *pod,
                         struct error *err); // the error of a pod that takes no containers
 void container_remove_cgroup(struct runtime *rt, struct container *c); // what is still busy: by a job
 void container_forget_in_pod(struct runtime *rt, struct container *c); // also ends a prepared process
+void container_start_over(struct runtime *rt, struct container *c);    // who has set `starting` is done
 
 // container_stop.c
 int container_kill(struct runtime *rt, struct container *c, int signal, bool all, struct error *err);

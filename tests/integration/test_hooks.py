@@ -344,6 +344,47 @@ def test_daemon_dies_while_a_hook_runs(cri, pod, hooks, daemon):
     wait_for(lambda: "poststop" in hooks.ran(), 10, "poststop")
 
 
+@pytest.mark.parametrize("end", ["kill", "terminate"])
+def test_poststart_is_owed_over_a_restart(cri, pod, hooks, daemon, end):
+    """The daemon is gone in the midst of it: the container runs on, and the next daemon runs the hook to its end."""
+    asked = hooks.device(hooks.hook("poststart", 'echo $$ >>"$OUT/begun"; [ -e "$OUT/again" ] || sleep 30; touch "$OUT/whole"'),
+                         hooks.hook("poststop"))
+    container = cri.create(pod, ["sleep", "3600"], **asked)
+    call = cri.future("StartContainer", container_id=container)
+    wait_for(lambda: os.path.exists(f"{hooks.out}/begun"), 10, "the hook runs")
+    pid = cri.pid_of(container)
+    getattr(daemon, end)()
+    assert call.exception() is not None
+    with open(f"{hooks.out}/again", "w", encoding="utf-8"):
+        pass
+    daemon.start()
+    wait_for(lambda: os.path.exists(f"{hooks.out}/whole"), 10, "poststart")
+    assert cri.status(container).state == pb.CONTAINER_RUNNING and cri.pid_of(container) == pid
+    assert json.loads(hooks.saw("poststart.state"))["pid"] == pid
+    assert len(hooks.saw("begun").split()) == 2
+    daemon.kill()
+    daemon.start()  # it is owed no more
+    cri.StopContainer(container_id=container, timeout=0)
+    wait_for(lambda: "poststop" in hooks.ran(), 10, "poststop")
+    assert len(hooks.saw("begun").split()) == 2
+
+
+def test_poststart_that_fails_over_a_restart(cri, pod, hooks, daemon):
+    """It ends the container, as it would have in the start."""
+    asked = hooks.device(hooks.hook("poststart", '[ -e "$OUT/again" ] || sleep 30; exit 7'), hooks.hook("poststop"))
+    container = cri.create(pod, ["sleep", "3600"], **asked)
+    call = cri.future("StartContainer", container_id=container)
+    wait_for(lambda: "poststart" in hooks.ran(), 10, "the hook runs")
+    daemon.kill()
+    assert call.exception() is not None
+    with open(f"{hooks.out}/again", "w", encoding="utf-8"):
+        pass
+    daemon.start()
+    assert cri.wait(container).exit_code == 137
+    wait_for(lambda: "poststop" in hooks.ran(), 10, "poststop")
+    assert "poststart hook" in daemon.log_tail(200) and "exit code 7" in daemon.log_tail(200)
+
+
 @pytest.mark.core
 def test_poststop_is_owed_over_a_restart(cri, pod, hooks, daemon):
     """The container ends while no daemon runs, and its pod is stopped right after: the hook runs before that is done."""
