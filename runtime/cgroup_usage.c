@@ -3,9 +3,11 @@
 #include "runtime/cgroup_usage.h"
 
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -192,6 +194,23 @@ void cgroup_usage_reset(struct cgroup_usage *out)
 
 // ---- Files ----
 
+// Descriptors that are kept, of all cgroups. Half of what the process may have is for everything else.
+static atomic_long n_kept;
+
+static bool may_keep(void)
+{
+    struct rlimit64 limit;
+    return getrlimit64(RLIMIT_NOFILE, &limit) == 0 &&
+           (limit.rlim_cur == RLIM64_INFINITY || (uint64_t)atomic_load(&n_kept) <= limit.rlim_cur / 2);
+}
+
+static void let_go(struct cgroup_usage_files *f, int file)
+{
+    if (f->fds[file] >= 0)
+        atomic_fetch_sub(&n_kept, 1);
+    fd_closep(&f->fds[file]);
+}
+
 void cgroup_usage_files_init(struct cgroup_usage_files *f)
 {
     f->absent = 0;
@@ -202,11 +221,11 @@ void cgroup_usage_files_init(struct cgroup_usage_files *f)
 void cgroup_usage_files_close(struct cgroup_usage_files *f)
 {
     for (int i = 0; i < CGROUP_USAGE_FILES; i++)
-        fd_closep(&f->fds[i]);
+        let_go(f, i);
     f->absent = 0;
 }
 
-// 0: open, or known to be absent. -ENOENT: the whole cgroup isn't there.
+// 0: open (counted as kept), or known to be absent. -ENOENT: the whole cgroup isn't there.
 static int open_file(const struct cgroup_host *h, const char *path, enum cgroup_usage_file file,
                      struct cgroup_usage_files *f)
 {
@@ -218,6 +237,7 @@ static int open_file(const struct cgroup_host *h, const char *path, enum cgroup_
         int fd = cgroup_file_open(root, path, name, O_RDONLY);
         if (fd >= 0) {
             f->fds[file] = fd;
+            atomic_fetch_add(&n_kept, 1);
             return 0;
         }
         if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM)
@@ -253,17 +273,19 @@ static int read_one(const struct cgroup_host *h, const char *path, enum cgroup_u
     char text[TEXT_MAX];
     if (f->absent & (1u << file))
         return 0;
-    int r = f->fds[file] < 0 ? open_file(h, path, file, f) : 0;
+    bool is_new = f->fds[file] < 0;
+    int r = is_new ? open_file(h, path, file, f) : 0;
     if (r < 0 || f->fds[file] < 0)
         return r;
     r = read_file(file, f->fds[file], text);
     if (r == 0)
         cgroup_usage_parse(cgroup_host_is_v2(h), file, text, out);
     if (r < 0 && (is_psi(file) || r != -ENODEV)) { // e.g. pressure that is switched off: EOPNOTSUPP
-        fd_closep(&f->fds[file]);
         f->absent |= 1u << file;
-        return 0;
+        r = 0;
     }
+    if ((f->absent & (1u << file)) || (is_new && !may_keep()))
+        let_go(f, file);
     return r;
 }
 

@@ -1,5 +1,6 @@
 // What a cgroup uses, from its files: cgroup_usage_read() opens each of them once and reads it anew from then
-// on. Not thread-safe for one struct cgroup_usage_files.
+// on, as long as all that are kept open are less than half of RLIMIT_NOFILE. Not thread-safe for one struct
+// cgroup_usage_files.
 #ifndef RUNTIME_CGROUP_USAGE_H
 #define RUNTIME_CGROUP_USAGE_H
 

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include "base/clock.h"
@@ -207,6 +208,42 @@ static void test_a_real_cgroup(void **state)
     assert_int_equal(cgroup_pod_remove(f->host, pod, made, NULL), 0);
 }
 
+// Beyond half of the limit files are read all the same, but not kept.
+static void test_few_descriptors(void **state)
+{
+    struct fixture *f = *state;
+    char pod[CGROUP_PATH_MAX], leaf[CGROUP_PATH_MAX];
+    struct cgroup_usage_files files;
+    struct cgroup_usage u;
+    struct rlimit before, few;
+    uint32_t made;
+    cgroup_usage_files_init(&files);
+    make_pod(f, pod, leaf, &made);
+    assert_int_equal(cgroup_create(f->host, leaf, NULL, NULL, NULL), 0);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    few = before;
+    few.rlim_cur = 4; // descriptors from 4 on are open already, so that none can be had
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    int r = cgroup_usage_read(f->host, leaf, CGROUP_USAGE_POD, &files, &u);
+    few.rlim_cur = before.rlim_cur < 200 ? before.rlim_cur : 200;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    assert_int_equal(r, -EMFILE);
+    struct cgroup_usage_files many[120];
+    for (size_t i = 0; i < ARRAY_SIZE(many); i++) {
+        cgroup_usage_files_init(&many[i]);
+        assert_int_equal(cgroup_usage_read(f->host, leaf, 1u << CGROUP_USAGE_CPU, &many[i], &u), 0);
+        assert_int_equal(u.cpu_ns, 0);
+        assert_int_equal(many[i].fds[CGROUP_USAGE_CPU] >= 0, i < 100);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(many); i++)
+        cgroup_usage_files_close(&many[i]);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(cgroup_usage_read(f->host, leaf, CGROUP_USAGE_POD, &files, &u), 0);
+    assert_true(files.fds[CGROUP_USAGE_CPU] >= 0);
+    cgroup_usage_files_close(&files);
+    remove_pod(f, pod, leaf, made);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -218,6 +255,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_interfaces_are_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(test_another_network_namespace, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_real_cgroup, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_few_descriptors, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
