@@ -66,4 +66,11 @@ func (r report) print(w io.Writer) {
 	fmt.Fprintf(w, "execs/s at 1, 4, 8: %.0f %.0f %.0f\n", r.ExecsPerSecond["1"], r.ExecsPerSecond["4"], r.ExecsPerSecond["8"])
 	fmt.Fprintf(w, "CPU per pod cycle:  %.1f ms (the generator's own: %.1f ms besides)\n", r.CPUMsPerPod, r.GeneratorCPUMs)
 	fmt.Fprintf(w, "daemon PSS: %d KiB; helpers: %.0f KiB in %.1f processes per pod\n", r.DaemonPssKB, r.HelperPssKBPerPod, r.HelpersPerPod)
+	if r.Statistics != nil {
+		l := r.Statistics.Latency
+		fmt.Fprintf(w, "%d containers: ListContainerStats p50 %.2f p99 %.2f, ListPodSandboxStats p50 %.2f p99 %.2f\n",
+			r.Statistics.Containers, l["ListContainerStats"].P50, l["ListContainerStats"].P99,
+			l["ListPodSandboxStats"].P50, l["ListPodSandboxStats"].P99)
+		fmt.Fprintf(w, "both asked every second: daemon's CPU %.2f %% of a core\n", r.Statistics.DaemonCPUPercent)
+	}
 }

@@ -26,6 +26,7 @@ type report struct {
 	DaemonPssKB        int64              `json:"daemon_pss_kb"`
 	HelperPssKBPerPod  float64            `json:"helper_pss_kb_per_pod"`
 	HelpersPerPod      float64            `json:"helpers_per_pod"`
+	Statistics         *statistics        `json:"statistics,omitempty"`
 }
 
 type options struct {
@@ -35,6 +36,8 @@ type options struct {
 	onlyLatency                         bool
 	mounts                              int
 	seccomp, userns                     bool
+	statsContainers, statsSeconds       int
+	onlyStats                           bool
 }
 
 func parse() options {
@@ -52,6 +55,9 @@ func parse() options {
 	flag.IntVar(&o.mounts, "mounts", 0, "bind mounts in each container")
 	flag.BoolVar(&o.seccomp, "seccomp", false, "containers under the default seccomp profile")
 	flag.BoolVar(&o.userns, "userns", false, "pods with a user namespace")
+	flag.IntVar(&o.statsContainers, "stats-containers", 100, "containers, each in a pod, for the statistics; 0: none")
+	flag.IntVar(&o.statsSeconds, "stats-seconds", 60, "how long statistics are asked for every second")
+	flag.BoolVar(&o.onlyStats, "only-stats", false, "nothing but statistics")
 	flag.Parse()
 	return o
 }
@@ -92,6 +98,10 @@ func (c *client) measure(r *report, o options) error {
 	if err = c.repeat(3, newRecorder(), 0, false); err != nil { // warm up
 		return err
 	}
+	if o.onlyStats {
+		r.Statistics, err = c.statistics(o)
+		return err
+	}
 	r.DaemonPssKB = pssKB(o.pid)
 	busy := startCPU()
 	recorder := newRecorder()
@@ -119,7 +129,12 @@ func (c *client) measure(r *report, o options) error {
 	if r.ExecsPerSecond, err = c.execsPerSecond(o.cycles * 4); err != nil {
 		return err
 	}
-	r.HelperPssKBPerPod, r.HelpersPerPod, err = c.helperPss(o)
+	if r.HelperPssKBPerPod, r.HelpersPerPod, err = c.helperPss(o); err != nil {
+		return err
+	}
+	if o.statsContainers > 0 {
+		r.Statistics, err = c.statistics(o)
+	}
 	return err
 }
 
