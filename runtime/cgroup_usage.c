@@ -73,6 +73,8 @@ static const struct stat_key v1_keys[] = {
     KEY("total_pgfault", page_faults),
     KEY("total_pgmajfault", major_page_faults),
     KEY("total_inactive_file", inactive_file_bytes),
+    KEY("hierarchical_memory_limit", memory_bound),
+    KEY("hierarchical_memsw_limit", swap_bound),
     {NULL, 0, 0},
 };
 static const struct stat_key v2_keys[] = {
@@ -189,6 +191,8 @@ void cgroup_usage_reset(struct cgroup_usage *out)
         .swap_bytes = CGROUP_UNKNOWN,
         .swap_limit_bytes = CGROUP_UNKNOWN,
         .pids = CGROUP_UNKNOWN,
+        .memory_bound = CGROUP_UNKNOWN,
+        .swap_bound = CGROUP_UNKNOWN,
     };
 }
 
@@ -249,35 +253,37 @@ static int open_file(const struct cgroup_host *h, const char *path, enum cgroup_
     return 0;
 }
 
-static int read_file(enum cgroup_usage_file file, int fd, char *text)
+// One call gives all of such a file.
+static int read_file(int fd, char *text)
 {
-    size_t used = 0;
-    while (used < TEXT_MAX - 1) {
-        ssize_t n = pread(fd, text + used, TEXT_MAX - 1 - used, (off_t)used);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -errno;
-        used += (size_t)n;
-        // One call gives all of such a file that fits; only memory.stat may take several.
-        if (n == 0 || file != CGROUP_USAGE_MEMORY_STAT)
-            break;
-    }
-    text[used] = '\0';
+    ssize_t n;
+    do {
+        n = pread(fd, text, TEXT_MAX - 1, 0);
+    } while (n < 0 && errno == EINTR);
+    if (n < 0)
+        return -errno;
+    text[n] = '\0';
     return 0;
+}
+
+// Where nothing above has a limit either, v1's memory.stat has told so: two files less for most containers.
+static bool is_unlimited(bool v2, enum cgroup_usage_file file, const struct cgroup_usage *u)
+{
+    return !v2 && ((file == CGROUP_USAGE_MEMORY_LIMIT && u->memory_bound >= LIMIT_NONE) ||
+                   (file == CGROUP_USAGE_SWAP_LIMIT && u->swap_bound >= LIMIT_NONE));
 }
 
 static int read_one(const struct cgroup_host *h, const char *path, enum cgroup_usage_file file,
                     struct cgroup_usage_files *f, struct cgroup_usage *out)
 {
     char text[TEXT_MAX];
-    if (f->absent & (1u << file))
+    if ((f->absent & (1u << file)) || is_unlimited(cgroup_host_is_v2(h), file, out))
         return 0;
     bool is_new = f->fds[file] < 0;
     int r = is_new ? open_file(h, path, file, f) : 0;
     if (r < 0 || f->fds[file] < 0)
         return r;
-    r = read_file(file, f->fds[file], text);
+    r = read_file(f->fds[file], text);
     if (r == 0)
         cgroup_usage_parse(cgroup_host_is_v2(h), file, text, out);
     if (r < 0 && (is_psi(file) || r != -ENODEV)) { // e.g. pressure that is switched off: EOPNOTSUPP

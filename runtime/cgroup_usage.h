@@ -26,6 +26,8 @@ struct cgroup_usage {
     uint64_t page_faults, major_page_faults;
     uint64_t swap_bytes, swap_limit_bytes; // the limit is of swap alone on v1, too
     uint64_t pids;                         // tasks, threads included
+    uint64_t memory_bound,
+        swap_bound; // v1: the lowest limit of the cgroup and all above, as the kernel has it
     struct cgroup_psi cpu_psi, memory_psi, io_psi;
 };
 

@@ -13,6 +13,8 @@
 #define LINE_MAX_BYTES 256
 #define TEXT_MAX       (STATS_INTERFACES_MAX * LINE_MAX_BYTES)
 #define STACK_BYTES    (64u << 10)
+// A seq_file hands out whole lines up to a page: less than this at once was all.
+#define SHORT_TEXT_MAX 3072
 
 struct visit {
     const char *path;
@@ -87,14 +89,10 @@ static ssize_t read_text(int fd, char *text)
     return (ssize_t)used;
 }
 
-int stats_net_read(int fd, struct arena *arena, struct interface_stats **out, size_t *n)
+static int parse_text(const char *text, struct arena *arena, struct interface_stats **out, size_t *n)
 {
     struct interface_stats one;
-    _cleanup_free_ char *text = malloc(TEXT_MAX);
-    ssize_t len = text ? read_text(fd, text) : -ENOMEM;
     size_t lines = 0;
-    if (len < 0)
-        return (int)len;
     for (const char *p = text; (p = strchr(p, '\n')); p++)
         lines++;
     *n = 0;
@@ -106,4 +104,17 @@ int stats_net_read(int fd, struct arena *arena, struct interface_stats **out, si
             (*out)[(*n)++] = one;
     }
     return 0;
+}
+
+int stats_net_read(int fd, struct arena *arena, struct interface_stats **out, size_t *n)
+{
+    char few[SHORT_TEXT_MAX + 1];
+    ssize_t len = pread(fd, few, SHORT_TEXT_MAX, 0);
+    if (len > 0 && len < SHORT_TEXT_MAX && few[len - 1] == '\n') {
+        few[len] = '\0';
+        return parse_text(few, arena, out, n);
+    }
+    _cleanup_free_ char *text = malloc(TEXT_MAX);
+    len = text ? read_text(fd, text) : -ENOMEM;
+    return len < 0 ? (int)len : parse_text(text, arena, out, n);
 }

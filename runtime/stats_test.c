@@ -27,6 +27,7 @@ static void test_v1_files(void **state)
     assert_int_equal(u.page_faults, 40);
     assert_int_equal(u.major_page_faults, 41);
     assert_int_equal(u.inactive_file_bytes, 50);
+    assert_int_equal(u.memory_bound, 77);
     // "No limit" is a page counter's maximum; that of swap is of both together.
     cgroup_usage_parse(false, CGROUP_USAGE_MEMORY_LIMIT, "9223372036854771712\n", &u);
     assert_true(u.memory_limit_bytes == CGROUP_UNKNOWN);
