@@ -93,8 +93,7 @@ int runtime_container_stats(struct runtime *rt, struct container *c, struct cont
     *out = (struct container_stats){.timestamp_ns = clock_wall_ns()};
     pthread_mutex_lock(&s->lock);
     int r =
-        read_usage(rt, s, c->cgroup, CGROUP_USAGE_CONTAINER,
-                   v.started_at_ns > 0 ? v.started_at_ns : c->created_at_ns, &out->usage, &out->nano_cores);
+        read_usage(rt, s, c->cgroup, CGROUP_USAGE_CONTAINER, c->created_at_ns, &out->usage, &out->nano_cores);
     pthread_mutex_unlock(&s->lock);
     if (r < 0 && r != -ENOENT)
         return error_errno(err, -r, "read what container %s uses", c->id);
