@@ -236,7 +236,6 @@ def streamed(responses, field):
     return [item for response in responses for item in getattr(response, field)]
 
 
-@pytest.mark.vm
 def test_lists_streams_and_filters(cri):
     pods = [cri.run_pod(labels={"pod": str(i), "all": "yes"}) for i in range(2)]
     made = {pod: [cri.run(pod, ["sleep", "3600"], labels={"n": str(i), "all": "yes"}) for i in range(2)]
