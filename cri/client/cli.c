@@ -1,10 +1,5 @@
 #include "cri/client/cli.h"
 
-#include <getopt.h>
-#include <stdio.h>
-
-#include "cri/client/output.h"
-
 int cli_call(struct cli *cli, const char *rpc, const ProtobufCMessage *request, ProtobufCMessage **response,
              struct error *err)
 {
@@ -23,25 +18,11 @@ void cli_message_freep(void *message)
     *m = NULL;
 }
 
-int cli_parse_help(int argc, char **argv, const char *usage_text)
+int cli_parse_nothing(const struct options *table, int argc, char **argv)
 {
-    static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    char **words = NULL;
+    int n = 0;
+    int code = options_parse(table, NULL, argc, argv, &words, &n);
 
-    int option =
-        getopt_long(argc, argv, "+h", options, NULL); // NOLINT(concurrency-mt-unsafe): main thread only
-    if (option == -1)
-        return -1;
-    if (option == 'h')
-        (void)fputs(usage_text, stdout);
-    return option == 'h' ? 0 : CLI_EXIT_USAGE;
-}
-
-int cli_parse_nothing(int argc, char **argv, const char *usage_text)
-{
-    int code = cli_parse_help(argc, argv, usage_text);
-
-    if (code >= 0 || optind == argc)
-        return code;
-    output_error("%s takes no \"%s\"; try `crisp %s --help`", argv[0], argv[optind], argv[0]);
-    return CLI_EXIT_USAGE;
+    return code >= 0 || n == 0 ? code : options_bad(table, "%s takes no \"%s\"", table->command, words[0]);
 }

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "cri/client/client.h"
+#include "cri/client/options.h"
 
 #define CLI_EXIT_USAGE 2
 // `crisp run` ends with the container's code; its own troubles are this one.
@@ -24,11 +25,9 @@ struct cli {
 int cli_call(struct cli *cli, const char *rpc, const ProtobufCMessage *request, ProtobufCMessage **response,
              struct error *err);
 
-// For commands without options of their own but --help: an exit code if that is all there is to do, else -1,
-// and optind is at the first argument.
-int cli_parse_help(int argc, char **argv, const char *usage_text);
-// The same for those that take no argument either.
-int cli_parse_nothing(int argc, char **argv, const char *usage_text);
+// For commands without options and arguments: an exit code if --help or a mistake is all there is to do, else
+// -1.
+int cli_parse_nothing(const struct options *table, int argc, char **argv);
 
 // Each gets the words after the global options, its own name first, and returns the exit code.
 int command_run(struct cli *cli, int argc, char **argv);

@@ -1,5 +1,4 @@
 // crisp exec: a command in a running container, without a terminal: ExecSync.
-#include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,12 +8,26 @@
 #include "cri/client/find.h"
 #include "cri/client/output.h"
 
-static const char usage_text[] =
-    "Usage: crisp exec CONTAINER COMMAND [ARG…]\n"
-    "\n"
-    "Runs a command in a running container (by id, the beginning of one, or name), prints\n"
-    "what it printed when it has ended, and ends with its exit code. The global --timeout,\n"
-    "if given, is how long it may run: then it is killed.\n";
+static const struct option_hint hints[] = {
+    {"d", "`crisp exec` waits for the command"},
+    {"e", "execute `env K=V COMMAND`"},
+    {"env", "execute `env K=V COMMAND`"},
+    {"i", "there is no standard input; `crictl exec -i` has it, where the runtime can"},
+    {"interactive", "there is no standard input; `crictl exec -i` has it, where the runtime can"},
+    {"t", "there is no terminal; `crictl exec -t` has one, where the runtime can"},
+    {"tty", "there is no terminal; `crictl exec -t` has one, where the runtime can"},
+};
+static const struct options table = {
+    .command = "exec",
+    .usage = "exec CONTAINER COMMAND [ARG…]",
+    .intro = "Runs a command in a running container (by name, id or the beginning of one), prints\n"
+             "what it printed when it has ended, and ends with its exit code. The global --timeout,\n"
+             "if given, is how long it may run: then it is killed.\n",
+    .hints = hints,
+    .n_hints = ARRAY_SIZE(hints),
+    .stops_at_word = true,
+    .bad_code = CLI_EXIT_USAGE,
+};
 
 static int exec_sync(struct cli *cli, const char *container, char **command, int n, struct error *err)
 {
@@ -44,15 +57,15 @@ static int exec_sync(struct cli *cli, const char *container, char **command, int
 int command_exec(struct cli *cli, int argc, char **argv)
 {
     struct error err = ERROR_INIT;
-    int code = cli_parse_help(argc, argv, usage_text);
+    char **words = NULL;
+    int n = 0;
 
+    int code = options_parse(&table, NULL, argc, argv, &words, &n);
     if (code >= 0)
         return code;
-    if (argc - optind < 2 || str_empty(argv[optind])) {
-        output_error("exec needs a container and a command; try `crisp exec --help`");
-        return CLI_EXIT_USAGE;
-    }
-    int rc = exec_sync(cli, argv[optind], argv + optind + 1, argc - optind - 1, &err);
+    if (n < 2 || str_empty(words[0]))
+        return options_bad(&table, "exec needs a container and a command");
+    int rc = exec_sync(cli, words[0], words + 1, n - 1, &err);
     if (rc < 0) {
         output_error("%s", err.message);
         return CLI_EXIT_RUN_FAILED;

@@ -3,9 +3,12 @@
 #include "cri/client/cli.h"
 #include "cri/client/output.h"
 
-static const char usage_text[] = "Usage: crisp images\n"
-                                 "\n"
-                                 "Lists the images, a line for each of their names.\n";
+static const struct options table = {
+    .command = "images",
+    .usage = "images",
+    .intro = "Lists the images, a line for each of their names.\n",
+    .bad_code = CLI_EXIT_USAGE,
+};
 
 static void add_image(struct table *t, const Cri__Image *image)
 {
@@ -24,7 +27,7 @@ static void add_image(struct table *t, const Cri__Image *image)
 
 int command_images(struct cli *cli, int argc, char **argv)
 {
-    int code = cli_parse_nothing(argc, argv, usage_text);
+    int code = cli_parse_nothing(&table, argc, argv);
     if (code >= 0)
         return code;
 

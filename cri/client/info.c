@@ -7,11 +7,13 @@
 #include "cri/client/cli.h"
 #include "cri/client/output.h"
 
-static const char usage_text[] =
-    "Usage: crisp info\n"
-    "\n"
-    "Tells who answers at the endpoint and whether pods can run there; ends with 1\n"
-    "when they can't.\n";
+static const struct options table = {
+    .command = "info",
+    .usage = "info",
+    .intro = "Tells who answers at the endpoint and whether pods can run there; ends with 1\n"
+             "when they can't.\n",
+    .bad_code = CLI_EXIT_USAGE,
+};
 
 static void add(struct table *t, const char *key, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -114,7 +116,7 @@ static int add_filesystems(struct cli *cli, struct table *t, struct error *err)
 
 int command_info(struct cli *cli, int argc, char **argv)
 {
-    int code = cli_parse_nothing(argc, argv, usage_text);
+    int code = cli_parse_nothing(&table, argc, argv);
     if (code >= 0)
         return code;
 

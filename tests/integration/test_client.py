@@ -253,7 +253,7 @@ def test_nobody_there(runtime, crisp, tmp_path):
     runtime.start()
 
 
-@pytest.mark.parametrize("words", [[], ["nope"], ["ps", "x"], ["images", "x"], ["info", "x"], ["ps", "-z"], ["exec"], ["exec", "box"], ["inspect"], ["inspect", "a", "b"],
+@pytest.mark.parametrize("words", [[], ["nope"], ["ps", "x"], ["images", "x"], ["info", "x"], ["ps", "-z"], ["exec"], ["exec", "box"], ["exec", "-it", "box", "sh"], ["inspect"], ["inspect", "a", "b"],
                                    ["stop"], ["stop", "-t", "x", "box"], ["rm"], ["rm", "-z"], ["top", "--what"],
                                    ["update"], ["update", "box"], ["stats", "-o", "xml"], ["--timeout", "0", "ps"], ["--timeout", "x", "ps"], ["--endpoint", "tcp://x", "ps"],
                                    ["--endpoint", "unix:///" + "x" * 200, "ps"], ["--what"]])
