@@ -74,12 +74,15 @@ int file_mkdir_p_in_root(int root_fd, const char *path, mode_t mode, struct erro
 
     if (len >= sizeof(prefix))
         return error_errno(err, ENAMETOOLONG, "create directory %.64s… inside a root", path);
-    _cleanup_fd_ int dir = file_open_in_root(root_fd, ".", O_PATH | O_DIRECTORY, 0, err);
+    _cleanup_fd_ int dir = -1;
+    size_t found = open_parent_in_root(root_fd, path, len, prefix, &dir);
+    if (dir < 0)
+        dir = file_open_in_root(root_fd, ".", O_PATH | O_DIRECTORY, 0, err);
     if (dir < 0)
         return dir;
 
     // Each prefix is resolved from the root anew, so that links and ".." in it mean what they would inside.
-    for (size_t end = open_parent_in_root(root_fd, path, len, prefix, &dir); end < len;) {
+    for (size_t end = found; end < len;) {
         while (path[end] == '/')
             end++;
         size_t start = end;

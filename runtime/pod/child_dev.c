@@ -32,22 +32,24 @@ struct place {
     const int *trees; // the container's own file systems, as mounts_attach() left them; else -1
 };
 
-static bool same_mount(int fd, int other)
+static bool is_on_mount(int fd, uint64_t mount)
 {
-    struct statx a, b;
+    struct statx st;
 
-    return other >= 0 && statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &a) == 0 &&
-           statx(other, "", AT_EMPTY_PATH, STATX_MNT_ID, &b) == 0 && a.stx_mnt_id == b.stx_mnt_id;
+    return fd >= 0 && statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &st) == 0 && st.stx_mnt_id == mount;
 }
 
 // Is it in the root, or in a file system that was made for this container? All else is the host's, or other
 // containers' too: what is made there would stay. By mounts, not by paths: there are links in images.
 static bool is_own(const struct place *at, int dir)
 {
-    bool own = same_mount(dir, at->root);
+    struct statx st;
 
+    if (statx(dir, "", AT_EMPTY_PATH, STATX_MNT_ID, &st) < 0)
+        return false;
+    bool own = is_on_mount(at->root, st.stx_mnt_id);
     for (size_t i = 0; !own && i < at->plan->n_mounts; i++)
-        own = same_mount(dir, at->trees[i]);
+        own = is_on_mount(at->trees[i], st.stx_mnt_id);
     return own;
 }
 
@@ -97,27 +99,54 @@ static int open_parent(const struct place *at, const char *path, bool *own, stru
     return fd;
 }
 
-static int make_device(const struct child *c, const struct place *at, const Pod__Device *d, struct error *err)
+// The directory of the node before: mostly it is /dev again.
+struct parent {
+    const char *path; // of which the first len bytes are the directory's; NULL: none yet
+    size_t len;
+    int fd;
+    bool own;
+};
+
+static void parent_done(struct parent *p)
+{
+    fd_closep(&p->fd);
+}
+
+static int take_parent(const struct place *at, const char *path, struct parent *p, struct error *err)
+{
+    size_t len = (size_t)(strrchr(path, '/') - path);
+
+    if (p->path && p->len == len && strncmp(p->path, path, len) == 0)
+        return 0;
+    fd_closep(&p->fd);
+    p->own = true;
+    p->fd = open_parent(at, path, &p->own, err);
+    p->path = p->fd >= 0 ? path : NULL;
+    p->len = len;
+    return p->fd < 0 ? p->fd : 0;
+}
+
+static int make_device(const struct child *c, const struct place *at, struct parent *p, const Pod__Device *d,
+                       struct error *err)
 {
     const char *name = strrchr(d->path, '/');
     dev_t rdev = makedev(d->major, d->minor);
     mode_t type = d->type & S_IFMT;
-    bool own = true;
 
     if (*d->path != '/' || !name[1] || strlen(d->path) >= PATH_MAX ||
         (type != S_IFCHR && type != S_IFBLK && type != S_IFIFO))
         return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "device \"%s\"", d->path);
-    _cleanup_fd_ int parent = open_parent(at, d->path, &own, err);
+    int rc = take_parent(at, d->path, p, err), parent = p->fd;
     name++;
-    if (!own && parent >= 0 && is_node(parent, name, type, rdev))
+    if (!p->own && parent >= 0 && is_node(parent, name, type, rdev))
         return 0; // e.g. in a mounted /dev of the host: not ours to change
-    if (!own)
+    if (!p->own)
         return error_set(err, STATUS_INVALID_ARGUMENT, EROFS,
                          "device %s would be made in a volume, where it would stay: mount the volume"
                          " elsewhere, or let it have that device",
                          d->path);
-    if (parent < 0)
-        return parent;
+    if (rc < 0)
+        return rc;
     if (mknodat(parent, name, type | (d->mode & 07777), rdev) < 0)
         return errno == EEXIST && is_node(parent, name, type, rdev)
                    ? 0
@@ -131,9 +160,10 @@ static int make_device(const struct child *c, const struct place *at, const Pod_
 int devices_make(struct child *c, int root, const Pod__LaunchPlan *plan, const int *trees, struct error *err)
 {
     const struct place at = {root, plan, trees};
+    struct parent parent __attribute__((cleanup(parent_done))) = {.fd = -1};
 
     for (size_t i = 0; i < plan->n_devices; i++) {
-        int rc = make_device(c, &at, plan->devices[i], err);
+        int rc = make_device(c, &at, &parent, plan->devices[i], err);
         if (rc < 0)
             return rc;
     }

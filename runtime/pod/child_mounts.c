@@ -229,6 +229,59 @@ int mounts_open_target(int root, const char *path, bool directory, struct error 
     return steal_fd(&fd);
 }
 
+// Mounts often come as siblings (/mnt/1, /mnt/2; the hierarchies below /sys/fs/cgroup): their directory is
+// resolved once, as long as each of them was a plain entry of it. After a link nothing is known: what was
+// mounted by it may cover the way to the directory.
+struct siblings {
+    const char *path; // of which the first dir_len bytes are the directory's; NULL: nothing is known
+    size_t dir_len;
+    int dir; // -1: not opened yet
+};
+
+static void siblings_forget(struct siblings *s)
+{
+    fd_closep(&s->dir);
+    s->path = NULL;
+}
+
+// The entry `name` of the directory; made if it is to be one itself and is missing. -1: to be found the long
+// way.
+static int open_entry(int dir, const char *name, bool directory)
+{
+    struct stat st;
+
+    if (!*name || str_eq(name, ".") || str_eq(name, ".."))
+        return -1;
+    _cleanup_fd_ int fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT && directory && mkdirat(dir, name, 0755) == 0)
+        fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    return fd >= 0 && fstat(fd, &st) == 0 && !S_ISLNK(st.st_mode) && directory == S_ISDIR(st.st_mode)
+               ? steal_fd(&fd)
+               : -1;
+}
+
+static int open_sibling(struct siblings *s, int root, const char *path, bool directory, struct error *err)
+{
+    const char *slash = strrchr(path, '/');
+    size_t dir_len = slash ? (size_t)(slash - path) : 0;
+
+    if (s->path && dir_len > 0 && s->dir_len == dir_len && strncmp(s->path, path, dir_len) == 0) {
+        _cleanup_free_ char *dir = s->dir < 0 ? strndup(path, dir_len) : NULL;
+        if (dir)
+            s->dir = file_open_in_root(root, dir, O_PATH | O_DIRECTORY, 0, NULL);
+        int fd = s->dir < 0 ? -1 : open_entry(s->dir, slash + 1, directory);
+        if (fd >= 0)
+            return fd;
+    }
+    siblings_forget(s);
+    int fd = mounts_open_target(root, path, directory, err);
+    if (fd >= 0 && dir_len > 0) {
+        s->path = path;
+        s->dir_len = dir_len;
+    }
+    return fd;
+}
+
 int mounts_move(int tree, int target, const char *what, struct error *err)
 {
     if (move_mount(tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
@@ -281,8 +334,8 @@ static int check_not_proc(int target, const Pod__Mount *m, struct error *err)
 }
 
 // *tree: the source, or -1; then what was made, afterwards.
-static int attach_one(struct child *c, int root, const Pod__Mount *m, int *tree, const char *label,
-                      struct error *err)
+static int attach_one(struct child *c, int root, const Pod__Mount *m, struct siblings *s, int *tree,
+                      const char *label, struct error *err)
 {
     const char *type = fs_type(m);
     struct stat st = {.st_mode = S_IFDIR};
@@ -317,7 +370,7 @@ static int attach_one(struct child *c, int root, const Pod__Mount *m, int *tree,
     } else {
         return error_set(err, STATUS_INVALID_ARGUMENT, ENODEV, "mount type \"%s\" is not known", m->type);
     }
-    _cleanup_fd_ int target = mounts_open_target(root, m->destination, S_ISDIR(st.st_mode), err);
+    _cleanup_fd_ int target = open_sibling(s, root, m->destination, S_ISDIR(st.st_mode), err);
     if (target < 0)
         return target;
     int rc = check_not_proc(target, m, err);
@@ -326,6 +379,8 @@ static int attach_one(struct child *c, int root, const Pod__Mount *m, int *tree,
 
 int mounts_attach(struct child *c, int root, const Pod__LaunchPlan *plan, int *trees, struct error *err)
 {
+    struct siblings siblings __attribute__((cleanup(siblings_forget))) = {.dir = -1};
+
     for (size_t i = 0; i < plan->n_mounts; i++) {
         const Pod__Mount *m = plan->mounts[i];
         if (is_bind(m) && trees[i] < 0)
@@ -335,7 +390,7 @@ int mounts_attach(struct child *c, int root, const Pod__LaunchPlan *plan, int *t
             return -err->errnum;
         child_step(c, "mount %s", m->destination);
         bool own = trees[i] < 0;
-        int rc = attach_one(c, root, m, &trees[i], plan->root->mount_label, err);
+        int rc = attach_one(c, root, m, &siblings, &trees[i], plan->root->mount_label, err);
         if (!own || rc < 0)
             fd_closep(&trees[i]);
         if (rc < 0 && !(m->optional && (rc == -EROFS || (!is_bind(m) && rc == -ENODEV))))
