@@ -14,6 +14,7 @@
 
 #define EMPTY_LAYER  "empty"  // the only lower of an image without layers
 #define EMPTY_SECOND "empty2" // overlay without an upper layer wants two different ones
+#define BASE_LAYER   "base"   // below every container's: what is mounted on
 
 // Ids become names of folders.
 static int check_id(const char *id, struct error *err)
@@ -67,6 +68,46 @@ static int make_empty_layer(struct image_store *s, const char *name, struct erro
     return path ? file_mkdir_p(path, 0755, err) : error_errno(err, ENOMEM, "make an empty layer");
 }
 
+static const struct {
+    const char *path;
+    bool file;
+} base_entries[] = {
+    {"proc", false},
+    {"sys", false},
+    {"dev", false},
+    {"etc", false},
+    {"etc/hosts", true},
+    {"etc/hostname", true},
+    {"etc/resolv.conf", true},
+};
+
+// The places that every container has something mounted on. Where the image lacks one it would else be made
+// in each container's upper layer, with a copy of its directory: a tenth of a millisecond and some blocks.
+static int make_base_layer(struct image_store *s, struct error *err)
+{
+    _cleanup_free_ char *path = str_printf("%s/" BASE_LAYER, s->layers_dir);
+    size_t last = ARRAY_SIZE(base_entries) - 1;
+
+    if (!path)
+        return error_errno(err, ENOMEM, "make the base layer");
+    _cleanup_free_ char *whole = str_printf("%s/%s", path, base_entries[last].path);
+    if (!whole)
+        return error_errno(err, ENOMEM, "make the base layer");
+    if (access(whole, F_OK) == 0)
+        return 0;
+    int r = file_mkdir_p(path, 0755, err);
+    _cleanup_fd_ int dir = r < 0 ? r : open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (r == 0 && dir < 0)
+        r = error_errno(err, errno, "open %s", path);
+    for (size_t i = 0; r == 0 && i <= last; i++) {
+        const char *name = base_entries[i].path;
+        int made = base_entries[i].file ? mknodat(dir, name, S_IFREG | 0644, 0) : mkdirat(dir, name, 0755);
+        if (made < 0 && errno != EEXIST)
+            r = error_errno(err, errno, "make %s/%s", path, name);
+    }
+    return r;
+}
+
 // Never a single directory: it would have to be bound, and a container that may remount could then write to
 // the layer that all share. An image without layers is the empty one over another, as overlay takes none
 // twice.
@@ -105,6 +146,8 @@ int image_rootfs_get(struct image_store *s, const struct image *image, const cha
         r = -ENOMEM;
     if (r == 0)
         r = list_lowers(image, &out->lowers);
+    if (r == 0)
+        r = strv_append(&out->lowers, BASE_LAYER);
     if (r < 0) {
         image_rootfs_done(out);
         return error_errno(err, ENOMEM, "root filesystem of container %s", container_id);
@@ -149,6 +192,8 @@ int image_rootfs_create(struct image_store *s, const struct image *image, const 
         r = error_errno(err, ENOMEM, "root filesystem of container %s", container_id);
     else if (mkdir(dir, 0711) < 0 && errno != EEXIST)
         r = error_errno(err, errno, "make %s", dir);
+    if (r == 0)
+        r = make_base_layer(s, err);
     if (r == 0)
         r = make_upper(s, out, err);
     if (r == 0 && mkdir(out->work, 0700) < 0 && errno != EEXIST)
@@ -208,6 +253,8 @@ static int sweep_layers(struct image_store *s, struct error *err)
 
     if (r == 0)
         r = map_set(keep, EMPTY_SECOND, s);
+    if (r == 0)
+        r = map_set(keep, BASE_LAYER, s);
 
     // A pull that publishes meanwhile has its layer's folder name in the map before the folder is there.
     pthread_mutex_lock(&s->lock);

@@ -131,7 +131,7 @@ class PullTest(unittest.TestCase):
                 break
             time.sleep(0.01)
         self.assertEqual(left, [])
-        self.assertEqual(sorted(set(os.listdir(root / "layers")) - {"empty"}), sorted(layers))
+        self.assertEqual(sorted(set(os.listdir(root / "layers")) - {"base", "empty"}), sorted(layers))
 
 
 def main():

@@ -89,7 +89,7 @@ class Ordinary(PullTest):
         self.store(f"pull {self.host}/twice:v")
         layers = self.store.status(image.id)["layers"]
         self.assertEqual(layers[0], layers[2])
-        self.assertEqual(self.mounted(f"rootfs {image.id} c1"), ["x", "y"])
+        self.assertEqual(self.mounted(f"rootfs {image.id} c1"), ["dev", "etc", "proc", "sys", "x", "y"])
         self.store("unroot c1")
         self.store("sweep")
         self.store(f"remove {image.id}")
@@ -112,7 +112,13 @@ class Ordinary(PullTest):
         self.registry.push("scratch", "v", image)
         self.store(f"pull {self.host}/scratch:v")
         rootfs = dict(x.split("=") for x in self.store(f"rootfs {image.id} c1").split(" "))
-        self.assertEqual(rootfs["lowers"], "empty")
+        self.assertEqual(rootfs["lowers"], "empty,base")
+        base = Path(rootfs["layers_dir"], "base")
+        self.assertEqual(sorted(str(p.relative_to(base)) for p in base.rglob("*")), [
+            "dev", "etc", "etc/hostname", "etc/hosts", "etc/resolv.conf", "proc", "sys"])
+        (base / "etc/resolv.conf").unlink()
+        self.store(f"rootfs {image.id} c1")
+        self.assertEqual((base / "etc/resolv.conf").read_bytes(), b"")
         self.assertTrue(os.path.isdir(rootfs["upper"]))
         self.assertTrue(os.path.isdir(rootfs["work"]))
         Path(rootfs["upper"], "f").write_bytes(b"x" * 10000)
