@@ -1,10 +1,12 @@
 #include "base/arena.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define ARENA_ALIGN      16
 #define ARENA_CHUNK_MIN  4096
@@ -20,6 +22,7 @@ struct arena {
     struct chunk *chunks; // the one being filled first
     size_t max, used;     // used counts what was handed out, aligned
     size_t next_size;
+    bool apart; // chunks are mappings
     ProtobufCAllocator pb;
 };
 
@@ -46,13 +49,44 @@ struct arena *arena_new(size_t max_bytes)
     return a;
 }
 
+struct arena *arena_new_apart(size_t max_bytes)
+{
+    struct arena *a = arena_new(max_bytes);
+
+    if (a)
+        a->apart = true;
+    return a;
+}
+
+static struct chunk *new_chunk(const struct arena *a, size_t size)
+{
+    struct chunk *c;
+
+    if (a->apart)
+        c = mmap(NULL, ARENA_CHUNK_HEAD + size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    else
+        c = calloc(1, ARENA_CHUNK_HEAD + size);
+    if (!c || c == MAP_FAILED)
+        return NULL;
+    c->size = size;
+    return c;
+}
+
+static void free_chunk(const struct arena *a, struct chunk *c)
+{
+    if (a->apart)
+        (void)munmap(c, ARENA_CHUNK_HEAD + c->size);
+    else
+        free(c);
+}
+
 void arena_free(struct arena *a)
 {
     if (!a)
         return;
     for (struct chunk *c = a->chunks; c;) {
         struct chunk *next = c->next;
-        free(c);
+        free_chunk(a, c);
         c = next;
     }
     free(a);
@@ -67,11 +101,10 @@ void arena_freep(struct arena **a)
 static struct chunk *add_chunk(struct arena *a, size_t need)
 {
     size_t size = need > a->next_size ? need : a->next_size;
-    struct chunk *c = calloc(1, ARENA_CHUNK_HEAD + size);
+    struct chunk *c = new_chunk(a, size);
 
     if (!c)
         return NULL;
-    c->size = size;
     if (need > a->next_size && a->chunks) {
         // A big one of its own: keep filling the current chunk.
         c->next = a->chunks->next;

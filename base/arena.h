@@ -9,6 +9,8 @@
 struct arena;
 
 struct arena *arena_new(size_t max_bytes); // NULL on ENOMEM
+// The same with memory that is mapped, and so leaves no holes in the heap of a process that is to stay small.
+struct arena *arena_new_apart(size_t max_bytes);
 void arena_free(struct arena *a);
 void arena_freep(struct arena **a);
 void *arena_alloc(struct arena *a, size_t size);    // zeroed, 16-byte aligned; NULL past the cap

@@ -2,11 +2,10 @@
 #include "base/testing.h"
 #include "base/cleanup.h"
 
-static void test_cap(void **state)
+static void check_cap(struct arena *whole)
 {
-    _cleanup_(arena_freep) struct arena *a = arena_new(100000);
+    _cleanup_(arena_freep) struct arena *a = whole;
 
-    (void)state;
     assert_non_null(a);
     size_t taken = 0;
     for (;;) {
@@ -25,11 +24,17 @@ static void test_cap(void **state)
     assert_null(arena_alloc(a, SIZE_MAX - 64));
 }
 
-static void test_big_and_small(void **state)
+static void test_cap(void **state)
 {
-    _cleanup_(arena_freep) struct arena *a = arena_new(SIZE_MAX);
-
     (void)state;
+    check_cap(arena_new(100000));
+    check_cap(arena_new_apart(100000));
+}
+
+static void check_big_and_small(struct arena *whole)
+{
+    _cleanup_(arena_freep) struct arena *a = whole;
+
     char *small = arena_strdup(a, "small");
     char *big = arena_alloc(a, (size_t)1 << 20);
     char *next = arena_strdup(a, "next");
@@ -39,6 +44,13 @@ static void test_big_and_small(void **state)
     assert_string_equal(next, "next");
     assert_true(next - small == 16); // the big one didn't cost the chunk under way
     assert_non_null(arena_alloc(a, 0));
+}
+
+static void test_big_and_small(void **state)
+{
+    (void)state;
+    check_big_and_small(arena_new(SIZE_MAX));
+    check_big_and_small(arena_new_apart(SIZE_MAX));
 }
 
 static void test_strings(void **state)

@@ -255,7 +255,7 @@ static void wipe_secrets(const Pod__Request *request)
 // One whole request, if there is one: 1, 0 for "more bytes are needed", negative to drop the connection.
 static int take_request(struct conn *c)
 {
-    _cleanup_(arena_freep) struct arena *arena = arena_new(REQUEST_MEMORY_MAX);
+    _cleanup_(arena_freep) struct arena *arena = arena_new_apart(REQUEST_MEMORY_MAX);
     ProtobufCMessage *m;
     int fds[PB_FRAME_FDS_MAX];
     size_t n_fds = PB_FRAME_FDS_MAX;
