@@ -95,6 +95,7 @@ def test_the_start_period_forgives(checked):
 def test_it_survives_the_daemon(checked):
     """What is known is known after a restart, however the daemon ended, and checks go on."""
     container = start(checked, ["CMD", "false"], retries=2)
+    start(checked, ["CMD", "sleep", "3599"], timeout="1h")  # a check under way holds up no end
     becomes(checked, container, "unhealthy")
     for end in (checked.crispd.kill, checked.crispd.terminate):
         streak = health(checked, container)["failing_streak"]
