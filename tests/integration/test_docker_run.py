@@ -123,6 +123,17 @@ def test_detach_name_rm_cidfile_label(docker, tmp_path):
     assert not docker.cri.ListPodSandbox().items and not os.listdir(docker.logs)
 
 
+def test_two_ask_for_one_name(docker):
+    """At the same moment: one gets it, and the other leaves the first one's pod alone."""
+    docker.output(*HOST, command=["true"])
+    for _ in range(3):
+        both = [docker.start("run", "-d", *HOST, "--name", "box", "busybox", "sleep", "3600") for _ in range(2)]
+        errors = [process.communicate(timeout=60)[1].decode() for process in both]
+        assert sorted(process.returncode for process in both) == [0, 125], errors
+        assert any("--name box: " in err for err in errors) and len(os.listdir(docker.logs)) == 1
+        assert docker.ok("rm", "-f", "box") == "box" and not docker.cri.ListPodSandbox().items
+
+
 def test_detached_and_removed(docker):
     container = docker.ok("run", "--detach", "--rm", *HOST, "busybox", "sleep", "0.3")
     assert len(container) == 64
@@ -174,7 +185,6 @@ def test_stop_signal_and_timeout(docker):
 
 # ---- Resources ----
 
-@pytest.mark.vm
 def test_cpu(docker):
     _, pid = docker.run(*HOST, "--cpus", "0.5", "--cpu-shares", "512", "--cpuset-cpus", "0", "--cpuset-mems", "0")
     if V2:
@@ -398,7 +408,6 @@ def test_security_modules(docker):
 
 # ---- The pod ----
 
-@pytest.mark.vm
 def test_namespaces(docker):
     _, pid = docker.run("--name", "own")
     assert not any(same_namespace(pid, name) for name in ("pid", "ipc", "net", "uts", "mnt")) and same_namespace(pid, "user")
