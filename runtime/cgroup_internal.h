@@ -180,6 +180,9 @@ void cgroup_read_hugepages(struct cgroup_host *h, const char *path, const char *
 void cgroup_read_unified(struct cgroup_host *h, const char *path, struct arena *arena,
                          Cri__LinuxContainerResources *io);
 
+// Is every number of the list "0-3,7" in the other one, too? false also when either is no list.
+bool cgroup_list_within(const char *list, const char *all);
+
 // cpu.shares (2..262144) as cpu.weight (1..10000), and back: `asked` if that has this weight, else the least
 // shares that have it (1024 for the kernel's default of 100).
 uint64_t cgroup_weight_of_shares(int64_t shares);

@@ -251,6 +251,25 @@ static void shares_become_weight(void **state)
     assert_int_equal(cgroup_shares_of_weight(59, 1024), cgroup_shares_of_weight(59, 0)); // changed by others
 }
 
+static void lists_within_lists(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *list, *all;
+        bool within;
+    } cases[] = {
+        {"0", "0-1", true},       {"0-1", "0-1", true},      {"1,0", "0-1", true},
+        {"2", "0-1", false},      {"0-3,7", "0-7", true},    {"0-3,7", "0-6", false},
+        {"8191", "0-8191", true}, {"8192", "0-8191", false}, {"", "0", false},
+        {"0,", "0", false},       {"1-0", "0-1", false},     {"0--1", "0-1", false},
+        {"0", "", false},         {"-1", "0-1", false},      {"99999999999999999999999", "0-1", false},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        if (cgroup_list_within(cases[i].list, cases[i].all) != cases[i].within)
+            fail_msg("\"%s\" in \"%s\"", cases[i].list, cases[i].all);
+    }
+}
+
 // What files of several lines are put back to; the files are ordinary ones.
 static void keyed_files_are_put_back(void **state)
 {
@@ -358,6 +377,7 @@ int main(void)
         cmocka_unit_test(v2_without_swap),
         cmocka_unit_test(shares_become_weight),
         cmocka_unit_test(keyed_files_are_put_back),
+        cmocka_unit_test(lists_within_lists),
         cmocka_unit_test_setup_teardown(settings, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -189,6 +189,23 @@ static int compile_unified(const struct cgroup_hierarchy_fd *root, const char *p
     return 0;
 }
 
+// The kernel takes CPUs that the level above hasn't got, and then does as if nothing had been asked for.
+static int compile_cpuset(const struct cgroup_hierarchy_fd *root, const char *path, const char *field,
+                          const char *file, const char *list, struct cgroup_writes *ws, struct error *err)
+{
+    char parent[CGROUP_PATH_MAX], effective[64], all[CGROUP_TEXT_MAX];
+    if (str_empty(list))
+        return 0;
+    (void)snprintf(parent, sizeof(parent), "%.*s", (int)(strrchr(path, '/') - path), path);
+    (void)snprintf(effective, sizeof(effective), "%s.effective", file);
+    if (cgroup_file_read(root, parent, effective, all, sizeof(all)) == 0 && !cgroup_list_within(list, all))
+        return error_set(err, STATUS_INVALID_ARGUMENT, ERANGE,
+                         "%s: \"%.200s\" is not within \"%.200s\", "
+                         "which cgroup %s has",
+                         field, list, all, parent[0] ? parent : "/");
+    return cgroup_writes_add(ws, root, field, err, file, "%s", list);
+}
+
 static int v2_compile(struct cgroup_host *h, const char *path, const Cri__LinuxContainerResources *r,
                       bool fresh, struct cgroup_writes *ws, struct error *err)
 {
@@ -196,10 +213,10 @@ static int v2_compile(struct cgroup_host *h, const char *path, const Cri__LinuxC
     int n = compile_cpu(h, path, r, ws, err);
     if (n == 0)
         n = compile_memory(h, path, r, fresh, ws, err);
-    if (n == 0 && !str_empty(r->cpuset_cpus))
-        n = cgroup_writes_add(ws, root, FIELD("cpuset_cpus"), err, "cpuset.cpus", "%s", r->cpuset_cpus);
-    if (n == 0 && !str_empty(r->cpuset_mems))
-        n = cgroup_writes_add(ws, root, FIELD("cpuset_mems"), err, "cpuset.mems", "%s", r->cpuset_mems);
+    if (n == 0)
+        n = compile_cpuset(root, path, FIELD("cpuset_cpus"), "cpuset.cpus", r->cpuset_cpus, ws, err);
+    if (n == 0)
+        n = compile_cpuset(root, path, FIELD("cpuset_mems"), "cpuset.mems", r->cpuset_mems, ws, err);
     if (n == 0)
         n = cgroup_writes_add_hugepages(h, path, r, "max", ws, err);
     return n < 0 ? n : compile_unified(root, path, r, ws, err);

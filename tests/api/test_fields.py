@@ -10,7 +10,8 @@ import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 PAGE = HERE.parent.parent / "docs" / "fields.md"
-MUST = {"LinuxSandboxSecurityContext", "LinuxContainerSecurityContext", "Mount", "Device", "CDIDevice", "NamespaceOption"}
+MUST = {"LinuxSandboxSecurityContext", "LinuxContainerSecurityContext", "Mount", "Device", "CDIDevice", "NamespaceOption",
+        "LinuxContainerResources"}
 
 
 def schema():

@@ -84,7 +84,7 @@ def test_whole_or_not_at_all(cri, pod):
     for change, code, text in (
             (res(cpu_shares=100, cpu_quota=7), grpc.StatusCode.INVALID_ARGUMENT, "linux.resources.cpu_quota: 7"),
             (res(cpu_shares=100, cpu_quota=30000, cpuset_cpus="4095"), grpc.StatusCode.INVALID_ARGUMENT,
-             "linux.resources.cpuset_cpus: write \"4095\" to cpuset.cpus"),
+             "linux.resources.cpuset_cpus: " + ('"4095" is not within' if V2 else 'write "4095" to cpuset.cpus')),
             (res(memory_swap_limit_in_bytes=MIB), grpc.StatusCode.INVALID_ARGUMENT, "is below the memory limit"),
             (res(unified={"memory.procs": "1"}), grpc.StatusCode.INVALID_ARGUMENT, "linux.resources.unified: "),
             (res(unified={"../memory.max": "1"}), grpc.StatusCode.INVALID_ARGUMENT, "linux.resources.unified: "),
