@@ -10,7 +10,6 @@ from cri import Cri
 from daemon import limit, wait_for
 from stubs import pb
 
-pytestmark = [pytest.mark.vm]
 MIB = 1 << 20
 
 
@@ -30,6 +29,7 @@ def cpu_seconds(pid):
     return used, int(stat["nr_periods"]), int(stat["nr_throttled"])
 
 
+@pytest.mark.vm
 def test_a_fifth_of_a_cpu(cri, pod):
     container = cri.run(pod, ["sh", "-c", "while :; do :; done"], linux=limits(cpu_quota=20000, cpu_period=100000))
     pid = cri.pid_of(container)
@@ -84,6 +84,7 @@ def end_of(cri, pod, script, timeout=limit(30), **more):
 
 
 @pytest.mark.core
+@pytest.mark.vm
 def test_a_child_that_is_killed_for_its_memory(cri, pod):
     # The shell ends as its child did, or with an error of its own, or gets over it.
     assert end_of(cri, pod, EATER) == (137, "OOMKilled")
@@ -99,6 +100,7 @@ def test_kills_at_the_very_end(cri, pod):
 
 
 @pytest.mark.core
+@pytest.mark.vm
 def test_an_end_long_after_an_oom_kill_is_not_its(cri, pod):
     # The child's end is survived; what ends the container is a signal, from us or from outside.
     script = f"{EATER}; echo survived; trap 'exit 3' TERM; while :; do sleep 0.1; done"
