@@ -99,17 +99,20 @@ static int begin_inside(struct child *c, const Pod__LaunchPlan *plan, int sock, 
         return rc;
     long n = launch_recv(sock, &b, sizeof(b), fds, &n_fds, 0);
     c->tty = n_fds > 1 ? fds[1] : -1;
+    if (n == (long)sizeof(b)) {
+        *err = b.err;
+        rc = b.rc < 0 ? b.rc : userns_copy(c, err);
+    } else {
+        rc = error_set(err, STATUS_ABORTED, ECHILD,
+                       "the process that builds the container's root was killed (memory limit too small?)");
+    }
     // Until the builder has ended: nothing of ours is to be left in the cgroups when this process ends.
     struct pollfd builder = {.fd = n_fds > 0 ? fds[0] : -1, .events = POLLIN};
     while (builder.fd >= 0 && poll(&builder, 1, -1) < 0 && errno == EINTR)
         ;
     fd_closep(&builder.fd);
     (void)close(sock);
-    if (n != (long)sizeof(b))
-        return error_set(err, STATUS_ABORTED, ECHILD,
-                         "the process that builds the container's root was killed (memory limit too small?)");
-    *err = b.err;
-    return b.rc < 0 ? b.rc : userns_copy(c, err);
+    return rc;
 }
 
 // In a process between the two: it enters, makes the container's first process, and tells crisp-pod of it.

@@ -252,9 +252,9 @@ static int open_entry(int dir, const char *name, bool directory)
 
     if (!*name || str_eq(name, ".") || str_eq(name, ".."))
         return -1;
+    if (directory) // mostly it is missing; else this costs nothing
+        (void)mkdirat(dir, name, 0755);
     _cleanup_fd_ int fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0 && errno == ENOENT && directory && mkdirat(dir, name, 0755) == 0)
-        fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     return fd >= 0 && fstat(fd, &st) == 0 && !S_ISLNK(st.st_mode) && directory == S_ISDIR(st.st_mode)
                ? steal_fd(&fd)
                : -1;
@@ -375,6 +375,33 @@ static int attach_one(struct child *c, int root, const Pod__Mount *m, struct sib
         return target;
     int rc = check_not_proc(target, m, err);
     return rc < 0 ? rc : mounts_move(*tree, target, m->destination, err);
+}
+
+static bool is_below_another(const Pod__LaunchPlan *plan, size_t which)
+{
+    const char *path = plan->mounts[which]->destination;
+
+    for (size_t i = 0; i < plan->n_mounts; i++) {
+        const char *other = plan->mounts[i]->destination;
+        size_t len = strlen(other);
+        if (i != which && strncmp(path, other, len) == 0 && (path[len] == '/' || !path[len]))
+            return true;
+    }
+    return false;
+}
+
+void mounts_make_places(int root, const Pod__LaunchPlan *plan, const int *trees)
+{
+    struct stat st;
+
+    for (size_t i = 0; i < plan->n_mounts; i++) {
+        const char *path = plan->mounts[i]->destination;
+        if (trees[i] < 0 || *path != '/' || fstat(trees[i], &st) < 0 || !S_ISDIR(st.st_mode) ||
+            is_below_another(plan, i))
+            continue;
+        int fd = file_mkdir_p_in_root(root, path, 0755, NULL);
+        fd_closep(&fd);
+    }
 }
 
 int mounts_attach(struct child *c, int root, const Pod__LaunchPlan *plan, int *trees, struct error *err)

@@ -283,6 +283,8 @@ static int build_root(struct child *c, const Pod__LaunchPlan *plan, struct host_
         rc = userns_own_files(c, err);
     if (rc == 0)
         rc = volumes_fill(c, root, plan, trees, err);
+    if (rc == 0 && c->built >= 0) // while the container's first process gets going
+        mounts_make_places(root, plan, trees);
     if (rc == 0)
         rc = inside_take_proc(c, err);
     if (rc == 0)

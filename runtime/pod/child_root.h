@@ -16,6 +16,9 @@ int volumes_empty(const Pod__Mount *m, struct error *err);
 // child_copy.c: fills the volumes that start with what the root has in their place. Before anything is
 // mounted in the root: all that is read then is the image's own.
 int volumes_fill(struct child *c, int root, const Pod__LaunchPlan *plan, const int *trees, struct error *err);
+// A head start: the directories that bind mounts will go to, but those below other mounts. What fails here
+// will fail there again, and be told.
+void mounts_make_places(int root, const Pod__LaunchPlan *plan, const int *trees);
 // trees: in; out: a descriptor of each file system that is the container's own, else -1.
 int mounts_attach(struct child *c, int root, const Pod__LaunchPlan *plan, int *trees, struct error *err);
 // Attaches a detached mount to an O_PATH descriptor.
