@@ -17,7 +17,6 @@ def security(**fields):
     return pb.LinuxContainerConfig(security_context=pb.LinuxContainerSecurityContext(**fields))
 
 
-@pytest.mark.vm
 def test_states_and_times(cri, pod):
     before = time.time_ns()
     config = cri.container_config(["sh", "-c", "exit 7"], labels={"l": "1"}, annotations={"a": "2"})

@@ -24,7 +24,6 @@ def test_runs_as_the_container_does(cri, pod):
     assert cri.sh(container, "id -u; id -G; pwd; echo $X") == "1005\n0 9\n/tmp\ny\n"
 
 
-@pytest.mark.vm
 def test_timeout_kills_the_whole_tree(cri, busy):
     started = time.monotonic()
     code, text = code_of(cri.ExecSync, container_id=busy, timeout=1,

@@ -136,7 +136,6 @@ def test_readonly_root_with_writable_mounts(cri, pod, tmp_path):
         assert "Read-only file system" in cri.exec(container, "sh", "-c", f"echo >{path}")[2]
 
 
-@pytest.mark.vm
 def test_masked_and_readonly_paths(cri, pod):
     linux = security(masked_paths=["/bin/ls", "/proc/kcore"], readonly_paths=["/tmp"])
     container = cri.run(pod, ["sleep", "3600"], linux=linux)

@@ -136,7 +136,6 @@ def test_killed_during_create_and_start(cri, crispd, pod, delay):
     assert cri.exec(container, "true")[0] == 0
 
 
-@pytest.mark.vm
 def test_killed_supervisor_takes_its_containers_along(cri, crispd, pod, busy):
     pid = cri.pid_of(busy)
     os.kill(crispd.supervisors()[0], signal.SIGKILL)

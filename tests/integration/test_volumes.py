@@ -26,7 +26,6 @@ def layers(crispd):
 
 # ---- Image volumes ----
 
-@pytest.mark.vm
 def test_image_of_one_layer(cri, pod):
     mount = image_mount(cri, DATA, "/mnt/data")
     container = cri.run(pod, ["sleep", "3600"], mounts=[mount])
