@@ -82,9 +82,10 @@ void child_report_executing(struct child *c, const Pod__Process *process);
 // Waits for the start, which brings standard streams.
 void child_receive_go(struct child *c);
 
-// child_place.c: the container's cgroups. What must happen while the host's files are in sight; joins them,
-// unless they are to be waited for.
+// child_place.c: the container's cgroups. Joins them, unless they are to be waited for.
 int place_begin(struct child *c, const struct child_start *start, struct error *err);
+// The mount namespace is made next: joins them if it must be before that.
+int place_join_at_last(struct child *c, struct error *err);
 // Joins them now at the latest, and makes the cgroup namespace where that has had to wait for it.
 int place_join(struct child *c, struct error *err);
 

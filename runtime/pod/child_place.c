@@ -32,29 +32,22 @@ void child_receive_go(struct child *c)
         receive_order(c);
 }
 
-static int join(const Pod__CgroupPlace *place, struct error *err)
-{
-    int rc = cgroups_join_place(place, NULL, err);
-    cgroups_close_parents();
-    return rc;
-}
-
 int place_begin(struct child *c, const struct child_start *start, struct error *err)
 {
-    child_step(c, "join cgroups");
     c->placed = !start->place_later;
-    if (!start->place || start->in_cgroup) {
+    c->place = start->in_cgroup ? NULL : start->place;
+    if (!c->place)
         cgroups_close_parents();
-        return 0;
-    }
-    // Later it has their parents' descriptors only: its mount namespace isn't the host's any more then.
-    if (!c->placed && cgroups_within_reach(start->place)) {
-        c->place = start->place;
-        return 0;
-    }
-    while (!c->placed)
-        receive_order(c);
-    return join(start->place, err);
+    return c->placed ? place_join(c, err) : 0;
+}
+
+int place_join_at_last(struct child *c, struct error *err)
+{
+    // Later there are only the descriptors of the cgroups' parents: the host's files are out of sight. One
+    // that is split has children next, who are to be born where it is.
+    bool now = c->split || c->hooks || (c->place && !cgroups_within_reach(c->place));
+
+    return now ? place_join(c, err) : 0;
 }
 
 int place_join(struct child *c, struct error *err)
@@ -67,7 +60,8 @@ int place_join(struct child *c, struct error *err)
     c->place = NULL;
     while (!c->placed)
         receive_order(c);
-    int rc = join(place, err);
+    int rc = cgroups_join_place(place, NULL, err);
+    cgroups_close_parents();
     if (rc == 0 && c->cgroup_ns && unshare(CLONE_NEWCGROUP) < 0)
         rc = error_errno(err, errno, "make a cgroup namespace");
     return rc;

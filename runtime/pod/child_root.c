@@ -337,9 +337,8 @@ int child_enter_root(struct child *c, const Pod__LaunchPlan *plan, struct error 
         rc = open_layers(c, plan->root, &dirs, err);
     if (rc == 0)
         rc = proc_take(c, plan, err);
-    // One that is split has children next, who are to be born where it is.
-    if (rc == 0 && (c->split || c->hooks))
-        rc = place_join(c, err);
+    if (rc == 0)
+        rc = place_join_at_last(c, err);
     if (rc == 0)
         rc = enter_mount_ns(c, plan, err);
     if (rc == 0 && c->split)

@@ -69,6 +69,16 @@ static void placed(struct kit *k, const char *id)
     assert_null(kit_call(k, &r, NULL, 0)->error);
 }
 
+static pid_t only_child(struct kit *k)
+{
+    char *path = arena_printf(k->arena, "/proc/%d/task/%d/children", (int)k->pid, (int)k->pid), *text = NULL;
+
+    assert_int_equal(file_read(path, 4096, &text, NULL, NULL), 0);
+    pid_t pid = (pid_t)atoi(text);
+    free(text);
+    return pid; // 0: none
+}
+
 // It is in its cgroups, which are the root of its cgroup namespace and of the file system that it sees.
 static void test_later(void **state)
 {
@@ -89,6 +99,7 @@ static void test_later(void **state)
         remove_dirs(start->cgroup);
         prepare_later(k, start);
         (void)poll(NULL, 0, 100);
+        pid_t prepared = only_child(k);
         make_dirs(start->cgroup);
         if (told)
             placed(k, id);
@@ -97,6 +108,7 @@ static void test_later(void **state)
         const Pod__Reply *reply = kit_call(k, &r, NULL, 0);
         if (reply->error)
             fail_msg("reach %d, told %d: %s", reach, told, reply->error->message);
+        assert_int_equal(reply->start->pid, prepared);
         assert_int_equal(kit_wait_exit(k, id)->exit_code, 0);
         const char *log = kit_log_text(k, id);
         if (!strstr(log, "freezer:/\n"))
@@ -117,18 +129,9 @@ static void test_crispd_ends(void **state)
     Pod__StartRequest *start = kit_start_request(k, "c1", kit_plan_sh(k, "exit 5"));
     enter_beside(k, start->cgroup);
     prepare_later(k, start);
-    char *children = arena_printf(k->arena, "/proc/%d/task/%d/children", (int)k->pid, (int)k->pid);
-    char *text = NULL;
-    assert_int_equal(file_read(children, 4096, &text, NULL, NULL), 0);
-    assert_string_not_equal(text, "");
-    free(text);
+    assert_int_not_equal(only_child(k), 0);
     assert_int_equal(kit_connect(k), 0);
-    for (int i = 0;; i++) {
-        assert_int_equal(file_read(children, 4096, &text, NULL, NULL), 0);
-        bool gone = !*text;
-        free(text);
-        if (gone)
-            break;
+    for (int i = 0; only_child(k); i++) {
         assert_true(i < 500);
         (void)poll(NULL, 0, 10);
     }
