@@ -9,10 +9,13 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/dirwalk.h"
 #include "base/str.h"
 #include "runtime/cgroup_internal.h"
 
 #define PIDS_CHUNK 8192
+// Of names: what a container nests in its cgroup costs crispd no more, and the container more than that.
+#define WALK_BYTES_MAX (16u << 20)
 
 // "/a/b" + "file" as a path relative to the root: "a/b/file"; the root itself is ".".
 static int join(char *out, size_t size, const char *path, const char *file)
@@ -137,36 +140,6 @@ static long pids_of_dir(int dir_fd, cgroup_pid_fn fn, void *arg)
     }
 }
 
-// Calls visit for dir_fd and all directories below, deepest first. name: of dir_fd in parent_fd. A directory
-// that fails doesn't keep the others from their visit: a container may nest its own as deep as it likes, and
-// must not be safe from a kill thereby. The first failure is returned.
-typedef long (*visit_fn)(int parent_fd, const char *name, int dir_fd, void *arg);
-
-static long walk(int parent_fd, const char *name, int depth, visit_fn visit, void *arg)
-{
-    if (depth > CGROUP_DEPTH_MAX)
-        return -ELOOP;
-    int fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0)
-        return -errno;
-    _cleanup_(dir_closep) DIR *dir = fdopendir(fd);
-    if (!dir) {
-        (void)close(fd);
-        return -ENOMEM;
-    }
-    long total = 0, failed = 0;
-    for (struct dirent *e; (e = readdir(dir)) != NULL;) { // NOLINT(concurrency-mt-unsafe): own stream
-        if (e->d_type != DT_DIR || str_eq(e->d_name, ".") || str_eq(e->d_name, ".."))
-            continue;
-        long n = walk(fd, e->d_name, depth + 1, visit, arg);
-        if (n < 0 && n != -ENOENT && failed == 0)
-            failed = n;
-        total += n > 0 ? n : 0;
-    }
-    long n = visit(parent_fd, name, fd, arg);
-    return failed < 0 ? failed : n < 0 ? n : total + n;
-}
-
 struct pid_visit {
     cgroup_pid_fn fn;
     void *arg;
@@ -187,7 +160,7 @@ long cgroup_each_pid(const struct cgroup_hierarchy_fd *root, const char *path, c
     if (r < 0)
         return r;
     struct pid_visit v = {.fn = fn, .arg = arg};
-    return walk(root->fd, name, 0, visit_pids, &v);
+    return dirwalk(root->fd, name, WALK_BYTES_MAX, visit_pids, &v);
 }
 
 static long visit_rmdir(int parent_fd, const char *name, int dir_fd, void *arg)
@@ -210,8 +183,9 @@ int cgroup_rmdir_tree(const struct cgroup_hierarchy_fd *root, const char *path)
     if (errno != EBUSY)
         return -errno;
     // Busy: it has processes, or children (an exec's, or those that the container made itself).
-    r = (int)walk(root->fd, name, 0, visit_rmdir, NULL);
-    return r == -ENOENT ? 0 : r;
+    long done = dirwalk(root->fd, name, WALK_BYTES_MAX, visit_rmdir, NULL);
+    // More than one walk can hold, or changing under it: the next one gets further.
+    return done == -ENOENT ? 0 : done == -E2BIG || done == -EAGAIN ? -EBUSY : done < 0 ? (int)done : 0;
 }
 
 bool cgroup_has_children(const struct cgroup_hierarchy_fd *root, const char *path)

@@ -8,7 +8,6 @@
 #include "runtime/cgroup.h"
 
 #define CGROUP_HIERARCHIES_MAX 24
-#define CGROUP_DEPTH_MAX       32 // levels that a walk goes down; deeper ones are reported, not followed
 #define CGROUP_WRITES_MAX      64
 #define CGROUP_VALUE_MAX       512  // bytes of a value that is written, with its NUL
 #define CGROUP_TEXT_MAX        4096 // bytes of a control file that is kept to be put back

@@ -1,6 +1,5 @@
 #include "runtime/pod/cgroups.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -10,10 +9,12 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/dirwalk.h"
 #include "base/str.h"
 
-#define EXEC_PREFIX "exec-"
-#define PIDS_MAX    ((size_t)4 << 20) // bytes of one cgroup.procs (4 million pids are 32 MiB: more passes then)
+#define EXEC_PREFIX    "exec-"
+#define WALK_BYTES_MAX ((size_t)1 << 20)
+#define PIDS_MAX       ((size_t)4 << 20) // bytes of one cgroup.procs (4 million pids are 32 MiB: more passes then)
 
 // The directories that a pod's cgroups are in: each path of theirs is seven components long, and the kernel
 // walks cgroup file systems slowly.
@@ -174,28 +175,31 @@ static size_t signal_procs(int dir, int signal)
     return count;
 }
 
-static size_t signal_tree(int dir, int signal)
-{
-    size_t count = signal_procs(dir, signal);
-    int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+struct signalling {
+    int signal;
+    bool thaw; // what is below the place, whose own state holds meanwhile
+    size_t count;
+};
 
-    if (copy < 0)
-        return count;
-    _cleanup_(dir_closep) DIR *children = fdopendir(copy);
-    if (!children) {
-        (void)close(copy);
-        return count;
-    }
-    for (const struct dirent *e; (e = readdir(children)) != NULL;) {
-        if (e->d_type != DT_DIR || e->d_name[0] == '.')
-            continue;
-        // What a privileged container has made itself lies at most one level deeper; the pid namespace's end
-        // takes care of the rest.
-        _cleanup_fd_ int child = openat(dir, e->d_name, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        if (child >= 0)
-            count += signal_procs(child, signal);
-    }
-    return count;
+static long signal_one(int parent, const char *name, int dir, void *arg)
+{
+    struct signalling *s = arg;
+
+    (void)parent;
+    (void)name;
+    s->count += signal_procs(dir, s->signal);
+    if (s->thaw) // somebody may have frozen an exec's; a frozen process doesn't die
+        (void)write_at(dir, "freezer.state", "THAWED");
+    return 0;
+}
+
+// A container that may write its cgroups nests them as deep as it likes.
+static size_t signal_tree(const char *path, int signal, bool thaw)
+{
+    struct signalling s = {.signal = signal, .thaw = thaw};
+
+    (void)dirwalk(AT_FDCWD, path, WALK_BYTES_MAX, signal_one, &s);
+    return s.count;
 }
 
 size_t cgroups_kill(const char *path, bool is_v2)
@@ -210,22 +214,18 @@ size_t cgroups_kill(const char *path, bool is_v2)
         if (fd >= 0 && read(fd, events, sizeof(events) - 1) > 0)
             return strstr(events, "populated 1") ? 1 : 0;
     }
-    if (signal_tree(dir, 0) == 0)
+    if (signal_tree(path, 0, false) == 0)
         return 0;
     // Frozen tasks can't fork on while they are listed; a killed one dies once it is thawed. The freezer need
     // not have settled: a task that runs still stops before it returns from fork().
-    bool frozen = !is_v2 && write_at(dir, "freezer.state", "FROZEN") == 0;
-    size_t count = signal_tree(dir, SIGKILL);
-    if (frozen)
-        (void)write_at(dir, "freezer.state", "THAWED");
-    return count;
+    if (!is_v2)
+        (void)write_at(dir, "freezer.state", "FROZEN");
+    return signal_tree(path, SIGKILL, !is_v2); // thaws the place last
 }
 
 size_t cgroups_signal(const char *path, int signal)
 {
-    _cleanup_fd_ int dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-
-    return dir < 0 ? 0 : signal_tree(dir, signal);
+    return signal_tree(path, signal, false);
 }
 
 unsigned long cgroups_oom_kills(const Pod__CgroupPlace *place)

@@ -1,0 +1,127 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/dirwalk.h"
+
+static long append_name(int parent_fd, const char *name, int fd, void *arg)
+{
+    struct stat a, b;
+    char *text = arg;
+    assert_int_equal(fstatat(parent_fd, name, &a, AT_SYMLINK_NOFOLLOW) | fstat(fd, &b), 0);
+    assert_true(a.st_ino == b.st_ino && a.st_dev == b.st_dev);
+    const char *base = strrchr(name, '/');
+    assert_true(strlen(text) + strlen(name) < 1000);
+    (void)strcat(strcat(text, base ? base + 1 : name), " ");
+    return 1;
+}
+
+static long remove_it(int parent_fd, const char *name, int fd, void *arg)
+{
+    (void)fd;
+    (void)arg;
+    return unlinkat(parent_fd, name, AT_REMOVEDIR) == 0 ? 1 : -errno;
+}
+
+static long fail_at_b(int parent_fd, const char *name, int fd, void *arg)
+{
+    return strcmp(name, "b") == 0 ? -EPERM : append_name(parent_fd, name, fd, arg);
+}
+
+static void make(const char *dir, const char *name)
+{
+    char path[256];
+    (void)snprintf(path, sizeof(path), "%s/%s", dir, name);
+    assert_int_equal(mkdir(path, 0700), 0);
+}
+
+static void deepest_comes_first(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/crisp-dirwalk-XXXXXX", text[1024] = "", path[256];
+    assert_non_null(mkdtemp(dir));
+    make(dir, "a");
+    make(dir, "a/b");
+    make(dir, "a/b/c");
+    (void)snprintf(path, sizeof(path), "%s/link", dir);
+    assert_int_equal(symlink("/", path), 0);
+    assert_int_equal(dirwalk(AT_FDCWD, dir, 1 << 20, append_name, text), 4);
+    (void)snprintf(path, sizeof(path), "c b a %s ", strrchr(dir, '/') + 1);
+    assert_string_equal(text, path);
+    text[0] = '\0';
+    assert_int_equal(dirwalk(AT_FDCWD, dir, 1 << 20, fail_at_b, text), -EPERM); // and the others are visited
+    assert_int_equal(strncmp(text, "c a ", 4), 0);
+    assert_int_equal(dirwalk(AT_FDCWD, "/tmp/crisp-no-such-directory", 1 << 20, append_name, text), -ENOENT);
+    (void)snprintf(path, sizeof(path), "%s/link", dir);
+    assert_true(dirwalk(AT_FDCWD, path, 1 << 20, append_name, text) < 0);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(dirwalk(AT_FDCWD, dir, 1 << 20, remove_it, NULL), 4);
+    assert_int_equal(access(dir, F_OK), -1);
+}
+
+// Deeper than paths may be long and descriptors may be many; and wider than the memory that is allowed.
+static void depth_and_width_are_bounded(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/crisp-dirwalk-XXXXXX", name[64];
+    assert_non_null(mkdtemp(dir));
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (int i = 0; i < 5000; i++) {
+        assert_int_equal(mkdirat(fd, "n", 0700), 0);
+        int next = openat(fd, "n", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        assert_true(next >= 0);
+        assert_int_equal(close(fd), 0);
+        fd = next;
+    }
+    assert_int_equal(close(fd), 0);
+    fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (int i = 0; i < 3000; i++) {
+        (void)snprintf(name, sizeof(name), "a-child-with-a-name-that-takes-some-room-%d", i);
+        assert_int_equal(mkdirat(fd, name, 0700), 0);
+    }
+    assert_int_equal(close(fd), 0);
+    int calls = 0;
+    long r;
+    // What doesn't fit is left, and every call gets nearer to the end.
+    while ((r = dirwalk(AT_FDCWD, dir, 3 << 20, remove_it, NULL)) < 0 && calls++ < 100)
+        assert_true(r == -E2BIG || r == -ENOTEMPTY);
+    assert_true(calls < 100);
+    assert_int_equal(access(dir, F_OK), -1);
+    assert_int_equal(errno, ENOENT);
+}
+
+static void little_memory_still_gets_on(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/crisp-dirwalk-XXXXXX", name[64];
+    int calls = 0;
+    assert_non_null(mkdtemp(dir));
+    for (int i = 0; i < 300; i++) {
+        (void)snprintf(name, sizeof(name), "child-%d", i);
+        make(dir, name);
+    }
+    while (dirwalk(AT_FDCWD, dir, 2048, remove_it, NULL) < 0 && calls++ < 100)
+        ;
+    assert_true(calls > 0 && calls < 100);
+    assert_int_equal(access(dir, F_OK), -1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(deepest_comes_first),
+        cmocka_unit_test(depth_and_width_are_bounded),
+        cmocka_unit_test(little_memory_still_gets_on),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
