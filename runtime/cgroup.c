@@ -109,9 +109,13 @@ static int make_level(struct cgroup_host *h, const char *path, bool *existed, bo
         }
         unmake_level(h, path, made);
         *missing_parent = errnum == ENOENT;
+        bool ours = errnum != EROFS && errnum != EACCES && errnum != EPERM;
         return *missing_parent
                    ? 0
-                   : error_errno(err, errnum, "make the cgroup %s%s", h->hierarchies[i].mount_point, path);
+                   : error_errno(err, errnum, "make the cgroup %s%s%s", h->hierarchies[i].mount_point, path,
+                                 ours ? ""
+                                      : " (a crispd in a container needs a writable cgroup file system and a "
+                                        "cgroup of its own: run that container privileged)");
     }
     return 0;
 }
@@ -262,6 +266,18 @@ static void count_pid(pid_t pid, void *arg)
 {
     (void)pid;
     (void)arg;
+}
+
+bool cgroup_frozen_above(struct cgroup_host *h, const char *path, char out[CGROUP_PATH_MAX])
+{
+    const struct cgroup_hierarchy_fd *freezer = h->v2 ? NULL : cgroup_root_of(h, CGROUP_FREEZER);
+    for (unsigned levels = cgroup_path_levels(path); freezer && levels > 0; levels--) {
+        int64_t frozen = 0;
+        cgroup_path_prefix(path, levels, out);
+        if (cgroup_file_read_i64(freezer, out, "freezer.self_freezing", &frozen) == 0 && frozen == 1)
+            return true;
+    }
+    return false;
 }
 
 bool cgroup_populated(struct cgroup_host *h, const char *path)

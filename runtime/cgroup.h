@@ -122,6 +122,9 @@ int cgroup_set_oom_score(struct cgroup_host *h, const char *path, int64_t from, 
 // SIGKILL for every process in the place and below it: for containers whose crisp-pod is dead. Returns once
 // the signals are sent; an absent place is fine.
 int cgroup_kill(struct cgroup_host *h, const char *path, struct error *err);
+// The cgroup, at the place or above it, that somebody keeps frozen so that killed processes can't end: a
+// place is thawed by the kill, but what is above it isn't ours (v1; v2's frozen processes end).
+bool cgroup_frozen_above(struct cgroup_host *h, const char *path, char out[CGROUP_PATH_MAX]);
 // Is any process there or below? An absent place has none.
 bool cgroup_populated(struct cgroup_host *h, const char *path);
 // Removes a leaf and what processes have made below it. Absent is fine; -EBUSY while processes are in it (the

@@ -110,6 +110,7 @@ bool cgroup_file_exists(const struct cgroup_hierarchy_fd *root, const char *path
            faccessat(root->fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
+// A threaded cgroup of v2 tells its threads only, of which a signal reaches the process just as well.
 static long pids_of_dir(int dir_fd, cgroup_pid_fn fn, void *arg)
 {
     _cleanup_fd_ int fd = openat(dir_fd, "cgroup.procs", O_RDONLY | O_CLOEXEC);
@@ -118,10 +119,17 @@ static long pids_of_dir(int dir_fd, cgroup_pid_fn fn, void *arg)
     char chunk[PIDS_CHUNK];
     long count = 0;
     unsigned long pid = 0;
+    bool threads = false;
     for (;;) {
         ssize_t n = read(fd, chunk, sizeof(chunk));
         if (n < 0 && errno == EINTR)
             continue;
+        if (n < 0 && errno == EOPNOTSUPP && !threads) {
+            threads = true;
+            fd_closep(&fd);
+            fd = openat(dir_fd, "cgroup.threads", O_RDONLY | O_CLOEXEC);
+            continue;
+        }
         if (n < 0)
             return errno == ENODEV ? count : -errno; // removed meanwhile
         if (n == 0)
@@ -161,6 +169,28 @@ long cgroup_each_pid(const struct cgroup_hierarchy_fd *root, const char *path, c
         return r;
     struct pid_visit v = {.fn = fn, .arg = arg};
     return dirwalk(root->fd, name, WALK_BYTES_MAX, visit_pids, &v);
+}
+
+struct written {
+    const char *file, *value;
+};
+
+static long visit_write(int parent_fd, const char *name, int dir_fd, void *arg)
+{
+    const struct written *w = arg;
+    (void)parent_fd;
+    (void)name;
+    _cleanup_fd_ int fd = openat(dir_fd, w->file, O_WRONLY | O_CLOEXEC);
+    return fd < 0 || write(fd, w->value, strlen(w->value)) < 0 ? -errno : 0;
+}
+
+void cgroup_write_below(const struct cgroup_hierarchy_fd *root, const char *path, const char *file,
+                        const char *value)
+{
+    char name[CGROUP_PATH_MAX];
+    struct written w = {.file = file, .value = value};
+    if (join(name, sizeof(name), path, "") == 0)
+        (void)dirwalk(root->fd, name, WALK_BYTES_MAX, visit_write, &w);
 }
 
 static long visit_rmdir(int parent_fd, const char *name, int dir_fd, void *arg)

@@ -151,6 +151,9 @@ bool cgroup_file_exists(const struct cgroup_hierarchy_fd *root, const char *path
 // Calls fn for each pid in the place and below it. Number of pids, or -errno (-ENOENT: no such place).
 typedef void (*cgroup_pid_fn)(pid_t pid, void *arg);
 long cgroup_each_pid(const struct cgroup_hierarchy_fd *root, const char *path, cgroup_pid_fn fn, void *arg);
+// Writes a file of the place and of all below it, deepest first, where that can be done.
+void cgroup_write_below(const struct cgroup_hierarchy_fd *root, const char *path, const char *file,
+                        const char *value);
 bool cgroup_has_children(const struct cgroup_hierarchy_fd *root, const char *path);
 // Removes the place and all below it, deepest first. 0, -EBUSY, -errno; absent is fine.
 int cgroup_rmdir_tree(const struct cgroup_hierarchy_fd *root, const char *path);

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
@@ -210,6 +211,69 @@ static void deep_nest_is_no_shelter(void **state)
     remove_pod(f, pod, leaf, made);
 }
 
+// Frozen by somebody else, at the place and below it; and above it, which is told and not touched.
+static void frozen_ones_are_killed(void **state)
+{
+    struct fixture *f = *state;
+    const struct cgroup_hierarchy_fd *freezer = cgroup_root_of(f->host, CGROUP_FREEZER);
+    char pod[CGROUP_PATH_MAX], leaf[CGROUP_PATH_MAX], nested[CGROUP_PATH_MAX], frozen[CGROUP_PATH_MAX];
+    uint32_t made;
+    if (!freezer)
+        TESTING_SKIP("no freezer of cgroup v1");
+    make_pod(f, pod, leaf, &made);
+    assert_int_equal(cgroup_create(f->host, leaf, NULL, NULL, NULL), 0);
+    pid_t pid = start_in(f, leaf);
+    assert_int_equal(cgroup_leaf_path(leaf, "exec-1", nested, NULL), 0);
+    assert_int_equal(mkdirat(freezer->fd, nested + 1, 0755), 0);
+    char text[16];
+    (void)snprintf(text, sizeof(text), "%d", pid);
+    assert_int_equal(cgroup_file_write(freezer, nested, "cgroup.procs", text), 0);
+    assert_int_equal(cgroup_file_write(freezer, nested, "freezer.state", "FROZEN"), 0);
+    assert_int_equal(cgroup_file_write(freezer, pod, "freezer.state", "FROZEN"), 0);
+    assert_int_equal(cgroup_kill(f->host, leaf, NULL), 0);
+    assert_int_equal(waitpid(pid, NULL, WNOHANG), 0);
+    assert_true(cgroup_frozen_above(f->host, leaf, frozen));
+    assert_string_equal(frozen, pod);
+    assert_int_equal(cgroup_file_write(freezer, pod, "freezer.state", "THAWED"), 0);
+    assert_int_equal(waitpid(pid, NULL, 0), pid); // it was the pod's place alone
+    assert_false(cgroup_frozen_above(f->host, leaf, frozen));
+    remove_pod(f, pod, leaf, made);
+}
+
+// v2: a threaded cgroup has no cgroup.kill that works.
+static void threaded_ones_are_killed(struct fixture *f)
+{
+    char pod[CGROUP_PATH_MAX], leaf[CGROUP_PATH_MAX];
+    uint32_t made;
+    struct error err = ERROR_INIT;
+    make_pod(f, pod, leaf, &made);
+    assert_int_equal(cgroup_create(f->host, leaf, NULL, NULL, NULL), 0);
+    char on[512], off[64], *rest = on;
+    assert_int_equal(cgroup_file_read(&f->host->fds[0], pod, "cgroup.subtree_control", on, sizeof(on)), 0);
+    for (char *name; (name = strsep(&rest, " ")) != NULL;) {
+        (void)snprintf(off, sizeof(off), "-%s", name);
+        assert_true(!*name || cgroup_file_write(&f->host->fds[0], pod, "cgroup.subtree_control", off) == 0);
+    }
+    if (cgroup_file_write(&f->host->fds[0], leaf, "cgroup.type", "threaded") == 0) {
+        char text[16];
+        pid_t pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0) {
+            (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+            for (;;)
+                (void)pause();
+        }
+        (void)snprintf(text, sizeof(text), "%d", pid);
+        // By way of the pod's place, which has become the domain of its threads.
+        assert_int_equal(cgroup_file_write(&f->host->fds[0], pod, "cgroup.procs", text), 0);
+        assert_int_equal(cgroup_file_write(&f->host->fds[0], leaf, "cgroup.threads", text), 0);
+        if (cgroup_kill(f->host, leaf, &err) < 0)
+            fail_msg("%s", err.message);
+        assert_int_equal(waitpid(pid, NULL, 0), pid);
+    }
+    remove_pod(f, pod, leaf, made);
+}
+
 static void fork_bomb_dies(void **state)
 {
     struct fixture *f = *state;
@@ -375,6 +439,7 @@ static void v2_works(void **state)
     assert_int_equal(unlink(path), 0);
     assert_true(cgroup_host_is_v2(f.host));
     kills_and_removes(&f);
+    threaded_ones_are_killed(&f);
     devices_are_filtered(&f);
     cgroup_host_close(f.host);
 }
@@ -407,6 +472,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(places_are_checked, setup, teardown),
         cmocka_unit_test_setup_teardown(v1_kills_and_removes, setup, teardown),
         cmocka_unit_test_setup_teardown(deep_nest_is_no_shelter, setup, teardown),
+        cmocka_unit_test_setup_teardown(frozen_ones_are_killed, setup, teardown),
         cmocka_unit_test_setup_teardown(fork_bomb_dies, setup, teardown),
         cmocka_unit_test_setup_teardown(place_is_described, setup, teardown),
         cmocka_unit_test(failed_level_leaves_nothing),

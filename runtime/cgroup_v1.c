@@ -217,8 +217,8 @@ static int v1_kill(struct cgroup_host *h, const char *path, struct error *err)
         if (killed <= 0 || str_eq(state, "FROZEN"))
             break;
     }
-    if (freezer)
-        (void)cgroup_file_write(freezer, path, "freezer.state", "THAWED");
+    if (freezer) // what is below it, too: somebody may have frozen an exec's
+        cgroup_write_below(freezer, path, "freezer.state", "THAWED");
     if (killed < 0 && killed != -ENOENT)
         return error_errno(err, (int)-killed, "kill the processes of cgroup %s", path);
     if (total > 0)

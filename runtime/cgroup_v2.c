@@ -1,5 +1,6 @@
 // The v2 driver: one tree.
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -8,6 +9,7 @@
 #include "base/str.h"
 #include "runtime/cgroup_internal.h"
 
+#define KILL_PASSES 16
 #define FIELD(name) "linux.resources." name
 
 // What containers' limits and statistics need. Processes live in leaves only, so that the "no internal
@@ -45,9 +47,12 @@ static int hand_down(const struct cgroup_hierarchy_fd *root, const char *path, s
         (void)snprintf(word, sizeof(word), "+%s", name);
         r = cgroup_file_write(root, path, "cgroup.subtree_control", word);
         if (r < 0)
-            return error_errno(err, -r, "enable the %s controller below cgroup %s%s", name,
-                               path[0] ? path : "/",
-                               r == -EBUSY ? " (processes live in it: give pods another cgroup_parent)" : "");
+            return error_errno(
+                err, -r, "enable the %s controller below cgroup %s%s", name, path[0] ? path : "/",
+                r != -EBUSY ? ""
+                : path[0]   ? " (processes live in it: give pods another cgroup_parent)"
+                            : " (processes live in the root of this cgroup namespace: a container "
+                              "with crispd in it has to move its own to a leaf first)");
     }
     return 0;
 }
@@ -222,9 +227,35 @@ static int v2_compile(struct cgroup_host *h, const char *path, const Cri__LinuxC
     return n < 0 ? n : compile_unified(root, path, r, ws, err);
 }
 
+static void kill_pid(pid_t pid, void *arg)
+{
+    (void)arg;
+    (void)kill(pid, SIGKILL);
+}
+
+// Where cgroup.kill is not: in a threaded cgroup, which a privileged container can make of its own.
+static int freeze_and_kill(const struct cgroup_hierarchy_fd *root, const char *path, struct error *err)
+{
+    long killed = 0;
+    bool frozen = cgroup_file_write(root, path, "cgroup.freeze", "1") == 0;
+    for (int pass = 0; pass < KILL_PASSES; pass++) { // freezing takes a moment, in which they may fork
+        killed = cgroup_each_pid(root, path, kill_pid, NULL);
+        if (killed <= 0)
+            break;
+    }
+    if (frozen)
+        (void)cgroup_file_write(root, path, "cgroup.freeze", "0");
+    return killed < 0 && killed != -ENOENT
+               ? error_errno(err, (int)-killed, "kill the processes of cgroup %s", path)
+               : 0;
+}
+
 static int v2_kill(struct cgroup_host *h, const char *path, struct error *err)
 {
-    int r = cgroup_file_write(&h->fds[0], path, "cgroup.kill", "1"); // Linux 5.14
+    const struct cgroup_hierarchy_fd *root = &h->fds[0];
+    int r = cgroup_file_write(root, path, "cgroup.kill", "1"); // Linux 5.14
+    if (r == -EOPNOTSUPP || (r == -ENOENT && cgroup_file_exists(root, path, "")))
+        return freeze_and_kill(root, path, err);
     if (r < 0 && r != -ENOENT)
         return error_errno(err, -r, "kill the processes of cgroup %s", path);
     return 0;

@@ -37,8 +37,15 @@ bool container_is_running(struct runtime *rt, struct container *c)
     return running;
 }
 
-static int not_dying(const struct container *c, struct error *err)
+static int not_dying(struct runtime *rt, const struct container *c, struct error *err)
 {
+    char frozen[CGROUP_PATH_MAX];
+    if (cgroup_frozen_above(rt->cgroups, c->cgroup, frozen))
+        return error_set(
+            err, STATUS_DEADLINE_EXCEEDED, ETIMEDOUT,
+            "container %s has not ended within %lld s of SIGKILL: somebody keeps the cgroup %.300s "
+            "frozen; write THAWED to its freezer.state",
+            c->id, (long long)(KILL_TIMEOUT_NS / NS_PER_SEC), frozen);
     return error_set(
         err, STATUS_DEADLINE_EXCEEDED, ETIMEDOUT,
         "container %s has not ended within %lld s of SIGKILL: a process of it hangs in the kernel"
@@ -60,7 +67,7 @@ int container_wait_killed(struct runtime *rt, struct container *c, struct error 
     while (running_locked(c->private) && r == 0)
         r = notify_wait(&rt->lock, &c->private->changed, &ctx, NULL);
     store_unlock(rt);
-    return r < 0 ? not_dying(c, err) : 0;
+    return r < 0 ? not_dying(rt, c, err) : 0;
 }
 
 // Joins the stops under way; the earliest kill time counts for all. The lock is held. false: nothing to stop.
@@ -105,7 +112,7 @@ static int stop_wait(struct runtime *rt, struct container *c, const struct ctx *
         }
         int64_t until = p->killed_mono_ns ? p->killed_mono_ns + KILL_TIMEOUT_NS : p->kill_at_mono_ns;
         if (p->killed_mono_ns && now >= until)
-            return not_dying(c, err);
+            return not_dying(rt, c, err);
         struct ctx step = *ctx;
         if (until < step.deadline_mono_ns)
             step.deadline_mono_ns = until;

@@ -44,6 +44,7 @@ def has_lsm(name):
 NEEDS = {
     "apparmor": ("AppArmor", lambda: has_lsm("apparmor")),
     "selinux": ("SELinux", lambda: has_lsm("selinux")),
+    "cgroup1": ("cgroup v1's freezer", lambda: os.path.isdir("/sys/fs/cgroup/freezer")),
     "cgroup2": ("cgroup v2 alone", lambda: os.path.exists("/sys/fs/cgroup/cgroup.controllers")),
     "systemd": ("systemd as the first process", lambda: os.path.isdir("/run/systemd/system")),
 }
