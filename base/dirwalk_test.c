@@ -21,8 +21,9 @@ static long append_name(int parent_fd, const char *name, int fd, void *arg)
     assert_int_equal(fstatat(parent_fd, name, &a, AT_SYMLINK_NOFOLLOW) | fstat(fd, &b), 0);
     assert_true(a.st_ino == b.st_ino && a.st_dev == b.st_dev);
     const char *base = strrchr(name, '/');
-    assert_true(strlen(text) + strlen(name) < 1000);
-    (void)strcat(strcat(text, base ? base + 1 : name), " ");
+    size_t used = strlen(text);
+    assert_true(used + strlen(name) < 1000);
+    (void)snprintf(text + used, 1024 - used, "%s ", base ? base + 1 : name);
     return 1;
 }
 
