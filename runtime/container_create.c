@@ -40,6 +40,11 @@ static int conflict(const struct container *other, const Cri__ContainerConfig *c
         config->metadata->name, config->metadata->attempt, other->pod->id, other->id);
 }
 
+static bool is_made(const void *owner)
+{
+    return ((const struct container_private *)owner)->state == CONTAINER_MAKING;
+}
+
 // Another call has the name. 1: that one's end was waited for, look again; 0: *out is to be used as it is.
 // The lock is held, and released meanwhile.
 static int adopt(struct runtime *rt, struct container *other, const Cri__ContainerConfig *config,
@@ -50,22 +55,17 @@ static int adopt(struct runtime *rt, struct container *other, const Cri__Contain
     store_unlock(rt);
     bool same = pb_equal(&other->config->base, &config->base);
     store_lock(rt);
-    int r = 0;
-    bool waited = same && p->state == CONTAINER_MAKING;
-    while (same && p->state == CONTAINER_MAKING && !p->forgotten && r == 0)
-        r = notify_wait(&rt->lock, &p->changed, ctx, err);
-    if (r == 0 && p->forgotten) {
-        if (waited && p->failure) {
-            *err = *p->failure;
-            r = -err->errnum;
-        } else {
-            r = 1;
-        }
-    } else if (r == 0 && same && p->state == CONTAINER_CREATED && !p->starting) {
+    const struct claim claim = {.same = same,
+                                .under_way = is_made,
+                                .owner = p,
+                                .forgotten = &p->forgotten,
+                                .failure = &p->failure,
+                                .changed = &p->changed};
+    int r = store_wait_claim(rt, &claim, ctx, err);
+    if (r == 0 && same && p->state == CONTAINER_CREATED && !p->starting)
         *out = container_ref(other);
-    } else if (r == 0) {
+    else if (r == 0)
         r = conflict(other, config, err);
-    }
     store_unlock(rt); // the last reference frees: not under the lock
     container_unref(other);
     store_lock(rt);

@@ -40,6 +40,11 @@ static int conflict(const struct pod *other, const Cri__PodSandboxConfig *config
         m->namespace_, m->name, m->uid, m->attempt, other->id);
 }
 
+static bool is_claimed(const void *owner)
+{
+    return ((const struct pod_private *)owner)->claimed;
+}
+
 // Another call has the name. 1: that one's end was waited for, look again; 0: *out is to be used as it is.
 // The lock is held, and released meanwhile.
 static int adopt(struct runtime *rt, struct pod *other, const Cri__PodSandboxConfig *config,
@@ -50,22 +55,17 @@ static int adopt(struct runtime *rt, struct pod *other, const Cri__PodSandboxCon
     store_unlock(rt);
     bool same = same_pod(other, config, handler);
     store_lock(rt);
-    bool waited = same && p->claimed;
-    int r = 0;
-    while (same && p->claimed && !p->forgotten && r == 0)
-        r = notify_wait(&rt->lock, &p->changed, ctx, err);
-    if (r == 0 && p->forgotten) {
-        if (waited && p->failure) {
-            *err = *p->failure;
-            r = -err->errnum;
-        } else {
-            r = 1;
-        }
-    } else if (r == 0 && same && p->state == POD_READY) {
+    const struct claim claim = {.same = same,
+                                .under_way = is_claimed,
+                                .owner = p,
+                                .forgotten = &p->forgotten,
+                                .failure = &p->failure,
+                                .changed = &p->changed};
+    int r = store_wait_claim(rt, &claim, ctx, err);
+    if (r == 0 && same && p->state == POD_READY)
         *out = pod_ref(other);
-    } else if (r == 0) {
+    else if (r == 0)
         r = conflict(other, config, handler, err);
-    }
     store_unlock(rt); // the last reference frees: not under the lock
     pod_unref(other);
     store_lock(rt);

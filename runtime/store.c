@@ -420,3 +420,17 @@ void runtime_containers_free(struct container **containers, size_t n)
         container_unref(containers[i]);
     free(containers);
 }
+
+int store_wait_claim(struct runtime *rt, const struct claim *claim, const struct ctx *ctx, struct error *err)
+{
+    bool waited = claim->same && claim->under_way(claim->owner);
+    int r = 0;
+    while (claim->same && claim->under_way(claim->owner) && !*claim->forgotten && r == 0)
+        r = notify_wait(&rt->lock, claim->changed, ctx, err);
+    if (r < 0 || !*claim->forgotten)
+        return r;
+    if (!waited || !*claim->failure)
+        return 1;
+    *err = **claim->failure;
+    return -err->errnum;
+}

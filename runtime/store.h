@@ -135,6 +135,19 @@ void store_drop_pod(struct runtime *rt, struct pod *pod);            // lock hel
 void store_drop_container(struct runtime *rt, struct container *c);  // lock held
 struct podconn *store_pod_conn(struct runtime *rt, struct pod *pod); // counted; NULL: there is none
 
+// store.c: a name that another call has claimed.
+struct claim {
+    bool same;                            // it wants the same: its end is worth waiting for
+    bool (*under_way)(const void *owner); // is it still being made?
+    const void *owner;
+    const bool *forgotten; // it was given up
+    struct error *const *failure;
+    struct notify *changed;
+};
+// Waits for that call's end. Lock held, and released meanwhile. 1: the name is free, look again; 0: the owner
+// is there; negative: as the other call failed, or as ctx_check().
+int store_wait_claim(struct runtime *rt, const struct claim *claim, const struct ctx *ctx, struct error *err);
+
 // record.c: rows of the database.
 int record_pod_insert(struct runtime *rt, const struct pod *pod, struct error *err);
 int record_pod_state(struct runtime *rt, struct pod *pod, enum pod_state state, struct error *err);
