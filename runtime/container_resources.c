@@ -60,6 +60,17 @@ int64_t container_oom_score(struct runtime *rt, struct container *c)
     return score;
 }
 
+const Cri__LinuxContainerResources *container_asked_resources(struct runtime *rt, const struct container *c,
+                                                              struct arena *arena)
+{
+    store_lock(rt);
+    const Cri__LinuxContainerResources *asked = asked_now(c);
+    const Cri__LinuxContainerResources *copy =
+        asked ? (const Cri__LinuxContainerResources *)pb_dup(&asked->base, arena) : NULL;
+    store_unlock(rt);
+    return copy;
+}
+
 // A copy in arena. *version: of which one. NULL: no memory.
 static Cri__LinuxContainerResources *copy_asked(struct runtime *rt, struct container *c, struct arena *arena,
                                                 unsigned *version)

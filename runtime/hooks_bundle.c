@@ -16,6 +16,7 @@
 #include "base/str.h"
 #include "runtime/annotation.h"
 #include "runtime/oci_config.h"
+#include "runtime/resources.h"
 
 #define OWED            "poststart-owed"
 #define ANNOTATIONS_MAX (1u << 20)
@@ -54,6 +55,7 @@ static int write_config(struct runtime *rt, const struct container *c, const Pod
         .cgroup = c->cgroup,
         .netns = c->pod->netns,
         .hostname = rundir_hostname(rt, c->pod),
+        .resources = container_asked_resources(rt, c, arena),
         .extra = annotations ? &annotations->cgroup : NULL,
         .pids_limit = rt->pids_limit,
     };

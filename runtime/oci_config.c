@@ -255,8 +255,10 @@ static json_t *linux_part(const struct oci_config_input *in)
     set(out, "readonlyPaths", texts(plan->readonly_paths, plan->n_readonly_paths));
     set(out, "sysctl", sysctls);
     set(out, "resources",
-        oci_resources_json(in->config->linux ? in->config->linux->resources : NULL, in->extra,
-                           in->pids_limit));
+        oci_resources_json(in->resources       ? in->resources
+                           : in->config->linux ? in->config->linux->resources
+                                               : NULL,
+                           in->extra, in->pids_limit));
     set_text(out, "rootfsPropagation", plan->root->propagation);
     set_text(out, "mountLabel", plan->root->mount_label);
     return out;

@@ -16,8 +16,9 @@ struct oci_config_input {
     const char *cgroup;   // its path
     const char *netns;    // a path to the pod's, unless it is the host's
     const char *hostname; // the pod's
-    const struct cgroup_extra *extra; // of annotations; NULL: none
-    int64_t pids_limit;               // the configuration's; 0: none
+    const Cri__LinuxContainerResources *resources; // as updates have left them; NULL: the config's
+    const struct cgroup_extra *extra;              // of annotations; NULL: none
+    int64_t pids_limit;                            // the configuration's; 0: none
 };
 // config.json; the caller frees. NULL: no memory.
 char *oci_config_json(const struct oci_config_input *in);

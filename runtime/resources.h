@@ -18,6 +18,9 @@ Cri__LinuxContainerResources *resources_sum(const Cri__LinuxContainerResources *
 
 // The asked ones of a container: the config's, and what updates have changed. Takes a heap message over.
 void container_set_resources(struct runtime *rt, struct container *c, Cri__LinuxContainerResources *asked);
+// A copy in arena of the asked ones. NULL: none were ever asked for, or no memory.
+const Cri__LinuxContainerResources *container_asked_resources(struct runtime *rt, const struct container *c,
+                                                              struct arena *arena);
 // Once it runs: sees to its OOM score, and warns where the kernel didn't take it.
 void container_settle_oom_score(struct runtime *rt, struct container *c, int pid);
 // For commands in it.

@@ -105,7 +105,9 @@ def test_hooks_of_the_host(cri, pod, hooks, daemon):
     """prestart, createRuntime, poststart, poststop: namespaces of the host, state on stdin, a true bundle."""
     asked = hooks.device(*(hooks.hook(p) for p in ("prestart", "createRuntime", "poststart", "poststop")),
                          env=["DEVICE=here"])
-    container = cri.run(pod, ["sleep", "3600"], annotations={"key": "va\"lue"}, **asked)
+    container = cri.create(pod, ["sleep", "3600"], annotations={"key": "va\"lue"}, **asked)
+    cri.UpdateContainerResources(container_id=container, linux=pb.LinuxContainerResources(cpu_shares=256))
+    cri.StartContainer(container_id=container)
     assert hooks.ran() == ["createRuntime", "poststart", "prestart"]
     pid = cri.pid_of(container)
     for point, status in (("prestart", "creating"), ("createRuntime", "creating"), ("poststart", "running")):
@@ -123,6 +125,7 @@ def test_hooks_of_the_host(cri, pod, hooks, daemon):
     assert {"/proc", "/dev", "/sys", "/etc/hosts"} <= {m["destination"] for m in config["mounts"]}
     assert "/dev/null" in [d["path"] for d in config["linux"]["devices"]]
     assert config["linux"]["cgroupsPath"] == cgroups.of_process(pid).get("devices", config["linux"]["cgroupsPath"])
+    assert config["linux"]["resources"]["cpu"]["shares"] == 256
     assert [h["path"] for h in config["hooks"]["prestart"]] == [hooks.script]
     cri.StopContainer(container_id=container, timeout=0)
     wait_for(lambda: "poststop" in hooks.ran() and bundles_of(daemon, pod) == [], 10, "poststop")
