@@ -7,6 +7,7 @@
 #include "cri/config.h"
 #include "cri/daemon.h"
 #include "image/image.h"
+#include "runtime/annotation.h"
 #include "runtime/runtime.h"
 
 static int resolve_image(struct daemon *d, const Cri__ContainerConfig *config, struct image **image,
@@ -96,6 +97,13 @@ static int hold_all(struct daemon *d, const struct container *c, const struct im
     return r;
 }
 
+static int limit_storage(struct daemon *d, const struct container *c, struct error *err)
+{
+    uint64_t bytes = annotations_storage_bytes(c->pod->config, c->config);
+    int r = bytes > 0 ? image_rootfs_limit(d->images, c->id, bytes, err) : 0;
+    return r < 0 ? error_wrap(err, "annotation \"" ANNOTATION_PREFIX "storage-size\"") : 0;
+}
+
 static int make_rootfs(struct daemon *d, struct container *c, const struct image *image,
                        const struct images *images, struct error *err)
 {
@@ -115,7 +123,9 @@ static int make_rootfs(struct daemon *d, struct container *c, const struct image
         .mounts = images->mounts,
         .n_mounts = images->n_mounts,
     };
-    r = runtime_container_create(d->runtime, c, &root, err);
+    r = limit_storage(d, c, err);
+    if (r == 0)
+        r = runtime_container_create(d->runtime, c, &root, err);
     image_rootfs_done(&rootfs);
     if (r < 0)
         (void)image_rootfs_remove(d->images, c->id, NULL); // the start-up sweep gets what stays

@@ -102,6 +102,10 @@ struct image_rootfs {
 // Makes the container's folders; what is there already is used (a retry). The caller holds the image.
 int image_rootfs_create(struct image_store *store, const struct image *image, const char *container_id,
                         struct image_rootfs *out, struct error *err);
+// Bounds what the container may write to its root and to the volumes that its image declares. Once, after
+// image_rootfs_create(). FAILED_PRECONDITION where the store's file system can't.
+int image_rootfs_limit(struct image_store *store, const char *container_id, uint64_t bytes,
+                       struct error *err);
 // The same paths for a container made earlier, without touching the disk.
 int image_rootfs_get(struct image_store *store, const struct image *image, const char *container_id,
                      struct image_rootfs *out, struct error *err);

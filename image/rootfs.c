@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/map.h"
 #include "base/str.h"
+#include "image/quota.h"
 #include "image/store.h"
 
 #define EMPTY_LAYER  "empty"  // the only lower of an image without layers
@@ -205,6 +206,20 @@ int image_rootfs_create(struct image_store *s, const struct image *image, const 
     return r;
 }
 
+int image_rootfs_limit(struct image_store *s, const char *container_id, uint64_t bytes, struct error *err)
+{
+    static const char *const inside[] = {"upper", "work", NULL};
+    _cleanup_free_ char *dir = NULL;
+    int r = check_id(container_id, err);
+
+    if (r < 0)
+        return r;
+    dir = str_printf("%s/%s", s->containers_dir, container_id);
+    if (!dir)
+        return error_errno(err, ENOMEM, "root filesystem of container %s", container_id);
+    return quota_limit(dir, inside, bytes, err);
+}
+
 int image_rootfs_remove(struct image_store *s, const char *container_id, struct error *err)
 {
     _cleanup_free_ char *dir = NULL;
@@ -215,6 +230,7 @@ int image_rootfs_remove(struct image_store *s, const char *container_id, struct 
     dir = str_printf("%s/%s", s->containers_dir, container_id);
     if (!dir)
         return error_errno(err, ENOMEM, "root filesystem of container %s", container_id);
+    quota_forget(dir);
     r = trash_put(s, dir, err);
     if (r == 0)
         usage_drop(s, container_id);
@@ -237,6 +253,8 @@ static int sweep_dir(struct image_store *s, const char *path, const struct map *
         if (str_eq(d->d_name, ".") || str_eq(d->d_name, "..") || map_get(keep, d->d_name))
             continue;
         child = str_printf("%s/%s", path, d->d_name);
+        if (child)
+            quota_forget(child); // layers have none
         r = child ? trash_put(s, child, err) : error_errno(err, ENOMEM, "sweep %s", path);
         if (r < 0)
             return r;

@@ -33,6 +33,7 @@ static const struct known {
     {"device-write-bps", annotation_read_throttle, CONTAINER},
     {"device-read-iops", annotation_read_throttle, CONTAINER},
     {"device-write-iops", annotation_read_throttle, CONTAINER},
+    {"storage-size", annotation_read_storage, CONTAINER},
     {"tmpfs", annotation_read_tmpfs, CONTAINER},
     {"ulimit", annotation_read_ulimit, CONTAINER},
     {"health", annotation_read_health, CONTAINER},
@@ -287,4 +288,11 @@ uint64_t annotations_shm_bytes(const Cri__PodSandboxConfig *pod, uint64_t otherw
     struct annotations *all = NULL;
     bool found = arena && annotations_read(pod, NULL, arena, &all, NULL) == 0 && all && all->shm_bytes > 0;
     return found ? all->shm_bytes : otherwise;
+}
+
+uint64_t annotations_storage_bytes(const Cri__PodSandboxConfig *pod, const Cri__ContainerConfig *config)
+{
+    _cleanup_(arena_freep) struct arena *arena = annotations_any(pod, config) ? arena_new(CHECK_ARENA) : NULL;
+    struct annotations *all = NULL;
+    return arena && annotations_read(pod, config, arena, &all, NULL) == 0 && all ? all->storage_bytes : 0;
 }

@@ -66,5 +66,7 @@ int annotations_read(const Cri__PodSandboxConfig *pod, const Cri__ContainerConfi
                      struct arena *arena, struct annotations **out, struct error *err);
 // The size of the pod's /dev/shm, if it asks for one; else otherwise.
 uint64_t annotations_shm_bytes(const Cri__PodSandboxConfig *pod, uint64_t otherwise);
+// How much a container may write to its writable layer; 0: no limit.
+uint64_t annotations_storage_bytes(const Cri__PodSandboxConfig *pod, const Cri__ContainerConfig *config);
 
 #endif

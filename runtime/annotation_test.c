@@ -122,6 +122,8 @@ static const struct {
     {"crisp.run/ulimit", "core", "is not NAME=SOFT[:HARD]"},
     {"crisp.run/ulimit", "core=2:1", "is not NAME=SOFT[:HARD]"},
     {"crisp.run/ulimit", "files=1", "is not NAME=SOFT[:HARD]"},
+    {"crisp.run/storage-size", "10g", NULL},
+    {"crisp.run/storage-size", "1000k", "is not a size of at least 1048576 bytes"},
     {"crisp.run/tmpfs", "/run", NULL},
     {"crisp.run/tmpfs", "/run:size=50%,mode=755,uid=7,exec", NULL},
     {"crisp.run/tmpfs", "run", "is not an absolute path"},
