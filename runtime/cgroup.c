@@ -12,6 +12,7 @@
 
 #include "base/cleanup.h"
 #include "base/str.h"
+#include "runtime/cgroup_bus.h"
 #include "runtime/cgroup_internal.h"
 
 _Static_assert(CGROUP_HIERARCHIES_MAX <= 32, "make_level() counts them in bits");
@@ -44,6 +45,7 @@ void cgroup_host_close(struct cgroup_host *h)
     if (!h)
         return;
     h->manager->close(h);
+    cgroup_bus_close(h->bus);
     for (size_t i = 0; i < h->n; i++) {
         fd_closep(&h->fds[i].fd);
         free((char *)h->hierarchies[i].name);
@@ -152,10 +154,21 @@ int cgroup_make_path(struct cgroup_host *h, const char *path, bool leaf, uint32_
                      path);
 }
 
-// A pod that was made while the other driver was configured is removed by the one that made it.
-static const struct cgroup_manager *manager_of(const struct cgroup_host *h, const char *pod_path)
+// A pod that was made while the other driver was configured is removed by the one that made it, where that
+// can be.
+static const struct cgroup_manager *manager_of(struct cgroup_host *h, const char *pod_path)
 {
-    return cgroup_path_is_scope(pod_path) && h->bus ? &cgroup_manager_systemd : &cgroup_manager_cgroupfs;
+    if (!cgroup_path_is_scope(pod_path))
+        return &cgroup_manager_cgroupfs;
+    if (h->manager == &cgroup_manager_systemd)
+        return h->manager;
+    (void)pthread_rwlock_wrlock(&h->slice_lock);
+    if (!h->bus && !h->bus_tried && access(CGROUP_SYSTEMD_BOOTED, F_OK) == 0)
+        (void)cgroup_bus_open(NULL, &h->bus, NULL);
+    h->bus_tried = true;
+    bool there = h->bus != NULL;
+    (void)pthread_rwlock_unlock(&h->slice_lock);
+    return there ? &cgroup_manager_systemd : &cgroup_manager_cgroupfs;
 }
 
 int cgroup_pod_create(struct cgroup_host *h, const char *pod_path, uint32_t *made_levels, struct error *err)

@@ -104,13 +104,15 @@ struct cgroup_host {
     char *parent; // a path; with systemd a slice's
     char *owner;
     struct cgroup_bus *bus;       // the systemd manager's
+    bool bus_tried;               // also for pods that it has made, when it isn't the manager any more
     pthread_rwlock_t slice_lock;  // read: a scope is being started; write: an empty slice is being stopped
     struct cgroup_bpf_cache *bpf; // v2's device programs
 };
 
 // Names (cgroup_path.c).
-#define CGROUP_SCOPE_PREFIX "crisp-"
-#define CGROUP_SCOPE_SUFFIX ".scope"
+#define CGROUP_SCOPE_PREFIX   "crisp-"
+#define CGROUP_SCOPE_SUFFIX   ".scope"
+#define CGROUP_SYSTEMD_BOOTED "/run/systemd/system" // as sd_booted(3) has it
 // Absolute, no empty, "." or ".." components, none too long for a directory's name.
 bool cgroup_path_is_sane(const char *path);
 // The place's ancestor of `levels` components; the whole path when it has no more.

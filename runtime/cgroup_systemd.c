@@ -15,7 +15,6 @@
 
 #define START_TIMEOUT_NS (30 * NS_PER_SEC)
 #define STOP_TIMEOUT_NS  (10 * NS_PER_SEC)
-#define BOOTED           "/run/systemd/system" // as sd_booted(3) has it
 
 static int sd_open(struct cgroup_host *h, const struct cgroup_options *o, struct error *err)
 {
@@ -23,10 +22,10 @@ static int sd_open(struct cgroup_host *h, const struct cgroup_options *o, struct
     int r = cgroup_path_of_slice(o->parent, parent, err);
     if (r < 0)
         return error_wrap(err, "cgroup.parent, where pods without a cgroup_parent live");
-    if (!o->bus && access(BOOTED, F_OK) < 0)
+    if (!o->bus && access(CGROUP_SYSTEMD_BOOTED, F_OK) < 0)
         return error_set(err, STATUS_FAILED_PRECONDITION, ENOTSUP,
-                         "cgroup.driver is systemd, but systemd doesn't run this machine (there is no " BOOTED
-                         "): set cgroup.driver to cgroupfs");
+                         "cgroup.driver is systemd, but systemd doesn't run this machine (there is "
+                         "no " CGROUP_SYSTEMD_BOOTED "): set cgroup.driver to cgroupfs");
     r = cgroup_bus_open(o->bus, &h->bus, err);
     if (r < 0)
         return error_wrap(err, "cgroup.driver is systemd");
@@ -36,8 +35,7 @@ static int sd_open(struct cgroup_host *h, const struct cgroup_options *o, struct
 
 static void sd_close(struct cgroup_host *h)
 {
-    cgroup_bus_close(h->bus);
-    h->bus = NULL;
+    (void)h; // slices are systemd's, and the connection the host's
 }
 
 static int sd_pod_path(const struct cgroup_host *h, const char *cgroup_parent, const char *pod_id,

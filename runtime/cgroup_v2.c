@@ -47,12 +47,13 @@ static int hand_down(const struct cgroup_hierarchy_fd *root, const char *path, s
         (void)snprintf(word, sizeof(word), "+%s", name);
         r = cgroup_file_write(root, path, "cgroup.subtree_control", word);
         if (r < 0)
-            return error_errno(
-                err, -r, "enable the %s controller below cgroup %s%s", name, path[0] ? path : "/",
-                r != -EBUSY ? ""
-                : path[0]   ? " (processes live in it: give pods another cgroup_parent)"
-                            : " (processes live in the root of this cgroup namespace: a container "
-                              "with crispd in it has to move its own to a leaf first)");
+            return error_set(err, r == -EBUSY ? STATUS_FAILED_PRECONDITION : error_status_of_errno(-r), -r,
+                             "enable the %s controller below cgroup %s%s: %s", name, path[0] ? path : "/",
+                             r != -EBUSY ? ""
+                             : path[0]   ? " (processes live in it: give pods another cgroup_parent)"
+                                       : " (processes live in the root of this cgroup namespace: a container "
+                                         "with crispd in it has to move its own to a leaf first)",
+                             strerror(-r));
     }
     return 0;
 }
