@@ -35,6 +35,7 @@ static void init(struct configs *c)
 {
     *c = (struct configs){.err = ERROR_INIT};
     c->policy.annotations_allowed = everything;
+    c->policy.caps_held = UINT64_MAX; // whatever limits this process has
     cri__pod_sandbox_config__init(&c->pod);
     cri__container_config__init(&c->container);
     cri__container_metadata__init(&c->metadata);
@@ -193,7 +194,8 @@ static void a_limit_out_of_reach_is_refused(void **state)
     (void)state;
     struct rlimit own;
     struct configs c;
-    init(&c); // its policy holds no capability
+    init(&c);
+    c.policy.caps_held = 0;
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &own), 0);
     on_container(&c, "crisp.run/ulimit", "nofile=5:unlimited");
     if (own.rlim_max != RLIM_INFINITY) {
