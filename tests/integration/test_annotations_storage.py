@@ -1,5 +1,5 @@
 """The annotation crisp.run/storage-size: needs project quotas, which few file systems have. That it holds is seen where
-the kernel has them for ext4 (hack/vm -k annotations_storage); elsewhere, that it is refused."""
+the kernel has them for ext4 (hack/vm); elsewhere, that it is refused."""
 import os
 import subprocess
 
@@ -9,6 +9,7 @@ import pytest
 from cri import Cri
 from stubs import pb
 
+pytestmark = [pytest.mark.vm]
 SLEEP = ["sleep", "3600"]
 HOST = pb.LinuxPodSandboxConfig(security_context=pb.LinuxSandboxSecurityContext(
     namespace_options=pb.NamespaceOption(network=pb.NODE)))
