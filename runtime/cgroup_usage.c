@@ -89,19 +89,17 @@ static const struct stat_key v2_cpu_keys[] = {
     {NULL, 0, 0},
 };
 
-// "KEY VALUE" lines.
+// "KEY VALUE" lines. memory.stat has some seventy, of every container and pod: nothing here may be slow.
 static void parse_keys(const char *text, const struct stat_key *keys, struct cgroup_usage *out)
 {
     for (const char *line = text; *line;) {
-        size_t len = strcspn(line, " \n");
-        for (const struct stat_key *k = keys; line[len] == ' ' && k->name; k++) {
-            if (k->len == len && memcmp(k->name, line, len) == 0) {
-                *(uint64_t *)((char *)out + k->offset) = number(line + len + 1);
+        for (const struct stat_key *k = keys; k->name; k++) {
+            if (k->name[0] == line[0] && strncmp(k->name, line, k->len) == 0 && line[k->len] == ' ') {
+                *(uint64_t *)((char *)out + k->offset) = number(line + k->len + 1);
                 break;
             }
         }
-        line += len;
-        line += strcspn(line, "\n");
+        line = strchrnul(line, '\n');
         line += *line == '\n';
     }
 }

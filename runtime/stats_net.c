@@ -3,7 +3,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
@@ -12,6 +12,7 @@
 
 #define LINE_MAX_BYTES 256
 #define TEXT_MAX       (STATS_INTERFACES_MAX * LINE_MAX_BYTES)
+#define COLUMNS        11 // that are read: 16 follow a name
 #define STACK_BYTES    (64u << 10)
 // A seq_file hands out whole lines up to a page: less than this at once was all.
 #define SHORT_TEXT_MAX 3072
@@ -55,16 +56,22 @@ int stats_net_open(const char *netns_path)
 
 bool stats_net_parse_line(const char *line, struct interface_stats *out)
 {
-    unsigned long long rx_bytes, rx_errors, tx_bytes, tx_errors;
+    // Receive: bytes packets errs drop fifo frame compressed multicast. Transmit: bytes packets errs …
+    uint64_t v[COLUMNS];
     const char *name = line + strspn(line, " ");
     size_t len = strcspn(name, ":\n");
-    // Receive: bytes packets errs drop fifo frame compressed multicast. Transmit: bytes packets errs …
-    if (name[len] != ':' || len == 0 || len >= sizeof(out->name) ||
-        sscanf(name + len + 1, "%llu %*u %llu %*u %*u %*u %*u %*u %llu %*u %llu", &rx_bytes, &rx_errors,
-               &tx_bytes, &tx_errors) != 4)
+    if (name[len] != ':' || len == 0 || len >= sizeof(out->name))
         return false;
-    *out = (struct interface_stats){
-        .rx_bytes = rx_bytes, .rx_errors = rx_errors, .tx_bytes = tx_bytes, .tx_errors = tx_errors};
+    const char *at = name + len + 1;
+    for (size_t i = 0; i < COLUMNS; i++) {
+        char *end;
+        v[i] = strtoull(at, &end, 10);
+        if (end == at)
+            return false;
+        at = end;
+    }
+    *out =
+        (struct interface_stats){.rx_bytes = v[0], .rx_errors = v[2], .tx_bytes = v[8], .tx_errors = v[10]};
     memcpy(out->name, name, len);
     return true;
 }
