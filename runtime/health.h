@@ -12,7 +12,8 @@
 
 #define HEALTH_LOG_MAX    5    // results that are kept
 #define HEALTH_OUTPUT_MAX 4096 // bytes of a check's output that are kept
-#define HEALTH_THREADS    8    // checks at one time, of all containers
+#define HEALTH_THREADS    16   // checks at one time, of all containers
+#define HEALTH_PER_POD    2    // of these, of one pod: its checks that hang hold up nobody else's
 #define HEALTH_NO_CODE    (-1) // exit code of a check that took too long or couldn't be executed
 
 enum health_status { HEALTH_STARTING, HEALTH_HEALTHY, HEALTH_UNHEALTHY };

@@ -40,6 +40,9 @@ static void keep(const struct container *c, const char *json)
 
 enum wanted { WANTED, NOT_NOW, NO_MORE };
 
+// How soon one is tried again that found as many of its pod's under way as there may be.
+#define TURN_WAIT_NS (250 * NS_PER_MS)
+
 // The lock is held. A container that is being stopped is not to be called ill.
 static enum wanted wanted(const struct container *c)
 {
@@ -111,7 +114,23 @@ static void take_result(struct runtime *rt, struct container *c, struct health_r
         keep(c, json);
 }
 
-static void schedule(struct runtime *rt, struct container *c);
+// The lock is held. true: it is one of its pod's checks under way, until turn_give().
+static bool turn_take(struct container *c)
+{
+    struct pod_private *pod = c->pod->private;
+    bool free = pod->checks < HEALTH_PER_POD;
+    pod->checks += free;
+    return free;
+}
+
+static void turn_give(struct runtime *rt, struct container *c)
+{
+    store_lock(rt);
+    c->pod->private->checks--;
+    store_unlock(rt);
+}
+
+static void schedule(struct runtime *rt, struct container *c, bool soon);
 
 static int job(void *data, unsigned attempt)
 {
@@ -121,16 +140,19 @@ static int job(void *data, unsigned attempt)
     (void)attempt;
     store_lock(rt);
     enum wanted now = wanted(c);
+    bool turn = now == WANTED && turn_take(c);
     store_unlock(rt);
     if (now == NO_MORE)
         return 0;
-    if (now == WANTED) {
-        if (check(rt, c, c->private->health->config, &result))
+    if (turn) {
+        bool told = check(rt, c, c->private->health->config, &result);
+        turn_give(rt, c);
+        if (told)
             take_result(rt, c, &result);
         else
             free(result.output);
     }
-    schedule(rt, c);
+    schedule(rt, c, now == WANTED && !turn);
     return 0;
 }
 
@@ -139,10 +161,12 @@ static void drop(void *data)
     container_unref(data);
 }
 
-static void schedule(struct runtime *rt, struct container *c)
+// soon: it is due, but it isn't its turn.
+static void schedule(struct runtime *rt, struct container *c, bool soon)
 {
     store_lock(rt);
-    int64_t delay = health_delay_ns(c->private->health, c->private->started_at_ns, clock_wall_ns());
+    int64_t delay =
+        soon ? TURN_WAIT_NS : health_delay_ns(c->private->health, c->private->started_at_ns, clock_wall_ns());
     store_unlock(rt);
     (void)worker_add(rt->health_worker, job, drop, container_ref(c), delay);
 }
@@ -178,7 +202,7 @@ void health_started(struct runtime *rt, struct container *c)
         p->health = h;
     store_unlock(rt);
     if (first)
-        schedule(rt, c);
+        schedule(rt, c, false);
     else
         health_free(h);
 }

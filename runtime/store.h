@@ -70,6 +70,7 @@ struct pod_private {
     bool claimed;      // somebody is making it
     bool forgotten;    // not in the maps any more
     bool reconnecting; // a job is at it
+    unsigned checks;   // health checks under way
     struct gate gate;
     struct notify changed; // made or not, crisp-pod gone
     struct error *failure; // of the creation, for those that joined

@@ -1,5 +1,6 @@
 """Health checks, which the annotation crisp.run/health asks for."""
 import json
+import os
 import re
 import time
 
@@ -46,6 +47,19 @@ def becomes(cri, container, status):
                     what=f"{status}: {health(cri, container)}")
 
 
+def running(argv):
+    """The processes of this host with these arguments."""
+    found = []
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{entry}/cmdline", encoding="utf-8", errors="replace") as f:
+                if f.read().split("\0")[:-1] == argv:
+                    found.append(int(entry))
+        except OSError:
+            pass  # it has ended meanwhile
+    return found
+
+
 def test_states(cri, pod, checked):
     """From starting to healthy, to unhealthy after so many failures, and back; told in the log once each."""
     container = start(checked, ["CMD-SHELL", "echo well; echo $HOME >&2; test ! -e /ill"], retries=2)
@@ -80,10 +94,15 @@ def test_a_check_that_hangs_is_killed(checked):
 
 
 def test_many_that_hang_do_not_hold_up_the_others(checked):
+    """Not those of other pods, however many there are; its own pod has two at one time, in turn."""
+    pod, seconds = checked.run_pod(linux=HOST), str(10**7 + os.getpid())
+    for _ in range(17):
+        start(checked, ["CMD", "sleep", seconds], pod=pod, timeout="1h")
+    becomes(checked, start(checked, ["CMD", "true"]), "healthy")
+    assert len(running(["sleep", seconds])) == 2
     pod = checked.run_pod(linux=HOST)
-    for _ in range(5):
-        start(checked, ["CMD", "sleep", "3599"], pod=pod, timeout="1h")
-    becomes(checked, start(checked, ["CMD", "true"], pod=pod), "healthy")
+    for container in [start(checked, ["CMD", "sleep", "3599"], pod=pod, timeout="100ms", retries=1) for _ in range(4)]:
+        becomes(checked, container, "unhealthy")
 
 
 def test_the_start_period_forgives(checked):
