@@ -39,6 +39,9 @@ int find_in_list(const Cri__ListContainersResponse *list, const char *text, cons
     size_t matches = 0;
 
     *out = NULL;
+    if (str_empty(text)) // an unset variable, an empty --cidfile: the beginning of every id
+        return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL,
+                         "an empty word names no container: give an id or a name (`crisp ps`)");
     for (size_t i = 0; i < list->n_containers; i++)
         if (str_eq(list->containers[i]->id, text)) {
             *out = list->containers[i];

@@ -243,6 +243,10 @@ def test_detach_stop_rm(runtime, crisp, tmp_path):
     assert code == 125 and "exists" in err and len(runtime.pods) == 1
     code, _, err = crisp("rm", "box")
     assert code == 1 and "crisp rm -f" in err
+    for words in (("rm", "-f", ""), ("stop", ""), ("update", "--cpus", "1", "")):  # an unset variable
+        code, _, err = crisp(*words)
+        assert code not in (0, None) and "an empty word names no container" in err, words
+    assert runtime.containers and not runtime.named("StopContainer")
     assert crisp("stop", "nobody", "box")[:2] == (1, "box\n")
     assert runtime.named("StopContainer")[-1].timeout == 7 and len(runtime.named("StopPodSandbox")) == 1
     assert "EXITED   box" in crisp.ok("ps", "-a")
