@@ -3,6 +3,7 @@
 #include "base/testing.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 static void expect(struct fixture *f, enum cgroup_controller c, const char *leaf, const char *file,
                    const char *want)
@@ -227,6 +228,94 @@ static void v2_without_swap(void **state)
     assert_int_equal(rmdir(dir), 0);
 }
 
+static void put(int dir, const char *name, const char *text)
+{
+    int fd = openat(dir, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+    assert_int_equal(close(fd), 0);
+}
+
+// What an update must not do by `unified` either; the files are ordinary ones.
+static void v2_changes_by_unified(void **state)
+{
+    (void)state;
+    static const char *const files[][2] = {{"cpuset.cpus.effective", "0-1"},
+                                           {"x/memory.current", "20971520"},
+                                           {"x/memory.max", "max"},
+                                           {"x/cpuset.cpus", ""},
+                                           {"x/cpu.max", "max 100000"}};
+    char dir[] = "/tmp/crisp-cgroup-test-XXXXXX";
+    assert_non_null(mkdtemp(dir));
+    struct cgroup_host h = {.v2 = true, .n = 1, .driver = &cgroup_driver_v2};
+    int fd = h.fds[0].fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(mkdirat(fd, "x", 0700), 0);
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
+        put(fd, files[i][0], files[i][1]);
+    static const struct {
+        const char *key, *value;
+        bool fresh;
+        enum status status;
+        const char *text;
+    } cases[] = {
+        {"memory.max", "20971520", false, STATUS_OK, ""},
+        {"memory.max", "20M\n", false, STATUS_OK, ""},
+        {"memory.max", "max", false, STATUS_OK, ""},
+        {"memory.max", "10485760", true, STATUS_OK, ""},
+        {"memory.max", "10485760", false, STATUS_FAILED_PRECONDITION,
+         "unified: memory.max: 10485760 is below the 20971520 bytes that are in use in cgroup /x"},
+        {"memory.max", "10m", false, STATUS_FAILED_PRECONDITION, "is below the 20971520 bytes"},
+        {"memory.max", "0", false, STATUS_FAILED_PRECONDITION, "is below the 20971520 bytes"},
+        {"memory.max", "max\n1M", false, STATUS_INVALID_ARGUMENT, "is neither \"max\" nor a number"},
+        {"memory.max", "0200000000", false, STATUS_INVALID_ARGUMENT, "is neither"}, // octal to the kernel
+        {"memory.max", "0x4000000", false, STATUS_INVALID_ARGUMENT, "is neither"},
+        {"memory.max", "16E", false, STATUS_INVALID_ARGUMENT, "is neither"}, // 0 to the kernel
+        {"memory.max", " 64M", false, STATUS_INVALID_ARGUMENT, "is neither"},
+        {"cpuset.cpus", "0-1\n", false, STATUS_OK, ""},
+        {"cpuset.cpus", "0-9", false, STATUS_INVALID_ARGUMENT, "unified: cpuset.cpus: \"0-9\" is not within"},
+        {"cpuset.cpus", "2", true, STATUS_INVALID_ARGUMENT, "\"2\" is not within \"0-1\""},
+    };
+    Cri__LinuxContainerResources__UnifiedEntry entry = CRI__LINUX_CONTAINER_RESOURCES__UNIFIED_ENTRY__INIT,
+                                               *unified = &entry;
+    Cri__LinuxContainerResources r = CRI__LINUX_CONTAINER_RESOURCES__INIT;
+    r.unified = &unified;
+    r.n_unified = 1;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct error err = ERROR_INIT;
+        struct cgroup_writes ws = {.n = 0};
+        entry.key = (char *)cases[i].key;
+        entry.value = (char *)cases[i].value;
+        int rc = h.driver->compile(&h, "/x", &r, cases[i].fresh, &ws, &err);
+        if ((rc < 0) != (cases[i].status != STATUS_OK) || err.status != cases[i].status ||
+            !strstr(err.message, cases[i].text))
+            fail_msg("%s \"%s\": %s", cases[i].key, cases[i].value, err.message);
+        cgroup_writes_done(&ws);
+    }
+    // A field of its own is named; a cgroup that is gone is not a container that is gone.
+    struct error err = ERROR_INIT;
+    struct cgroup_writes ws = {.n = 0};
+    r.n_unified = 0;
+    r.cpu_period = 50000;
+    assert_int_equal(h.driver->compile(&h, "/x", &r, false, &ws, &err), 0);
+    assert_string_equal(ws.w[0].field, "linux.resources.cpu_period");
+    assert_string_equal(ws.w[0].value, "max 50000");
+    cgroup_writes_done(&ws);
+    for (size_t i = sizeof(files) / sizeof(files[0]); i-- > 0;)
+        assert_int_equal(unlinkat(fd, files[i][0], 0), 0);
+    r.memory_limit_in_bytes = 1;
+    assert_true(h.driver->compile(&h, "/x", &r, false, &ws, &err) < 0); // no memory.current
+    assert_int_equal(err.status, STATUS_FAILED_PRECONDITION);
+    cgroup_writes_done(&ws);
+    assert_int_equal(unlinkat(fd, "x", AT_REMOVEDIR), 0);
+    assert_true(h.driver->compile(&h, "/x", &r, false, &ws, &err) < 0);
+    assert_int_equal(err.status, STATUS_FAILED_PRECONDITION);
+    assert_non_null(strstr(err.message, "cgroup /x is gone"));
+    cgroup_writes_done(&ws);
+    assert_int_equal(close(fd), 0);
+    assert_int_equal(rmdir(dir), 0);
+}
+
 // The published curve's values, beside what the straight line would give.
 static void shares_become_weight(void **state)
 {
@@ -375,6 +464,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(v1_resources, setup, teardown),
         cmocka_unit_test_setup_teardown(v2_resources, setup, teardown),
         cmocka_unit_test(v2_without_swap),
+        cmocka_unit_test(v2_changes_by_unified),
         cmocka_unit_test(shares_become_weight),
         cmocka_unit_test(keyed_files_are_put_back),
         cmocka_unit_test(lists_within_lists),

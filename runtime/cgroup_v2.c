@@ -91,31 +91,32 @@ static int compile_cpu(struct cgroup_host *h, const char *path, const Cri__Linux
         (void)snprintf(quota, sizeof(quota), "max");
     if (r->cpu_period > 0)
         (void)snprintf(period, sizeof(period), "%lld", (long long)r->cpu_period);
-    return cgroup_writes_add(ws, root, FIELD("cpu_quota"), err, "cpu.max", "%s %s", quota, period);
+    return cgroup_writes_add(ws, root, r->cpu_quota ? FIELD("cpu_quota") : FIELD("cpu_period"), err,
+                             "cpu.max", "%s %s", quota, period);
 }
 
 // The kernel takes a memory.max below what is in use, and kills for it. So what it can give back (the page
 // cache) is reclaimed first, as v1's kernel does by itself, and if that isn't enough the limit is refused.
-static int make_room(const struct cgroup_hierarchy_fd *root, const char *path, int64_t limit,
-                     struct error *err)
+static int make_room(const struct cgroup_hierarchy_fd *root, const char *path, const char *field,
+                     int64_t limit, struct error *err)
 {
     int64_t now = 0;
     for (int i = 0; i < 2; i++) {
         char excess[32];
         int r = cgroup_file_read_i64(root, path, "memory.current", &now);
-        if (r < 0)
-            return error_errno(err, -r, FIELD("memory_limit_in_bytes") ": read memory.current of cgroup %s",
-                               path);
+        if (r < 0) // the container is there, whatever its cgroup is
+            return error_set(err, r == -ENOENT ? STATUS_FAILED_PRECONDITION : error_status_of_errno(-r), -r,
+                             "%s: read memory.current of cgroup %s: %s", field, path, strerror(-r));
         if (now <= limit)
             return 0;
         (void)snprintf(excess, sizeof(excess), "%lld", (long long)(now - limit));
         if (i == 0) // Linux 5.19; says EAGAIN when it could not reclaim that much
             (void)cgroup_file_write(root, path, "memory.reclaim", excess);
     }
-    return error_set(err, STATUS_FAILED_PRECONDITION, EBUSY,
-                     FIELD("memory_limit_in_bytes") ": %lld is below the %lld bytes that are in use in "
-                                                    "cgroup %s, which are left as they are",
-                     (long long)limit, (long long)now, path);
+    return error_set(
+        err, STATUS_FAILED_PRECONDITION, EBUSY,
+        "%s: %lld is below the %lld bytes that are in use in cgroup %s, which are left as they are", field,
+        (long long)limit, (long long)now, path);
 }
 
 static int compile_memory(struct cgroup_host *h, const char *path, const Cri__LinuxContainerResources *r,
@@ -125,7 +126,7 @@ static int compile_memory(struct cgroup_host *h, const char *path, const Cri__Li
     int64_t limit = r->memory_limit_in_bytes, swap = r->memory_swap_limit_in_bytes;
     int n = 0;
     if (limit > 0 && !fresh)
-        n = make_room(root, path, limit, err);
+        n = make_room(root, path, FIELD("memory_limit_in_bytes"), limit, err);
     if (n == 0 && limit > 0)
         n = cgroup_writes_add(ws, root, FIELD("memory_limit_in_bytes"), err, "memory.max", "%lld",
                               (long long)limit);
@@ -160,6 +161,76 @@ static int compile_memory(struct cgroup_host *h, const char *path, const Cri__Li
                              (long long)(swap - limit));
 }
 
+// The kernel takes CPUs that the level above hasn't got, and then does as if nothing had been asked for.
+static int check_cpuset(const struct cgroup_hierarchy_fd *root, const char *path, const char *field,
+                        const char *file, const char *list, struct error *err)
+{
+    char parent[CGROUP_PATH_MAX], effective[64], all[CGROUP_TEXT_MAX];
+    (void)snprintf(parent, sizeof(parent), "%.*s", (int)(strrchr(path, '/') - path), path);
+    (void)snprintf(effective, sizeof(effective), "%s.effective", file);
+    if (cgroup_file_read(root, parent, effective, all, sizeof(all)) == 0 && !cgroup_list_within(list, all))
+        return error_set(err, STATUS_INVALID_ARGUMENT, ERANGE,
+                         "%s: \"%.200s\" is not within \"%.200s\", "
+                         "which cgroup %s has",
+                         field, list, all, parent[0] ? parent : "/");
+    return 0;
+}
+
+static int compile_cpuset(const struct cgroup_hierarchy_fd *root, const char *path, const char *field,
+                          const char *file, const char *list, struct cgroup_writes *ws, struct error *err)
+{
+    if (str_empty(list))
+        return 0;
+    int n = check_cpuset(root, path, field, file, list, err);
+    return n < 0 ? n : cgroup_writes_add(ws, root, field, err, file, "%s", list);
+}
+
+// "max" (INT64_MAX) or bytes, "10M", as the kernel takes them, but for numbers that it would take for octal
+// or wrap around.
+static int parse_memory(const char *text, int64_t *out)
+{
+    static const char units[] = "KMGTPEkmgtpe";
+    char number[32];
+    size_t len = strlen(text), digits = strspn(text, "0123456789");
+    *out = INT64_MAX;
+    if (str_eq(text, "max"))
+        return 0;
+    const char *unit = len == digits + 1 ? strchr(units, text[digits]) : NULL;
+    if (digits == 0 || digits >= sizeof(number) || (digits > 1 && text[0] == '0') || (len > digits && !unit))
+        return -EINVAL;
+    (void)snprintf(number, sizeof(number), "%.*s", (int)digits, text);
+    int r = str_parse_i64(number, 0, INT64_MAX, out);
+    unsigned shift = unit ? 10 * ((unsigned)(unit - units) % 6 + 1) : 0;
+    if (r < 0 || *out > INT64_MAX >> shift)
+        return -ERANGE;
+    *out <<= shift;
+    return 0;
+}
+
+// By this way, too, nothing is asked for that would kill, or that the kernel takes and doesn't do.
+static int check_unified(const struct cgroup_hierarchy_fd *root, const char *path, const char *key,
+                         const char *value, bool fresh, struct error *err)
+{
+    char line[CGROUP_VALUE_MAX];
+    int64_t limit;
+    size_t len = strlen(value);
+    len -= len > 0 && value[len - 1] == '\n';
+    (void)snprintf(line, sizeof(line), "%.*s", (int)(len < sizeof(line) ? len : sizeof(line) - 1), value);
+    if (str_eq(key, "cpuset.cpus") || str_eq(key, "cpuset.mems"))
+        return check_cpuset(root, path,
+                            str_eq(key, "cpuset.cpus") ? FIELD("unified") ": cpuset.cpus"
+                                                       : FIELD("unified") ": cpuset.mems",
+                            key, line, err);
+    if (fresh || !str_eq(key, "memory.max"))
+        return 0;
+    if (parse_memory(line, &limit) < 0)
+        return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL,
+                         FIELD("unified") ": memory.max \"%.60s\" is neither \"max\" nor a number of bytes "
+                                          "such as 10485760 or 10M",
+                         line);
+    return make_room(root, path, FIELD("unified") ": memory.max", limit, err);
+}
+
 // One line a write, as the kernel takes them: io.max has one for each device.
 static int compile_unified_lines(const struct cgroup_hierarchy_fd *root, const char *key, const char *value,
                                  struct cgroup_writes *ws, struct error *err)
@@ -175,7 +246,8 @@ static int compile_unified_lines(const struct cgroup_hierarchy_fd *root, const c
 }
 
 static int compile_unified(const struct cgroup_hierarchy_fd *root, const char *path,
-                           const Cri__LinuxContainerResources *r, struct cgroup_writes *ws, struct error *err)
+                           const Cri__LinuxContainerResources *r, bool fresh, struct cgroup_writes *ws,
+                           struct error *err)
 {
     for (size_t i = 0; i < r->n_unified; i++) {
         const char *key = r->unified[i]->key;
@@ -188,34 +260,22 @@ static int compile_unified(const struct cgroup_hierarchy_fd *root, const char *p
         if ((st.st_mode & 0600) != 0600)
             return error_set(err, STATUS_INVALID_ARGUMENT, EACCES,
                              FIELD("unified") ": \"%.60s\" is nothing that can be set", key);
-        int n = compile_unified_lines(root, key, r->unified[i]->value, ws, err);
+        int n = check_unified(root, path, key, r->unified[i]->value, fresh, err);
+        if (n == 0)
+            n = compile_unified_lines(root, key, r->unified[i]->value, ws, err);
         if (n < 0)
             return n;
     }
     return 0;
 }
 
-// The kernel takes CPUs that the level above hasn't got, and then does as if nothing had been asked for.
-static int compile_cpuset(const struct cgroup_hierarchy_fd *root, const char *path, const char *field,
-                          const char *file, const char *list, struct cgroup_writes *ws, struct error *err)
-{
-    char parent[CGROUP_PATH_MAX], effective[64], all[CGROUP_TEXT_MAX];
-    if (str_empty(list))
-        return 0;
-    (void)snprintf(parent, sizeof(parent), "%.*s", (int)(strrchr(path, '/') - path), path);
-    (void)snprintf(effective, sizeof(effective), "%s.effective", file);
-    if (cgroup_file_read(root, parent, effective, all, sizeof(all)) == 0 && !cgroup_list_within(list, all))
-        return error_set(err, STATUS_INVALID_ARGUMENT, ERANGE,
-                         "%s: \"%.200s\" is not within \"%.200s\", "
-                         "which cgroup %s has",
-                         field, list, all, parent[0] ? parent : "/");
-    return cgroup_writes_add(ws, root, field, err, file, "%s", list);
-}
-
 static int v2_compile(struct cgroup_host *h, const char *path, const Cri__LinuxContainerResources *r,
                       bool fresh, struct cgroup_writes *ws, struct error *err)
 {
     const struct cgroup_hierarchy_fd *root = &h->fds[0];
+    if (!fresh && !cgroup_file_exists(root, path, ""))
+        return error_set(err, STATUS_FAILED_PRECONDITION, ENOENT,
+                         "linux.resources: cgroup %s is gone: somebody has removed it", path);
     int n = compile_cpu(h, path, r, ws, err);
     if (n == 0)
         n = compile_memory(h, path, r, fresh, ws, err);
@@ -225,7 +285,7 @@ static int v2_compile(struct cgroup_host *h, const char *path, const Cri__LinuxC
         n = compile_cpuset(root, path, FIELD("cpuset_mems"), "cpuset.mems", r->cpuset_mems, ws, err);
     if (n == 0)
         n = cgroup_writes_add_hugepages(h, path, r, "max", ws, err);
-    return n < 0 ? n : compile_unified(root, path, r, ws, err);
+    return n < 0 ? n : compile_unified(root, path, r, fresh, ws, err);
 }
 
 static void kill_pid(pid_t pid, void *arg)
