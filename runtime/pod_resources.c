@@ -1,8 +1,9 @@
 // A pod's own resources: its containers' sum and its overhead, as kubelet tells them.
 //
 // The pod's place in the cgroups is kubelet's, which has limited it already: then they are kept and told, and
-// nothing else. Only a place that we made ourselves (a pod without a cgroup_parent) gets them, and not a
-// scope: systemd writes a unit's own files again as it likes.
+// nothing else. Only a place that is the pod's alone (a pod without a cgroup_parent) gets them: one that a
+// cgroup_parent names may be another pod's as well, also where we had to make it. Nor does a scope: systemd
+// writes a unit's own files again as it likes.
 #include "runtime/resources.h"
 
 #include "base/cleanup.h"
@@ -25,8 +26,9 @@ static bool is_kubelets(const struct pod *pod)
 
 static bool is_limited_here(const struct pod *pod)
 {
-    return pod->private->cgroup_levels > 0 && !str_has_suffix(pod->private->cgroup, ".scope") &&
-           !is_kubelets(pod);
+    const char *place = pod->private->cgroup;
+    return pod->private->cgroup_levels > 0 && cgroup_pod_owns(place, pod->id) &&
+           !str_has_suffix(place, ".scope") && !is_kubelets(pod);
 }
 
 static int apply(struct runtime *rt, struct pod *pod, const Cri__LinuxContainerResources *resources,

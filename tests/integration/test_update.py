@@ -222,3 +222,19 @@ def test_pods_of_kubelet_are_limited_by_kubelet(cri, crispd, how):
     cri.remove_pod(pod)
     if how == "kubelet's place":
         cgroups.remove(path)
+
+
+def test_a_named_parent_is_not_limited(cri, crispd):
+    """It may be another pod's as well, also where it had to be made for this one."""
+    parent, _ = crispd.below("shared")
+    files = ("memory.limit_in_bytes", "memory.max")
+    first = cri.run_pod(linux=pb.LinuxPodSandboxConfig(cgroup_parent=parent,
+                                                       resources=res(memory_limit_in_bytes=30 * MIB)))
+    second = cri.run_pod(linux=pb.LinuxPodSandboxConfig(cgroup_parent=parent))
+    place = json.loads(cri.PodSandboxStatus(pod_sandbox_id=second, verbose=True).info["info"])["cgroup"]
+    unlimited = cgroups.read_path(place, "memory", files)
+    assert unlimited != str(30 * MIB)
+    cri.UpdatePodSandboxResources(pod_sandbox_id=first, resources=res(memory_limit_in_bytes=20 * MIB))
+    assert cgroups.read_path(place, "memory", files) == unlimited
+    cri.remove_pod(second)
+    cri.remove_pod(first)
