@@ -202,6 +202,13 @@ static int check_memory(const Cri__LinuxContainerResources *r, struct error *err
         return policy_bad(err, RES("memory_limit_in_bytes") ": %lld is negative", (long long)limit);
     if (swap < -1)
         return policy_bad(err, RES("memory_swap_limit_in_bytes") ": %lld is negative", (long long)swap);
+    // The kernels differ: v1's refuses it, v2's would go on limiting swap by what it was beside a limit.
+    if (swap > 0 && limit < 0)
+        return policy_bad(
+            err,
+            RES("memory_limit_in_bytes") ": -1 is no limit, but memory and swap together are "
+                                         "limited to %lld: give memory_swap_limit_in_bytes -1 too",
+            (long long)swap);
     if (swap > 0 && limit > swap)
         return policy_bad(err,
                           RES("memory_swap_limit_in_bytes") ": %lld (memory and swap together) is below the "

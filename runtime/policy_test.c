@@ -269,6 +269,7 @@ SPOIL(cpu_period, c->resources.cpu_period = 5)
 SPOIL(cpu_quota, c->resources.cpu_quota = 500)
 SPOIL(cpuset, c->resources.cpuset_cpus = (char *)"0-3;")
 SPOIL(memory, c->resources.memory_limit_in_bytes = -5)
+SPOIL(swap_alone, c->resources.memory_limit_in_bytes = -1; c->resources.memory_swap_limit_in_bytes = 5)
 SPOIL(swap, c->resources.memory_limit_in_bytes = 10; c->resources.memory_swap_limit_in_bytes = 5)
 SPOIL(oom, c->resources.oom_score_adj = 1001)
 SPOIL(hugepages, c->resources.hugepage_limits = &c->hugepages; c->resources.n_hugepage_limits = 1;
@@ -345,6 +346,7 @@ static void bad_containers_are_refused(void **state)
         {cpu_quota, STATUS_INVALID_ARGUMENT, "linux.resources.cpu_quota: 500 is neither"},
         {cpuset, STATUS_INVALID_ARGUMENT, "linux.resources.cpuset_cpus: \"0-3;\""},
         {memory, STATUS_INVALID_ARGUMENT, "linux.resources.memory_limit_in_bytes: -5 is negative"},
+        {swap_alone, STATUS_INVALID_ARGUMENT, "linux.resources.memory_limit_in_bytes: -1 is no limit"},
         {swap, STATUS_INVALID_ARGUMENT, "linux.resources.memory_swap_limit_in_bytes: 5 "},
         {oom, STATUS_INVALID_ARGUMENT, "linux.resources.oom_score_adj: 1001"},
         {hugepages, STATUS_INVALID_ARGUMENT, "linux.resources.hugepage_limits[0].page_size: \"2MB/../x\""},

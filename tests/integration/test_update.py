@@ -97,6 +97,20 @@ def test_whole_or_not_at_all(cri, pod):
     assert got == grpc.StatusCode.INVALID_ARGUMENT and "crisp.run/tmpfs" in text
 
 
+def test_no_memory_limit_while_swap_is_limited(cri, pod):
+    container = cri.run(pod, ["sleep", "3600"], linux=limits(
+        memory_limit_in_bytes=32 * MIB, memory_swap_limit_in_bytes=64 * MIB))
+    pid = cri.pid_of(container)
+    before = kernel(pid)
+    code, text = code_of(cri.UpdateContainerResources, container_id=container, linux=res(
+        cpu_shares=100, memory_limit_in_bytes=-1))
+    assert code == grpc.StatusCode.INVALID_ARGUMENT and "give memory_swap_limit_in_bytes -1 too" in text, text
+    assert kernel(pid) == before
+    cri.UpdateContainerResources(container_id=container, linux=res(
+        memory_limit_in_bytes=-1, memory_swap_limit_in_bytes=-1))
+    assert kernel(pid)["memory"] != before["memory"]
+
+
 @pytest.mark.vm
 def test_a_memory_limit_below_use_changes_nothing(cri, pod):
     container = cri.run(pod, ["sh", "-c", "dd if=/dev/zero of=/dev/shm/x bs=1M count=40 2>/dev/null; echo full;"
@@ -110,6 +124,11 @@ def test_a_memory_limit_below_use_changes_nothing(cri, pod):
     assert code == grpc.StatusCode.FAILED_PRECONDITION and "in use" in text, text
     assert kernel(pid) == before and told(cri, container).cpu_shares == 512
     assert told(cri, container).memory_limit_in_bytes == 64 * MIB
+    if V2:
+        code, text = code_of(cri.UpdateContainerResources, container_id=container, linux=res(
+            cpu_shares=100, unified={"memory.max": "20M"}))
+        assert code == grpc.StatusCode.FAILED_PRECONDITION and "unified: memory.max: " in text, text
+        assert kernel(pid) == before
     assert cri.status(container).state == pb.CONTAINER_RUNNING
     # Page cache is no such use: the kernel gives it back.
     cri.sh(container, "rm /dev/shm/x; dd if=/dev/zero of=/y bs=1M count=40 2>/dev/null; sync")
@@ -195,6 +214,9 @@ def test_pods(cri, crispd):
     crispd.restart()
     assert told_pod("overhead") == {"cpuShares": 100, "memoryLimitInBytes": 20 * MIB}
     assert told_pod("resources")["memoryLimitInBytes"] == 50 * MIB
+    if not V2 and os.cpu_count() > 1:  # the containers' cgroups have all that the pod's has
+        code, text = code_of(cri.UpdatePodSandboxResources, pod_sandbox_id=pod, resources=res(cpuset_cpus="0"))
+        assert code == grpc.StatusCode.FAILED_PRECONDITION and "cpuset.cpus" in text and "cgroups below it" in text, text
     code, text = code_of(cri.UpdatePodSandboxResources, pod_sandbox_id=pod, resources=res(cpu_quota=3))
     assert code == grpc.StatusCode.INVALID_ARGUMENT and "cpu_quota" in text
     cri.StopPodSandbox(pod_sandbox_id=pod)
