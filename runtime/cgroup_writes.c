@@ -173,10 +173,18 @@ static enum status status_of(int errnum)
     }
 }
 
+// What EBUSY means is the file's to say.
+static const char *why_busy(const char *file)
+{
+    if (str_has_prefix(file, "cpuset."))
+        return " (cgroups below it, or processes in it, need what it has)";
+    return " (more than that is in use)";
+}
+
 static int write_failed(const char *path, const struct cgroup_write *w, int errnum, struct error *err)
 {
     (void)error_errno(err, errnum, "%s: write \"%s\" to %s of cgroup %s%s", w->field, w->value, w->file, path,
-                      errnum == EBUSY ? " (more than that is in use)" : "");
+                      errnum == EBUSY ? why_busy(w->file) : "");
     if (err)
         error_restatus(err, status_of(errnum));
     return -errnum;
