@@ -68,7 +68,7 @@ void container_forget_in_pod(struct runtime *rt, struct container *c)
     char path[PATH_MAX];
     snprintf(path, sizeof(path), "%s/exits/%s", c->pod->dir, c->id);
     (void)unlink(path);
-    health_forget(c);
+    health_forget(rt, c);
 }
 
 // ---- Starting ----

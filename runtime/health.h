@@ -50,7 +50,7 @@ const char *health_status_name(enum health_status status);
 // health_run.c. The container runs (again, as a restarted daemon sees it): begins with its checks, once. No
 // lock is held.
 void health_started(struct runtime *rt, struct container *c);
-// It is to be removed.
-void health_forget(const struct container *c);
+// It has ended and is to be removed: its next check is called off. The caller holds a reference.
+void health_forget(struct runtime *rt, struct container *c);
 
 #endif

@@ -21,13 +21,6 @@ static void file_path(const struct container *c, char path[PATH_MAX])
     (void)snprintf(path, PATH_MAX, "%s/health/%s", c->pod->dir, c->id);
 }
 
-void health_forget(const struct container *c)
-{
-    char path[PATH_MAX];
-    file_path(c, path);
-    (void)unlink(path);
-}
-
 // For the next daemon. Without it, that one begins anew.
 static void keep(const struct container *c, const char *json)
 {
@@ -168,7 +161,22 @@ static void schedule(struct runtime *rt, struct container *c, bool soon)
     int64_t delay =
         soon ? TURN_WAIT_NS : health_delay_ns(c->private->health, c->private->started_at_ns, clock_wall_ns());
     store_unlock(rt);
-    (void)worker_add(rt->health_worker, job, drop, container_ref(c), delay);
+    if (worker_add(rt->health_worker, job, drop, container_ref(c), delay) < 0)
+        return;
+    store_lock(rt);
+    bool over = wanted(c) == NO_MORE; // then health_forget() may have come before the job
+    store_unlock(rt);
+    if (over)
+        worker_cancel(rt->health_worker, job, c);
+}
+
+// Its next check may be due tomorrow: until then the job would keep the container in memory.
+void health_forget(struct runtime *rt, struct container *c)
+{
+    char path[PATH_MAX];
+    worker_cancel(rt->health_worker, job, c);
+    file_path(c, path);
+    (void)unlink(path);
 }
 
 static void restore(const struct container *c, struct health *h)

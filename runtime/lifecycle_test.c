@@ -73,6 +73,35 @@ static void test_life(void **state)
     pod_unref(pod);
 }
 
+// One whose next check is due tomorrow is not kept until then.
+static void test_removed_with_a_health_check(void **state)
+{
+    struct world *w = *state;
+    struct pod *pod = world_pod(w, "health");
+    struct error err = ERROR_INIT;
+    struct container *c = NULL;
+    Cri__ContainerConfig *config = world_container_config("c", "sleep 3600");
+    config->annotations = calloc(1, sizeof(*config->annotations));
+    config->annotations[0] = calloc(1, sizeof(*config->annotations[0]));
+    cri__container_config__annotations_entry__init(config->annotations[0]);
+    config->annotations[0]->key = strdup("crisp.run/health");
+    config->annotations[0]->value = strdup("{\"test\": [\"CMD\", \"true\"], \"interval\": \"24h\"}");
+    config->n_annotations = 1;
+    assert_int_equal(world_create(w, pod, config, &c, &err), 0);
+    cri__container_config__free_unpacked(config, NULL);
+    start(w, c);
+    char *health = runtime_container_health(w->rt, c);
+    assert_non_null(health);
+    free(health);
+    world_remove_container(w, c);
+    for (int i = 0; i < 500 && atomic_load(&c->private->refs) > 1; i++)
+        (void)poll(NULL, 0, 10); // its cgroup's removal, too
+    assert_int_equal(atomic_load(&c->private->refs), 1);
+    container_unref(c);
+    world_remove_pod(w, pod);
+    pod_unref(pod);
+}
+
 static void test_start_error(void **state)
 {
     struct world *w = *state;
@@ -547,6 +576,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_life),
+        cmocka_unit_test(test_removed_with_a_health_check),
         cmocka_unit_test(test_start_error),
         cmocka_unit_test(test_stop),
         cmocka_unit_test(test_stop_at_once),

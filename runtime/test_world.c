@@ -68,7 +68,9 @@ void world_start(struct world *w)
     snprintf(path, sizeof(path), "%s/crisp.db", w->dir);
     if (db_open(path, modules, 1, &w->db, &err) < 0)
         fail_msg("%s", err.message);
+    static char *const annotations[] = {(char *)"health", NULL};
     const struct runtime_options options = {.db = w->db,
+                                            .annotations_allowed = annotations,
                                             .run_dir = w->run_dir,
                                             .crisp_pod_path = CRISP_POD_PATH,
                                             .cgroup_parent = w->cgroup_parent,

@@ -157,6 +157,20 @@ int worker_add(struct worker *w, worker_fn run, worker_drop_fn drop, void *data,
     return r;
 }
 
+void worker_cancel(struct worker *w, worker_fn run, const void *data)
+{
+    pthread_mutex_lock(&w->lock);
+    struct job **at = &w->first;
+    while (*at && ((*at)->run != run || (*at)->data != data))
+        at = &(*at)->next;
+    struct job *job = *at;
+    if (job)
+        *at = job->next;
+    pthread_mutex_unlock(&w->lock);
+    if (job)
+        job_free(job);
+}
+
 void worker_stop(struct worker *w)
 {
     if (!w)

@@ -23,5 +23,7 @@ void worker_free(struct worker *w);
 // Queues a job, to run after delay_ns; drop (may be NULL) gets data once it is done or given up. 0 or
 // -ENOMEM; then, or when the worker is ending (-ESHUTDOWN), data has been dropped already.
 int worker_add(struct worker *w, worker_fn run, worker_drop_fn drop, void *data, int64_t delay_ns);
+// Takes such a job out of the queue and drops its data, if it waits there; one that runs runs on.
+void worker_cancel(struct worker *w, worker_fn run, const void *data);
 
 #endif

@@ -56,6 +56,26 @@ static void test_worker_tries_again(void **state)
     assert_int_equal(atomic_load(&dropped), 3);
 }
 
+static void test_worker_cancels(void **state)
+{
+    (void)state;
+    struct worker *w = worker_new();
+    int one, other;
+    atomic_store(&ran, 0);
+    atomic_store(&dropped, 0);
+    assert_int_equal(worker_add(w, run_third_time, count_drop, &one, 3600 * NS_PER_SEC), 0);
+    assert_int_equal(worker_add(w, run_third_time, count_drop, &other, 3601 * NS_PER_SEC), 0);
+    worker_cancel(w, run_third_time, &other);
+    assert_int_equal(atomic_load(&dropped), 1);
+    worker_cancel(w, run_third_time, &other); // there is none any more
+    assert_int_equal(atomic_load(&dropped), 1);
+    worker_cancel(w, run_third_time, &one);
+    assert_int_equal(atomic_load(&dropped), 2);
+    worker_free(w);
+    assert_int_equal(atomic_load(&dropped), 2);
+    assert_int_equal(atomic_load(&ran), 0);
+}
+
 static int hang(void *data, unsigned attempt)
 {
     (void)attempt;
@@ -197,6 +217,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_worker_tries_again),
+        cmocka_unit_test(test_worker_cancels),
         cmocka_unit_test(test_worker_is_not_held_up),
         cmocka_unit_test(test_worker_grows_for_what_is_due_later),
         cmocka_unit_test(test_gate_lets_one_in),
