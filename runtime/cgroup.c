@@ -146,12 +146,53 @@ static int make_path(struct cgroup_host *h, const char *path, bool leaf, uint32_
 int cgroup_make_path(struct cgroup_host *h, const char *path, bool leaf, uint32_t *made, struct error *err)
 {
     for (int i = 0; i < MAKE_TRIES; i++) {
+        (void)pthread_rwlock_rdlock(&h->slice_lock);
         int r = make_path(h, path, leaf, made, err);
+        (void)pthread_rwlock_unlock(&h->slice_lock);
         if (r != -EAGAIN)
             return r;
     }
     return error_set(err, STATUS_UNAVAILABLE, EAGAIN, "make the cgroup %s: its parent keeps being removed",
                      path);
+}
+
+// ---- Levels above pods' places ----
+
+static int level_dir(const struct cgroup_host *h, size_t i, const char *path, char dir[PATH_MAX])
+{
+    int n = snprintf(dir, PATH_MAX, "%s%s", h->hierarchies[i].mount_point, path);
+    return n < 0 || n >= PATH_MAX ? -ENAMETOOLONG : 0;
+}
+
+// In every hierarchy: systemd may drop the level from some.
+void cgroup_hand_over(struct cgroup_host *h, const char *pod_path, unsigned gone, uint32_t made_levels)
+{
+    unsigned levels = cgroup_path_levels(pod_path);
+    for (unsigned end = made_levels > gone ? made_levels : gone + 1; gone < end && gone < levels; gone++) {
+        char step[CGROUP_PATH_MAX], dir[PATH_MAX];
+        cgroup_path_prefix(pod_path, levels - gone, step);
+        if (str_eq(step, h->parent))
+            return;
+        for (size_t i = 0; i < h->n; i++) {
+            if (level_dir(h, i, step, dir) == 0)
+                (void)setxattr(dir, CGROUP_LEVEL_XATTR, h->owner, strlen(h->owner), 0);
+        }
+    }
+}
+
+bool cgroup_is_handed_over(struct cgroup_host *h, const char *path)
+{
+    bool marked = false;
+    (void)pthread_rwlock_rdlock(&h->slice_lock);
+    for (size_t i = 0; i < h->n && !marked; i++) {
+        char dir[PATH_MAX], mark[CGROUP_OWNER_MAX];
+        ssize_t n = -1;
+        if (level_dir(h, i, path, dir) == 0)
+            n = getxattr(dir, CGROUP_LEVEL_XATTR, mark, sizeof(mark));
+        marked = n >= 0 && (size_t)n == strlen(h->owner) && memcmp(mark, h->owner, (size_t)n) == 0;
+    }
+    (void)pthread_rwlock_unlock(&h->slice_lock);
+    return marked;
 }
 
 // A pod that was made while the other driver was configured is removed by the one that made it, where that

@@ -65,7 +65,8 @@ int cgroup_pod_create(struct cgroup_host *h, const char *pod_path, uint32_t *mad
 // crisp-pod joins by itself.
 int cgroup_pod_enter(struct cgroup_host *h, const char *pod_path, const char *leaf, pid_t pid,
                      struct error *err);
-// Removes what the two have made, if it is empty. Absent is fine; -EBUSY: try again later.
+// Removes what the two have made, if it is empty. Absent is fine; -EBUSY: try again later. Levels above the
+// place in which others live are theirs to remove then.
 int cgroup_pod_remove(struct cgroup_host *h, const char *pod_path, uint32_t made_levels, struct error *err);
 
 // Which devices the processes of a leaf may use. NULL for no policy at all (crisp-pod's leaf).

@@ -58,23 +58,40 @@ static int fs_pod_enter(struct cgroup_host *h, const char *pod_path, const char 
     return 0;
 }
 
+// From every hierarchy: 0, -EBUSY in the error, -errno. Absent is fine.
+static int remove_level(struct cgroup_host *h, const char *path, struct error *err)
+{
+    for (size_t i = 0; i < h->n; i++) {
+        if (unlinkat(h->fds[i].fd, path + 1, AT_REMOVEDIR) < 0 && errno != ENOENT)
+            return error_errno(err, errno, "remove the cgroup %s%s", h->hierarchies[i].mount_point, path);
+    }
+    return 0;
+}
+
 static int fs_pod_remove(struct cgroup_host *h, const char *pod_path, uint32_t made_levels, struct error *err)
 {
     unsigned levels = cgroup_path_levels(pod_path);
-    for (uint32_t gone = 0; gone < made_levels && gone < levels; gone++) {
+    int r = 0;
+    for (unsigned gone = 0; gone < levels && r == 0; gone++) {
         char step[CGROUP_PATH_MAX];
         cgroup_path_prefix(pod_path, levels - gone, step);
-        if (str_eq(step, h->parent))
-            return 0; // stays for the next pod
-        for (size_t i = 0; i < h->n; i++) {
-            if (unlinkat(h->fds[i].fd, step + 1, AT_REMOVEDIR) == 0 || errno == ENOENT)
-                continue;
-            if (errno == EBUSY && gone > 0)
-                return 0; // another pod lives there too
-            return error_errno(err, errno, "remove the cgroup %s%s", h->hierarchies[i].mount_point, step);
+        if (str_eq(step, h->parent)) // stays for the next pod
+            return 0;
+        if (gone >= made_levels && !cgroup_is_handed_over(h, step))
+            return 0;
+        if (gone == 0) {
+            r = remove_level(h, step, err);
+            continue;
         }
+        (void)pthread_rwlock_wrlock(&h->slice_lock);
+        r = remove_level(h, step, err);
+        if (r == -EBUSY) // another pod lives there too
+            cgroup_hand_over(h, pod_path, gone, made_levels);
+        (void)pthread_rwlock_unlock(&h->slice_lock);
+        if (r == -EBUSY)
+            return 0;
     }
-    return 0;
+    return r;
 }
 
 const struct cgroup_manager cgroup_manager_cgroupfs = {

@@ -103,9 +103,10 @@ struct cgroup_host {
     size_t n;
     char *parent; // a path; with systemd a slice's
     char *owner;
-    struct cgroup_bus *bus;       // the systemd manager's
-    bool bus_tried;               // also for pods that it has made, when it isn't the manager any more
-    pthread_rwlock_t slice_lock;  // read: a scope is being started; write: an empty slice is being stopped
+    struct cgroup_bus *bus; // the systemd manager's
+    bool bus_tried;         // also for pods that it has made, when it isn't the manager any more
+    pthread_rwlock_t
+        slice_lock; // read: a place or scope is being made; write: an empty level above is removed
     struct cgroup_bpf_cache *bpf; // v2's device programs
 };
 
@@ -127,6 +128,15 @@ int cgroup_path_of_slice(const char *parent, char out[CGROUP_PATH_MAX], struct e
 // mkdir -p in every hierarchy (cgroup.c). *made: trailing levels that no hierarchy had. leaf: the last one is
 // to hold processes. -EAGAIN in the error once the parent has been removed again and again.
 int cgroup_make_path(struct cgroup_host *h, const char *path, bool leaf, uint32_t *made, struct error *err);
+
+// Levels above a pod's place that we made and that outlive the pod, as others live there too: the last of
+// them removes them, also after a restart of crispd, so the mark is in the kernel. Where marks can't be set,
+// the levels stay. Marks the level `gone` above the place, and those above it that are among the trailing
+// made_levels. The options' parent stays out. slice_lock is held for writing, since before the level was
+// found in use.
+void cgroup_hand_over(struct cgroup_host *h, const char *pod_path, unsigned gone, uint32_t made_levels);
+// Is the level one of those? Any other is somebody else's. slice_lock is not held.
+bool cgroup_is_handed_over(struct cgroup_host *h, const char *path);
 
 const char *cgroup_controller_name(enum cgroup_controller c, bool v2);
 int cgroup_controller_parse(const char *name); // -1: unknown
@@ -200,6 +210,7 @@ bool cgroup_device_is_default(const struct cgroup_device_rule *d); // with whate
 // A mark that tells whose a leaf is: an extended attribute of its directory in the first hierarchy.
 #define CGROUP_OWNER_XATTR "trusted.crisp.owner"
 #define CGROUP_OWNER_MAX   256
+#define CGROUP_LEVEL_XATTR "trusted.crisp.level" // likewise, of cgroup_hand_over()
 
 // cgroup_bpf.c: attaches a device program to a v2 cgroup; equal rule sets share one program.
 int cgroup_bpf_devices(struct cgroup_host *h, const char *path, const struct cgroup_devices *d,

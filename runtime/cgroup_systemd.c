@@ -166,18 +166,26 @@ static int sd_pod_enter(struct cgroup_host *h, const char *pod_path, const char 
     return cgroup_make_path(h, pod_path, false, &made, err);
 }
 
-// One that systemd has made for us, implicitly, and that nobody uses any more.
-static int stop_slice(struct cgroup_host *h, const char *path, bool *stopped, struct error *err)
+// The level `gone` above the scope: one that systemd has made for us, implicitly. *stopped: nobody uses it
+// any more; else whoever does is to remove it, and those above that we made.
+static int stop_slice(struct cgroup_host *h, const char *pod_path, unsigned gone, uint32_t made_levels,
+                      bool *stopped, struct error *err)
 {
     const struct cgroup_hierarchy_fd *root = units_root(h);
+    char path[CGROUP_PATH_MAX];
     int r = 0;
     *stopped = false;
+    cgroup_path_prefix(pod_path, cgroup_path_levels(pod_path) - gone, path);
+    if (gone >= made_levels && !cgroup_is_handed_over(h, path))
+        return 0;
     (void)pthread_rwlock_wrlock(&h->slice_lock);
     if (root && !cgroup_populated(h, path) && !cgroup_has_children(root, path)) {
         r = cgroup_bus_stop_unit(h->bus, cgroup_path_base(path), STOP_TIMEOUT_NS, err);
         *stopped = r == 0;
         for (size_t i = 0; i < h->n && *stopped; i++) // those that systemd doesn't know
             (void)unlinkat(h->fds[i].fd, path + 1, AT_REMOVEDIR);
+    } else {
+        cgroup_hand_over(h, pod_path, gone, made_levels);
     }
     (void)pthread_rwlock_unlock(&h->slice_lock);
     return r;
@@ -201,12 +209,12 @@ static int sd_pod_remove(struct cgroup_host *h, const char *pod_path, uint32_t m
     if (r < 0)
         return r;
     bool stopped = true;
-    for (uint32_t gone = 1; gone < made_levels && gone < levels && stopped; gone++) {
+    for (unsigned gone = 1; gone < levels && stopped; gone++) {
         char step[CGROUP_PATH_MAX];
         cgroup_path_prefix(pod_path, levels - gone, step);
         if (str_eq(step, h->parent))
             return 0; // stays for the next pod
-        r = stop_slice(h, step, &stopped, err);
+        r = stop_slice(h, pod_path, gone, made_levels, &stopped, err);
         if (r < 0)
             return r;
     }

@@ -316,6 +316,47 @@ static void pods_have_scopes(void **state)
     close_world(&w);
 }
 
+static pid_t begin_pod(struct world *w, const char *slice, const char *id, char pod[CGROUP_PATH_MAX],
+                       char leaf[CGROUP_PATH_MAX], uint32_t *made)
+{
+    struct error err = ERROR_INIT;
+    pid_t pid = sleeper();
+    if (cgroup_pod_path(w->host, slice, id, pod, &err) < 0 || cgroup_leaf_path(pod, id, leaf, &err) < 0 ||
+        cgroup_pod_create(w->host, pod, made, &err) < 0 ||
+        cgroup_pod_enter(w->host, pod, leaf, pid, &err) < 0 ||
+        cgroup_create(w->host, leaf, NULL, NULL, &err) < 0)
+        fail_msg("%s", err.message);
+    return pid;
+}
+
+// The first pod has made the slice that both are in.
+static void shared_slices_go_with_the_last(void **state)
+{
+    struct world w;
+    static const char *const ids[] = {"first", "second"};
+    char slice[96], top[CGROUP_PATH_MAX], pods[2][CGROUP_PATH_MAX], leaves[2][CGROUP_PATH_MAX];
+    uint32_t made[2];
+    pid_t pids[2];
+    (void)state;
+    open_world(&w);
+    if (!fakesd_root(&w.sd)) {
+        close_world(&w);
+        TESTING_SKIP("no hierarchy of systemd's");
+    }
+    for (size_t i = 0; i < 2; i++) {
+        (void)snprintf(slice, sizeof(slice), "crisptest%dx-%s.slice", getpid(), ids[i]);
+        pids[i] = begin_pod(&w, slice, ids[i], pods[i], leaves[i], &made[i]);
+        assert_int_equal(made[i], i == 0 ? 3 : 2);
+    }
+    cgroup_path_prefix(pods[0], 1, top);
+    end_pod(&w, pods[0], leaves[0], made[0], pids[0]);
+    assert_true(cgroup_file_exists(fakesd_root(&w.sd), pods[1], ""));
+    end_pod(&w, pods[1], leaves[1], made[1], pids[1]);
+    for (size_t i = 0; i < w.host->n; i++)
+        assert_false(cgroup_file_exists(&w.host->fds[i], top, ""));
+    close_world(&w);
+}
+
 static void a_leftover_scope_is_replaced(void **state)
 {
     struct world w;
@@ -363,6 +404,7 @@ int main(void)
         cmocka_unit_test(many_call_at_once),
         cmocka_unit_test(nobody_listens),
         cmocka_unit_test(pods_have_scopes),
+        cmocka_unit_test(shared_slices_go_with_the_last),
         cmocka_unit_test(a_leftover_scope_is_replaced),
         cmocka_unit_test(hosts_without_systemd_are_told),
     };

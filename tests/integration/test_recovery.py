@@ -173,6 +173,20 @@ def test_pods_that_share_a_cgroup_parent_survive_a_restart(cri, crispd):
     cgroups.remove(path)
 
 
+def test_a_level_above_pods_goes_with_the_last_of_them(cri, crispd):
+    """Who made it goes first, and crispd is another one by then."""
+    top = crispd.below("levels")[1]
+    pods = []
+    for name in ("levels/a", "levels/b"):
+        parent = crispd.below(name if crispd.driver == "cgroupfs" else name.replace("/", "-"))[0]
+        pods.append(cri.run_pod(linux=pb.LinuxPodSandboxConfig(cgroup_parent=parent)))
+    cri.remove_pod(pods[0])
+    crash(crispd)
+    assert cri.pod_status(pods[1]).state == pb.SANDBOX_READY
+    cri.remove_pod(pods[1])
+    wait_for(lambda: not cgroups.directories(top), 5, "the level is gone")
+
+
 def test_killed_container_process(cri, busy):
     os.kill(cri.pid_of(busy), signal.SIGKILL)
     assert cri.wait(busy).exit_code == 137
