@@ -53,6 +53,7 @@ static void end_container(struct runtime *rt, struct container *c, const struct 
     store_unlock(rt);
     free(message);
     if (ended) {
+        stats_cache_close(&p->stats); // or its cgroup would live on, if nobody asks any more
         record_container_later(rt, c);
         hooks_stop_later(rt, c);
     }

@@ -318,14 +318,18 @@ def test_containers_that_come_and_go(cri, crispd):
     assert not failures
 
 
-def network_files(crispd):
+def open_files(crispd):
     found = []
     for fd in os.listdir(f"/proc/{crispd.process.pid}/fd"):
         try:
             found.append(os.readlink(f"/proc/{crispd.process.pid}/fd/{fd}"))
         except OSError:
             pass
-    return [f for f in found if f.endswith("/net/dev")]
+    return found
+
+
+def network_files(crispd):
+    return [f for f in open_files(crispd) if f.endswith("/net/dev")]
 
 
 def test_descriptors_go_with_their_pod(cri, crispd, pod, busy):
@@ -337,6 +341,16 @@ def test_descriptors_go_with_their_pod(cri, crispd, pod, busy):
     assert len(network_files(crispd)) == 1
     cri.StopPodSandbox(pod_sandbox_id=pod)
     assert not network_files(crispd)
+
+
+def test_descriptors_go_with_the_containers_end(cri, crispd, busy):
+    """Not only when somebody asks for statistics again, or removes it."""
+    def of_cgroup():
+        return [f for f in open_files(crispd) if busy in f and f.startswith("/sys/fs/cgroup/")]
+    stats_of(cri, busy)
+    assert of_cgroup()
+    cri.StopContainer(container_id=busy, timeout=0)
+    wait_for(lambda: not of_cgroup(), 5, "closed files of the container's cgroup")
 
 
 def test_after_a_restart(cri, crispd, pod, busy):
