@@ -104,7 +104,56 @@ static int read_one(const struct known *k, struct annotation_job *job)
     return k->read(job);
 }
 
+// ---- Whose word counts ----
+
+static const char *of_container(const Cri__ContainerConfig *config, const char *name)
+{
+    for (size_t i = 0; config && i < config->n_annotations; i++) {
+        const char *key = config->annotations[i]->key;
+        if (str_has_prefix(key, ANNOTATION_PREFIX) && str_eq(key + strlen(ANNOTATION_PREFIX), name))
+            return config->annotations[i]->value;
+    }
+    return NULL;
+}
+
+// container: "" for what is said of all.
+static const char *of_pod(const Cri__PodSandboxConfig *pod, const char *name, const char *container)
+{
+    size_t len = strlen(name);
+    for (size_t i = 0; i < pod->n_annotations; i++) {
+        const char *key = pod->annotations[i]->key;
+        if (!str_has_prefix(key, ANNOTATION_PREFIX) ||
+            !str_has_prefix(key += strlen(ANNOTATION_PREFIX), name))
+            continue;
+        if (container[0] == '\0' ? key[len] == '\0' : key[len] == '.' && str_eq(key + len + 1, container))
+            return pod->annotations[i]->value;
+    }
+    return NULL;
+}
+
+// What is said of the container, by the one whose word counts; config NULL: of the pod. NULL: nothing.
+static const char *value_of(const Cri__PodSandboxConfig *pod, const Cri__ContainerConfig *config,
+                            const char *name, bool *by_pod)
+{
+    const char *container = config && config->metadata ? config->metadata->name : "";
+    const char *value = of_container(config, name);
+    *by_pod = !value;
+    if (!value && container[0])
+        value = of_pod(pod, name, container);
+    return value ? value : of_pod(pod, name, "");
+}
+
 // ---- Checking ----
+
+static int check_allowed(const struct policy *p, const struct known *k, const char *key, struct error *err)
+{
+    if (is_allowed(p, k->name))
+        return 0;
+    return error_set(err, STATUS_PERMISSION_DENIED, EPERM,
+                     "annotation \"%.200s\": is not allowed here; the operator allows it by "
+                     "annotations.allowed in the configuration (\"%s\")",
+                     key, k->name);
+}
 
 static int check_one(const struct policy *p, const char *key, bool on_pod, struct annotation_job *job)
 {
@@ -119,12 +168,8 @@ static int check_one(const struct policy *p, const char *key, bool on_pod, struc
                                                    : "names no container after its dot");
     if (!on_pod && k->scope == POD)
         return annotation_bad(job, "is the pod's: set it in the pod sandbox's config");
-    if (!is_allowed(p, k->name))
-        return error_set(job->err, STATUS_PERMISSION_DENIED, EPERM,
-                         "annotation \"%.200s\": is not allowed here; the operator allows it by "
-                         "annotations.allowed in the configuration (\"%s\")",
-                         key, k->name);
-    return read_one(k, job);
+    int r = check_allowed(p, k, key, job->err);
+    return r < 0 ? r : read_one(k, job);
 }
 
 static struct annotation_job job_new(const Cri__PodSandboxConfig *pod, struct arena *arena, struct error *err)
@@ -190,6 +235,23 @@ static int check_whole(const struct policy *p, const Cri__ContainerConfig *confi
     return check_ulimits(p, a, err);
 }
 
+// What the pod says of the container was allowed when the pod was made; the configuration may be another now.
+static int check_still_allowed(const struct policy *p, const Cri__PodSandboxConfig *pod,
+                               const Cri__ContainerConfig *config, struct error *err)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
+        char key[128];
+        bool by_pod;
+        if (known[i].scope != CONTAINER || !value_of(pod, config, known[i].name, &by_pod) || !by_pod)
+            continue;
+        (void)snprintf(key, sizeof(key), ANNOTATION_PREFIX "%s", known[i].name);
+        int r = check_allowed(p, &known[i], key, err);
+        if (r < 0)
+            return error_wrap(err, "the pod sandbox's");
+    }
+    return 0;
+}
+
 int annotations_check_container(const struct policy *p, const Cri__PodSandboxConfig *pod,
                                 const Cri__ContainerConfig *config, struct error *err)
 {
@@ -209,6 +271,9 @@ int annotations_check_container(const struct policy *p, const Cri__PodSandboxCon
     }
     if (r < 0 || (!arena && pod->n_annotations == 0))
         return r;
+    r = check_still_allowed(p, pod, config, err);
+    if (r < 0)
+        return r;
     _cleanup_(arena_freep) struct arena *whole = arena_new(CHECK_ARENA);
     struct annotations *all = NULL;
     r = whole ? annotations_read(pod, config, whole, &all, err)
@@ -217,31 +282,6 @@ int annotations_check_container(const struct policy *p, const Cri__PodSandboxCon
 }
 
 // ---- Reading ----
-
-static const char *of_container(const Cri__ContainerConfig *config, const char *name)
-{
-    for (size_t i = 0; config && i < config->n_annotations; i++) {
-        const char *key = config->annotations[i]->key;
-        if (str_has_prefix(key, ANNOTATION_PREFIX) && str_eq(key + strlen(ANNOTATION_PREFIX), name))
-            return config->annotations[i]->value;
-    }
-    return NULL;
-}
-
-// container: "" for what is said of all.
-static const char *of_pod(const Cri__PodSandboxConfig *pod, const char *name, const char *container)
-{
-    size_t len = strlen(name);
-    for (size_t i = 0; i < pod->n_annotations; i++) {
-        const char *key = pod->annotations[i]->key;
-        if (!str_has_prefix(key, ANNOTATION_PREFIX) ||
-            !str_has_prefix(key += strlen(ANNOTATION_PREFIX), name))
-            continue;
-        if (container[0] == '\0' ? key[len] == '\0' : key[len] == '.' && str_eq(key + len + 1, container))
-            return pod->annotations[i]->value;
-    }
-    return NULL;
-}
 
 bool annotations_any(const Cri__PodSandboxConfig *pod, const Cri__ContainerConfig *config)
 {
@@ -259,7 +299,6 @@ bool annotations_any(const Cri__PodSandboxConfig *pod, const Cri__ContainerConfi
 int annotations_read(const Cri__PodSandboxConfig *pod, const Cri__ContainerConfig *config,
                      struct arena *arena, struct annotations **out, struct error *err)
 {
-    const char *container = config && config->metadata ? config->metadata->name : "";
     *out = NULL;
     if (!annotations_any(pod, config))
         return 0;
@@ -269,11 +308,8 @@ int annotations_read(const Cri__PodSandboxConfig *pod, const Cri__ContainerConfi
     for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
         if ((known[i].scope == POD) != (config == NULL))
             continue;
-        job.value = of_container(config, known[i].name);
-        if (!job.value && config && container[0])
-            job.value = of_pod(pod, known[i].name, container);
-        if (!job.value)
-            job.value = of_pod(pod, known[i].name, "");
+        bool by_pod;
+        job.value = value_of(pod, config, known[i].name, &by_pod);
         int r = job.value ? read_one(&known[i], &job) : 0;
         if (r < 0)
             return r;

@@ -160,6 +160,26 @@ static void what_is_wrong_is_told_by_name(void **state)
     }
 }
 
+// The operator may have changed his mind since the pod was made.
+static void the_pods_are_asked_about_again(void)
+{
+    char *tmpfs[] = {(char *)"tmpfs", NULL};
+    struct configs c;
+    init(&c);
+    on_pod(&c, "crisp.run/shm-size", "1m"); // which the pod has already
+    on_pod(&c, "crisp.run/tmpfs", "/run");
+    on_pod(&c, "crisp.run/ulimit.other", "core=0");
+    c.policy.annotations_allowed = tmpfs;
+    assert_int_equal(annotations_check_container(&c.policy, &c.pod, &c.container, &c.err), 0);
+    on_pod(&c, "crisp.run/ulimit.main", "core=0");
+    assert_int_equal(annotations_check_container(&c.policy, &c.pod, &c.container, &c.err), -EPERM);
+    assert_int_equal(c.err.status, STATUS_PERMISSION_DENIED);
+    assert_non_null(strstr(c.err.message, "crisp.run/ulimit"));
+    c.policy.annotations_allowed = NULL;
+    assert_int_equal(annotations_check_container(&c.policy, &c.pod, &c.container, &c.err), -EPERM);
+    assert_non_null(strstr(c.err.message, "crisp.run/tmpfs"));
+}
+
 static void only_what_is_allowed(void **state)
 {
     (void)state;
@@ -180,6 +200,7 @@ static void only_what_is_allowed(void **state)
     assert_int_equal(annotations_check_container(&c.policy, &c.pod, &c.container, &c.err), -EPERM);
     on_pod(&c, "crisp.run/shm-size", "1m");
     assert_int_equal(annotations_check_pod(&c.policy, &c.pod, &c.err), -EPERM);
+    the_pods_are_asked_about_again();
 
     char *good[] = {(char *)"*", (char *)"device-*", (char *)"tmpfs", NULL};
     char *bad[] = {(char *)"tmpfs", (char *)"temp*", NULL}; // a mistake, as it matches nothing
@@ -265,6 +286,25 @@ static void the_pods_are_checked(void **state)
                      -ENOMEM);
 }
 
+static void the_hosts_shm_has_its_size(void **state)
+{
+    (void)state;
+    struct configs c;
+    init(&c);
+    Cri__NamespaceOption namespaces = CRI__NAMESPACE_OPTION__INIT;
+    Cri__LinuxSandboxSecurityContext security = CRI__LINUX_SANDBOX_SECURITY_CONTEXT__INIT;
+    Cri__LinuxPodSandboxConfig linux = CRI__LINUX_POD_SANDBOX_CONFIG__INIT;
+    security.namespace_options = &namespaces;
+    linux.security_context = &security;
+    c.pod.linux = &linux;
+    on_pod(&c, "crisp.run/shm-size", "1m");
+    assert_int_equal(annotations_check_pod(&c.policy, &c.pod, &c.err), 0);
+    namespaces.ipc = CRI__NAMESPACE_MODE__NODE;
+    assert_int_equal(annotations_check_pod(&c.policy, &c.pod, &c.err), -EINVAL);
+    assert_int_equal(c.err.status, STATUS_INVALID_ARGUMENT);
+    assert_non_null(strstr(c.err.message, "ipc NODE"));
+}
+
 // ---- What comes of them ----
 
 static void tmpfs_options_become_the_kernels(void **state)
@@ -320,6 +360,7 @@ int main(void)
         cmocka_unit_test(a_limit_out_of_reach_is_refused),
         cmocka_unit_test(the_nearest_one_wins),
         cmocka_unit_test(the_pods_are_checked),
+        cmocka_unit_test(the_hosts_shm_has_its_size),
         cmocka_unit_test(tmpfs_options_become_the_kernels),
         cmocka_unit_test(ids_of_a_tmpfs_are_the_pods),
     };

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/str.h"
+#include "runtime/policy.h"
 
 #define RT_PERIOD_MAX_US 3600000000ull // more than anybody wants; the kernel looks at the rest
 #define DURATION_MAX_NS  (24 * 3600 * NS_PER_SEC)
@@ -148,6 +149,10 @@ int annotation_read_storage(struct annotation_job *job)
 
 int annotation_read_shm(struct annotation_job *job)
 {
+    if (policy_host_ipc(job->pod))
+        return annotation_bad(job,
+                              "the pod sandbox uses the host's IPC namespace (ipc NODE), and so the host's "
+                              "/dev/shm");
     return read_size(job, SHM_MIN_BYTES, &job->out->shm_bytes);
 }
 

@@ -82,6 +82,21 @@ def test_not_allowed_by_default(cri, pod):
     cri.create(pod, SLEEP, annotations={"example.com/tmpfs": "x", "crisp.running": "y"})
 
 
+def test_no_longer_allowed(make_crispd, registry):
+    """What a pod was given when it was made is asked about again for each container."""
+    crispd = make_crispd(settings={"annotations": {"allowed": ["shm-size", "ulimit"]}})
+    cri = Cri(crispd.start())
+    pod = pod_with(cri, **{"shm-size": "1m", "ulimit": "core=1"})
+    before = run_with(cri, pod)
+    crispd.terminate()
+    crispd.write_config(registry.url, {"annotations": {"allowed": ["shm-size"]}})
+    crispd.start()
+    code, details = refused(cri, pod)
+    assert code == grpc.StatusCode.PERMISSION_DENIED and "crisp.run/ulimit" in details
+    assert "size=1024k" in cri.sh(before, "grep ' /dev/shm ' /proc/mounts")
+    cri.clean()
+
+
 def test_a_pattern_that_matches_nothing_is_a_mistake(make_crispd):
     wrong = make_crispd(settings={"annotations": {"allowed": ["ulimit", "temp*"]}})
     with pytest.raises(AssertionError, match="annotations.allowed: .*temp.* matches no annotation"):
