@@ -130,8 +130,8 @@ int stage_install_filter(const struct child *c, const Pod__Process *process, str
 int stage_enter_pid_ns(struct child *c, struct error *err);
 // Comes back in the second stage only, or with an error. gate: a pipe, made before the filter.
 int stage_hand_over(struct child *c, int gate[2], bool tty, struct error *err);
-// For who made the first stage, on the other end of its socket: waits until there is a second one. 0, and its
-// pidfd: the first has ended without.
-pid_t stage_await_second(int sock, int *pidfd);
+// For who made the first stage, on the other end of its socket (launch_name_senders()): waits until that
+// tells of a second one, and sets its pidfd. 0: the first has ended without.
+pid_t stage_await_second(int sock, pid_t first, int *pidfd);
 
 #endif

@@ -292,7 +292,7 @@ static int judge(const Pod__Hook *h, int status, bool timed_out, uint32_t timeou
 static void take_second(int sock, pid_t *pid, int *pidfd)
 {
     int second_fd = -1;
-    pid_t second = stage_await_second(sock, &second_fd);
+    pid_t second = stage_await_second(sock, *pid, &second_fd);
 
     if (second == 0)
         return;
@@ -329,6 +329,8 @@ static int run_one(struct child *c, const Pod__Hooks *hooks, const Pod__Hook *h,
         return error_errno(err, errno, "%s", h->path);
     ours = stages ? pair[0] : -1;
     theirs = stages ? pair[1] : -1;
+    if (stages && launch_name_senders(ours) < 0)
+        return error_errno(err, errno, "%s", h->path);
     pid_t pid = sys_clone3(&args);
     if (pid == 0)
         become_hook(c, h, process, in, writer, theirs);

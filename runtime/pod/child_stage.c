@@ -164,17 +164,20 @@ int stage_enter_pid_ns(struct child *c, struct error *err)
     return 0;
 }
 
-pid_t stage_await_second(int sock, int *pidfd)
+pid_t stage_await_second(int sock, pid_t first, int *pidfd)
 {
     static struct report r;
 
     for (;;) {
         size_t n_fds = 1;
-        long n = launch_recv(sock, &r, sizeof(r), pidfd, &n_fds, 0);
+        pid_t sender;
+        long n = launch_recv_from(sock, &r, sizeof(r), pidfd, &n_fds, 0, &sender);
         if (n <= 0)
             return 0;
-        if (r.kind == REPORT_SECOND && n_fds == 1)
+        if (sender == first && r.kind == REPORT_SECOND && n_fds == 1)
             return r.pid;
+        if (n_fds == 1)
+            fd_closep(pidfd);
     }
 }
 

@@ -122,6 +122,7 @@ static int park(struct container *c, const char *target, bool hold, bool place_l
     if (!stages)
         start.join_pid = start.join_proc = -1;
     c->launch.two_stages = inside || stages;
+    c->launch.only_first = stages;
     return launch_clone(&c->launch, p, &o, err);
 }
 

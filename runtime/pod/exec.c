@@ -251,11 +251,13 @@ static struct exec *exec_new(struct container *c, const Pod__ExecRequest *reques
         return NULL;
     }
     *e = (struct exec){.pod = p, .container = c, .waiter = w, .id = strdup(request->exec_id)};
+    bool stages = needs_two_stages(c, request->process);
     e->launch = (struct launch){.pod = p,
                                 .source = {.fd = -1},
                                 .pidfd = -1,
                                 .tty = -1,
-                                .two_stages = needs_two_stages(c, request->process),
+                                .two_stages = stages,
+                                .only_first = stages,
                                 .done = launched};
     e->remove_timer.fired = remove_fired;
     e->next = p->execs;

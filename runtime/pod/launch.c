@@ -15,6 +15,7 @@
 
 #define FDS_MAX             8
 #define STEP_PAGE           4096
+#define REPORTS_MAX         1024 // read at once: more than fit into a socket, for one who never ends to write
 #define DEADLINE_DEFAULT_MS 60000
 
 long launch_send(int sock, const void *data, size_t len, const int *fds, size_t n_fds)
@@ -43,12 +44,25 @@ long launch_send(int sock, const void *data, size_t len, const int *fds, size_t 
     return n < 0 ? -errno : n;
 }
 
+int launch_name_senders(int sock)
+{
+    const int on = 1;
+
+    return setsockopt(sock, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) < 0 ? -errno : 0;
+}
+
 long launch_recv(int sock, void *data, size_t size, int *fds, size_t *n_fds, int flags)
+{
+    return launch_recv_from(sock, data, size, fds, n_fds, flags, NULL);
+}
+
+long launch_recv_from(int sock, void *data, size_t size, int *fds, size_t *n_fds, int flags, pid_t *sender)
 {
     union {
         struct cmsghdr align;
-        char bytes[CMSG_SPACE(sizeof(int) * FDS_MAX)];
+        char bytes[CMSG_SPACE(sizeof(int) * FDS_MAX) + CMSG_SPACE(sizeof(struct ucred))];
     } control;
+    struct ucred from;
     struct iovec iov = {.iov_base = data, .iov_len = size};
     struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
     size_t room = *n_fds;
@@ -57,12 +71,18 @@ long launch_recv(int sock, void *data, size_t size, int *fds, size_t *n_fds, int
     msg.msg_control = control.bytes;
     msg.msg_controllen = sizeof(control.bytes);
     *n_fds = 0;
+    if (sender)
+        *sender = 0;
     do
         n = recvmsg(sock, &msg, flags | MSG_CMSG_CLOEXEC);
     while (n < 0 && errno == EINTR);
     if (n < 0)
         return -errno;
     for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c)) {
+        if (sender && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_CREDENTIALS) {
+            memcpy(&from, CMSG_DATA(c), sizeof(from));
+            *sender = from.pid;
+        }
         if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
             continue;
         for (size_t i = 0; i < (c->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
@@ -144,6 +164,12 @@ int launch_clone(struct launch *l, struct pod *p, const struct launch_options *o
     }
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
         return error_errno(err, errno, "launch a process: socket");
+    if (l->only_first && launch_name_senders(pair[0]) < 0) {
+        (void)error_errno(err, errno, "launch a process: socket");
+        (void)close(pair[0]);
+        (void)close(pair[1]);
+        return -err->errnum;
+    }
     pid_t pid = clone_child(l, o, cgroup, err);
     if (pid == 0) {
         (void)close(pair[0]);
@@ -156,7 +182,7 @@ int launch_clone(struct launch *l, struct pod *p, const struct launch_options *o
         return pid;
     }
     (void)madvise(l->step, STEP_PAGE, MADV_DONTFORK); // other children have no business with it
-    l->pid = pid;
+    l->pid = l->first = pid;
     l->source.fd = pair[0]; // kept here; watched from launch_watch() on
     return 0;
 }
@@ -179,6 +205,30 @@ static void fail(struct launch *l, const struct report *r)
     l->failed = true;
     (void)error_set(&l->error, (enum status)r->status, r->errnum, "%.*s", (int)sizeof(r->text) - 1, r->text);
     (void)snprintf(l->failed_step, sizeof(l->failed_step), "%.*s", (int)sizeof(r->step) - 1, r->step);
+}
+
+// A second stage can be traced, and be made to say whatever its tracer likes (to be allowed to trace unseen,
+// to be another process): it is believed nothing but that it failed, and so is nobody but the first one.
+static bool may_say(const struct launch *l, struct report *r, long n, pid_t sender)
+{
+    if (!l->only_first || sender == l->first)
+        return true;
+    if (n < (long)offsetof(struct report, text) || r->kind != REPORT_FAILED)
+        return false;
+    // Those would be understood of the container itself, or of nothing.
+    if (r->status == STATUS_OK || r->status == STATUS_NOT_FOUND || r->status == STATUS_ALREADY_EXISTS ||
+        r->status > STATUS_UNAUTHENTICATED)
+        r->status = STATUS_ABORTED;
+    return true;
+}
+
+static void fail_forged(struct launch *l)
+{
+    l->failed = true;
+    (void)snprintf(l->failed_step, sizeof(l->failed_step), "exec");
+    (void)error_set(&l->error, STATUS_ABORTED, EPROTO,
+                    "its process said what it has not to say before its program ran: a process with "
+                    "CAP_SYS_PTRACE in the same pid namespace has taken it over");
 }
 
 // The child ended without a word: say at least what it was doing.
@@ -242,21 +292,28 @@ static bool read_reports(struct launch *l)
 
     if (!r)
         return true;
-    for (;;) {
+    for (int i = 0; i < REPORTS_MAX; i++) {
         int fds[FDS_MAX];
         size_t n_fds = FDS_MAX;
-        long n = launch_recv(l->source.fd, r, sizeof(*r), fds, &n_fds, MSG_DONTWAIT);
+        pid_t sender;
+        long n = launch_recv_from(l->source.fd, r, sizeof(*r), fds, &n_fds, MSG_DONTWAIT, &sender);
         if (n == -EAGAIN)
             return false;
         if (n == -ECONNRESET) // it ended without reading our order; what it said comes now
             continue;
         if (n <= 0)
             return true;
-        for (size_t i = 0; i < n_fds; i++) {
+        if (!may_say(l, r, n, sender)) {
+            fail_forged(l); // told, and what there is killed, when it is over
+            while (n_fds > 0)
+                (void)close(fds[--n_fds]);
+            continue;
+        }
+        for (size_t k = 0; k < n_fds; k++) {
             if (r->kind == REPORT_TTY && l->tty < 0)
-                l->tty = fds[i];
-            else if (r->kind != REPORT_SECOND || i > 0 || !take_second(l, r->pid, fds[i]))
-                (void)close(fds[i]);
+                l->tty = fds[k];
+            else if (r->kind != REPORT_SECOND || k > 0 || !take_second(l, r->pid, fds[k]))
+                (void)close(fds[k]);
         }
         l->held = l->held || r->kind == REPORT_HELD;
         if (r->kind == REPORT_FAILED)
@@ -264,6 +321,7 @@ static bool read_reports(struct launch *l)
         else if (r->kind == REPORT_EXECUTING)
             take_user(l, r);
     }
+    return false;
 }
 
 static void fail_unless_executing(struct launch *l)

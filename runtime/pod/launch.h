@@ -68,6 +68,8 @@ struct launch {
     char *step; // a page shared with the child until its exec: what it is doing (for time-outs and kills)
     bool two_stages; // the child makes the process that executes (child_stage.c) …
     bool second;     // … and has: pid and pidfd are that one's
+    bool only_first; // others may trace the second one: only the first one is believed (set before the clone)
+    pid_t first;     // the child that was cloned
     pid_t reaped;    // the pid that was reaped last, while it is looked up
     bool executing, failed, timed_out, may_trace;
     struct error error;
@@ -105,5 +107,9 @@ void launch_done(struct launch *l);
 // received descriptors are close-on-exec and the caller's, *n_fds in: room, out: count.
 long launch_send(int sock, const void *data, size_t len, const int *fds, size_t n_fds);
 long launch_recv(int sock, void *data, size_t size, int *fds, size_t *n_fds, int flags);
+// Has the kernel add to each message who sent it: asked for before anybody can send.
+int launch_name_senders(int sock);
+// The same as launch_recv(). *sender (may be NULL): who sent it, in the caller's pid namespace; 0: unknown.
+long launch_recv_from(int sock, void *data, size_t size, int *fds, size_t *n_fds, int flags, pid_t *sender);
 
 #endif

@@ -70,6 +70,8 @@ MUTATIONS = [
     Mutation("start-in-one-stage", "a start in a pid namespace with somebody who has CAP_SYS_PTRACE",
              [("runtime/pod/container_start.c", "bool stages = start.join_pid >= 0 && !p->uids.length;", "bool stages = false;")],
              "start_beside"),
+    Mutation("second-stage-is-believed", "a traced second stage says that it may not trace, or that it is another process",
+             [("runtime/pod/launch.c", "if (!l->only_first || sender == l->first)", "if (true)")], "unit:pod_stage_test:test_forged"),
     Mutation("hook-in-one-stage", "a startContainer hook beside a tracer",
              [(CHILD + "_run.c", "rc = hooks_before_exec(c, process, err);",
                "rc = stage_enter_pid_ns(c, err);\n    if (rc == 0)\n        rc = hooks_before_exec(c, process, err);")],
