@@ -11,7 +11,6 @@
 // that lets these pass, and no others, if their sixth argument, which none of them uses, is a random number.
 // Nobody knows it once the second stage has executed: it is in the kernel's copy of the filter only.
 #include <fcntl.h>
-#include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <signal.h>
@@ -26,15 +25,8 @@
 #include "base/cleanup.h"
 #include "runtime/pod/child.h"
 #include "runtime/pod/launch.h"
+#include "runtime/pod/stage_arch.h"
 #include "runtime/pod/sys.h"
-
-#if defined(__x86_64__)
-#define AUDIT_ARCH_OWN AUDIT_ARCH_X86_64
-#elif defined(__aarch64__)
-#define AUDIT_ARCH_OWN AUDIT_ARCH_AARCH64
-#else
-#error "this architecture's AUDIT_ARCH_… is to be named here"
-#endif
 
 #define FILTER_MAX  4096 // instructions (BPF_MAXINSNS)
 #define STAGE_FLAGS ((uint32_t)(CLONE_PARENT | CLONE_PIDFD | SIGCHLD))

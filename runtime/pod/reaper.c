@@ -2,8 +2,11 @@
 // theirs. The containers see it as process 1, so it gives up all that could be taken from it: its root is
 // empty, it has no capabilities (/proc/1/root would be the host's otherwise), and it was made in the pod's
 // namespaces: whoever may trace it (CAP_SYS_PTRACE) would else speak with the host's loopback and abstract
-// sockets.
+// sockets. No filter of a container's is its own, and its cgroups are crisp-pod's: what a tracer makes it
+// call is held by a filter that allows what its loop needs.
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -14,9 +17,15 @@
 #include "base/cleanup.h"
 #include "runtime/pod/child.h"
 #include "runtime/pod/launch.h"
+#include "runtime/pod/stage_arch.h"
 #include "runtime/pod/sys.h"
 
 #include <linux/capability.h>
+
+#define LOAD(field)       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)offsetof(struct seccomp_data, field))
+#define RETURN(what)      BPF_STMT(BPF_RET | BPF_K, (what))
+#define IF_EQUAL(k, t, f) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)(k), (t), (f))
+#define ALLOW_CALL(nr)    IF_EQUAL((nr), 0, 1), RETURN(SECCOMP_RET_ALLOW)
 
 // at: any directory; only this namespace sees it covered.
 static int empty_root(const char *at)
@@ -53,6 +62,36 @@ static int drop_all(void)
     return 0;
 }
 
+// Nothing that makes, opens or maps anything. What is held at that time can be used only for what it is for:
+// `ready` is the one that is written to, and once that is closed there is none.
+static int allow_the_loop(int ready)
+{
+    struct sock_filter filter[] = {
+        LOAD(arch),
+        IF_EQUAL(AUDIT_ARCH_OWN, 1, 0),
+        RETURN(SECCOMP_RET_KILL_PROCESS),
+        LOAD(nr),
+#ifdef SYS_poll
+        ALLOW_CALL(SYS_poll),
+#endif
+        ALLOW_CALL(SYS_ppoll),
+        ALLOW_CALL(SYS_read),
+        ALLOW_CALL(SYS_wait4),
+        ALLOW_CALL(SYS_close),
+        ALLOW_CALL(SYS_exit_group),
+        ALLOW_CALL(SYS_restart_syscall), // a poll(2) goes on after a stop
+        IF_EQUAL(SYS_write, 1, 0),
+        IF_EQUAL(SYS_sendmsg, 0, 3),
+        LOAD(args[0]),
+        IF_EQUAL(ready, 0, 1),
+        RETURN(SECCOMP_RET_ALLOW),
+        RETURN(SECCOMP_RET_ERRNO | EPERM),
+    };
+    struct sock_fprog program = {.len = ARRAY_SIZE(filter), .filter = filter};
+
+    return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) < 0 ? -errno : 0;
+}
+
 _Noreturn void reaper_run(int alive, int ready, int mount_template)
 {
     const int keep[] = {alive, ready, mount_template};
@@ -63,11 +102,11 @@ _Noreturn void reaper_run(int alive, int ready, int mount_template)
 
     if (child_begin(&c, keep, ARRAY_SIZE(keep), &err) < 0)
         _exit(1);
+    (void)close(c.proc_self);
     if (mount_template >= 0 && (proc_ns = make_proc_ns(mount_template)) < 0)
         _exit(1);
     if (empty_root(proc_ns < 0 ? "/proc" : POD_PROC_DIR) < 0 || drop_all() < 0)
         _exit(1);
-    (void)close(c.proc_self);
     fd_closep(&mount_template);
     (void)prctl(PR_SET_NAME, "crisp-pod-init");
     (void)sigemptyset(&set);
@@ -75,6 +114,9 @@ _Noreturn void reaper_run(int alive, int ready, int mount_template)
     if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
         _exit(1);
     int signals = signalfd(-1, &set, SFD_CLOEXEC);
+    // Before anybody can see it.
+    if (signals < 0 || allow_the_loop(ready) < 0)
+        _exit(1);
     if (launch_send(ready, "", 1, &proc_ns, proc_ns >= 0) != 1)
         _exit(1);
     fd_closep(&proc_ns);

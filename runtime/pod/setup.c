@@ -128,6 +128,13 @@ static int start_reaper(const struct setup *s, struct report *r, int *proc_ns, s
                : error_set(err, STATUS_INTERNAL, ECHILD, "the pod's first process could not be set up");
 }
 
+static void ease_oom_killer(const struct child *c)
+{
+    _cleanup_fd_ int fd = openat(c->proc_self, "oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+    (void)!write(fd, "0", 1);
+}
+
 // In the child: makes them and sends them back.
 static _Noreturn void setup_child(const struct setup *s, int sock)
 {
@@ -140,6 +147,10 @@ static _Noreturn void setup_child(const struct setup *s, int sock)
     size_t n = 0;
 
     int rc = child_begin(&c, keep, ARRAY_SIZE(keep), &err);
+    // While it still can, for the reaper: no better off than the containers, whom crisp-pod's value isn't
+    // for. (It fails where it was higher.)
+    if (rc == 0 && s->wanted[POD_NS_PID])
+        ease_oom_killer(&c);
     // While it still can: the reaper inherits it. crisp-pod logs the same failure of its own.
     for (size_t i = 0; rc == 0 && s->wanted[POD_NS_PID] && i < s->request->n_cgroup_dirs; i++)
         (void)cgroups_join(s->request->cgroup_dirs[i], &err);

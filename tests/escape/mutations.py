@@ -85,6 +85,8 @@ MUTATIONS = [
              [("runtime/pod/reaper.c", 'empty_root(proc_ns < 0 ? "/proc" : POD_PROC_DIR) < 0', "false")], "first_process"),
     Mutation("reaper-keeps-its-capabilities", "a shared pid namespace's first process",
              [("runtime/pod/reaper.c", "drop_all() < 0", "false")], "first_process"),
+    Mutation("reaper-may-call-anything", "a shared pid namespace's first process, traced: it is under no container's filter",
+             [("runtime/pod/reaper.c", "|| allow_the_loop(ready) < 0", "")], "first_process_as_a_puppet"),
     Mutation("no-new-privs-is-forgotten", "set-user-id programs",
              [(CHILD + "_privs.c", "process->no_new_privileges && prctl(PR_SET_NO_NEW_PRIVS", "false && prctl(PR_SET_NO_NEW_PRIVS")],
              "set_user_id"),

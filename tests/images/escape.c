@@ -1,9 +1,11 @@
 /* What a hostile process in a container tries. Each command prints what it got; the tests judge that. */
 #define _GNU_SOURCE
 #include <dirent.h>
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +13,8 @@
 #include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/user.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -179,6 +183,66 @@ static int swap(const char *a, const char *b, double seconds)
     return 0;
 }
 
+/* A system call of a process that is stopped within one: that instruction once more, with other registers. */
+static long inject(pid_t pid, long nr, long argument)
+{
+    struct user_regs_struct regs, kept;
+    struct iovec all = {&regs, sizeof(regs)};
+    int status;
+
+    if (ptrace(PTRACE_GETREGSET, pid, NT_PRSTATUS, &all) < 0)
+        return -errno;
+    kept = regs;
+#if defined(__x86_64__)
+    regs.orig_rax = (unsigned long long)-1;
+    regs.rip -= 2;
+    regs.rax = (unsigned long long)nr;
+    regs.rdi = (unsigned long long)argument;
+#else
+    regs.pc -= 4;
+    regs.regs[8] = (unsigned long long)nr;
+    regs.regs[0] = (unsigned long long)argument;
+#endif
+    if (ptrace(PTRACE_SETREGSET, pid, NT_PRSTATUS, &all) < 0 ||
+        ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) < 0 || waitpid(pid, &status, __WALL) != pid ||
+        !WIFSTOPPED(status) || ptrace(PTRACE_GETREGSET, pid, NT_PRSTATUS, &all) < 0)
+        return -ESRCH;
+#if defined(__x86_64__)
+    long result = (long)regs.rax;
+#else
+    long result = (long)regs.regs[0];
+#endif
+    all.iov_base = &kept;
+    (void)ptrace(PTRACE_SETREGSET, pid, NT_PRSTATUS, &all);
+    return result;
+}
+
+static void injected(pid_t pid, const char *what, long nr, long argument)
+{
+    long result = inject(pid, nr, argument);
+
+    printf("%s %s\n", what, result < 0 ? strerrordesc_np((int)-result) : "SUCCEEDED");
+}
+
+/* puppet PID: makes a process call what this one's own filter forbids it. */
+static int puppet(pid_t pid)
+{
+    int status;
+
+    if (ptrace(PTRACE_SEIZE, pid, NULL, NULL) < 0 || ptrace(PTRACE_INTERRUPT, pid, NULL, NULL) < 0 ||
+        waitpid(pid, &status, __WALL) != pid) {
+        printf("trace %s\n", strerrordesc_np(errno));
+        return 0;
+    }
+    printf("trace SUCCEEDED\n");
+    injected(pid, "read", SYS_read, -1); /* what it may */
+    injected(pid, "unshare", SYS_unshare, CLONE_NEWUSER);
+    injected(pid, "mmap", SYS_mmap, 0);
+    injected(pid, "userfaultfd", SYS_userfaultfd, 0);
+    (void)ptrace(PTRACE_DETACH, pid, NULL, NULL);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
@@ -189,6 +253,8 @@ int main(int argc, char **argv)
         return poll(NULL, 0, 5);
     if (strcmp(what, "tracer") == 0 && argc > 2)
         return tracer(atof(argv[2]));
+    if (strcmp(what, "puppet") == 0 && argc > 2)
+        return puppet(atoi(argv[2]));
     if (strcmp(what, "watch") == 0 && argc > 2)
         return watch(atof(argv[2]));
     if (strcmp(what, "swap") == 0 && argc > 4)

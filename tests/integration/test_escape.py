@@ -410,6 +410,24 @@ def test_shared_pid_namespaces_first_process(cri):
 
 
 @pytest.mark.core
+def test_shared_pid_namespaces_first_process_as_a_puppet(cri):
+    """It is under none of the containers' filters and limits: who traces it makes it call nothing new by that."""
+    pod = shared_pid_pod(cri)
+    container = cri.run(pod, ["sleep", "3600"], image=ESCAPE, **shares(
+        {"pid": pb.POD}, capabilities=pb.Capability(add_capabilities=["SYS_PTRACE"]),
+        apparmor=pb.SecurityProfile(profile_type=pb.SecurityProfile.Unconfined)))
+    assert cri.sh(container, "grep ^Seccomp: /proc/1/status; cat /proc/1/oom_score_adj").split() == ["Seccomp:", "2", "0"]
+    _, out, _ = cri.exec(container, "/escape", "puppet", "1")
+    lines = out.splitlines()
+    assert lines[:2] == ["trace SUCCEEDED", "read Bad file descriptor"], f"the attack didn't come off: {out}"
+    assert lines[2:] == ["unshare Operation not permitted", "mmap Operation not permitted",
+                         "userfaultfd Operation not permitted"]
+    # It still does its work: an orphan is reaped.
+    cri.sh(container, "(sleep 0.01 &)")
+    wait_for(lambda: " Z " not in cri.sh(container, "cat /proc/[0-9]*/stat"), 10, "orphans are reaped")
+
+
+@pytest.mark.core
 def test_host_pids_without_privileges(cri, crispd):
     """In the host's pid namespace, root of the container sees crispd and crisp-pod, and reaches neither."""
     options = pb.NamespaceOption(pid=pb.NODE)
