@@ -138,7 +138,7 @@ int runtime_pod_update(struct runtime *rt, struct pod *pod, const Cri__LinuxCont
                        const Cri__LinuxContainerResources *resources, const struct ctx *ctx,
                        struct error *err)
 {
-    int r = policy_validate_resources(rt->policy, overhead, err);
+    int r = policy_validate_overhead(rt->policy, overhead, err);
     if (r < 0)
         return error_wrap(err, "update pod sandbox %s: overhead", pod->id);
     r = policy_validate_resources(rt->policy, resources, err);

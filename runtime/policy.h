@@ -51,6 +51,9 @@ int policy_validate_container(const struct policy *p, const Cri__PodSandboxConfi
                               const Cri__ContainerConfig *config, struct error *err);
 int policy_validate_resources(const struct policy *p, const Cri__LinuxContainerResources *r,
                               struct error *err);
+// A pod's overhead: only what can be added to its containers' sum.
+int policy_validate_overhead(const struct policy *p, const Cri__LinuxContainerResources *r,
+                             struct error *err);
 
 // The number of the signal that stops a container: the config's, else the image's ("SIGQUIT", "QUIT", "3",
 // "RTMIN+3"), else SIGTERM. An image's signal that nobody knows counts as SIGTERM.

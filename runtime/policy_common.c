@@ -232,3 +232,25 @@ int policy_validate_resources(const struct policy *p, const Cri__LinuxContainerR
         n = check_hugepages(r, err);
     return n < 0 ? n : check_unified(p, r, err);
 }
+
+int policy_validate_overhead(const struct policy *p, const Cri__LinuxContainerResources *r, struct error *err)
+{
+    int n = policy_validate_resources(p, r, err);
+    if (n < 0 || !r)
+        return n;
+    const struct {
+        const char *name;
+        bool set;
+    } others[] = {{"cpuset_cpus", !str_empty(r->cpuset_cpus)},
+                  {"cpuset_mems", !str_empty(r->cpuset_mems)},
+                  {"unified", r->n_unified > 0},
+                  {"oom_score_adj", r->oom_score_adj != 0}};
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        if (others[i].set)
+            return policy_bad(err,
+                              "linux.overhead.%s: is nothing that an overhead adds to: give it as one of "
+                              "the pod's resources",
+                              others[i].name);
+    }
+    return 0;
+}

@@ -123,7 +123,7 @@ static int check_linux(const struct policy *p, const Cri__PodSandboxConfig *pod,
     if (r == 0 && pod->linux->security_context)
         r = check_security(p, pod->linux->security_context, err);
     if (r == 0)
-        r = policy_validate_resources(p, pod->linux->overhead, err);
+        r = policy_validate_overhead(p, pod->linux->overhead, err);
     return r < 0 ? r : policy_validate_resources(p, pod->linux->resources, err);
 }
 

@@ -130,6 +130,8 @@ SPOIL(pod_groups_policy, c->pod_security.supplemental_groups_policy = (Cri__Supp
 SPOIL(pod_seccomp, c->seccomp.profile_type = CRI__SECURITY_PROFILE__PROFILE_TYPE__Localhost;
       c->pod_security.seccomp = &c->seccomp)
 SPOIL(pod_overhead, c->resources.cpu_shares = -1; c->pod_linux.overhead = &c->resources)
+SPOIL(pod_overhead_cpus, c->resources.cpuset_cpus = (char *)"0"; c->pod_linux.overhead = &c->resources)
+SPOIL(pod_overhead_mems, c->resources.cpuset_mems = (char *)"0"; c->pod_linux.overhead = &c->resources)
 
 static void bad_pods_are_refused(void **state)
 {
@@ -188,6 +190,10 @@ static void bad_pods_are_refused(void **state)
         {pod_groups_policy, STATUS_INVALID_ARGUMENT, "linux.security_context.supplemental_groups_policy: "},
         {pod_seccomp, STATUS_INVALID_ARGUMENT, "linux.security_context.seccomp.localhost_ref: is empty"},
         {pod_overhead, STATUS_INVALID_ARGUMENT, "linux.resources.cpu_shares: -1 is negative"},
+        {pod_overhead_cpus, STATUS_INVALID_ARGUMENT,
+         "linux.overhead.cpuset_cpus: is nothing that an overhead"},
+        {pod_overhead_mems, STATUS_INVALID_ARGUMENT,
+         "linux.overhead.cpuset_mems: is nothing that an overhead"},
     };
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         struct configs c;

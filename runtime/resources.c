@@ -1,6 +1,7 @@
 // CRI's resources as values: one upon the other, one and another.
 #include "runtime/resources.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "base/str.h"
@@ -91,13 +92,32 @@ static int64_t add_limits(int64_t a, int64_t b)
     return __builtin_add_overflow(a, b > 0 ? b : 0, &sum) ? INT64_MAX : sum;
 }
 
+// As with memory: no limit stays none.
+static int add_hugepages(Cri__LinuxContainerResources *out, const Cri__LinuxContainerResources *o,
+                         struct arena *arena)
+{
+    for (size_t i = 0; i < o->n_hugepage_limits; i++) {
+        size_t row = hugepage_row(out, o->hugepage_limits[i]->page_size);
+        if (row == out->n_hugepage_limits)
+            continue;
+        Cri__HugepageLimit *sum = arena_alloc(arena, sizeof(*sum));
+        if (!sum)
+            return -ENOMEM;
+        *sum = *out->hugepage_limits[row]; // the row itself is the caller's
+        if (__builtin_add_overflow(sum->limit, o->hugepage_limits[i]->limit, &sum->limit))
+            sum->limit = UINT64_MAX;
+        out->hugepage_limits[row] = sum;
+    }
+    return 0;
+}
+
 Cri__LinuxContainerResources *resources_sum(const Cri__LinuxContainerResources *containers,
                                             const Cri__LinuxContainerResources *overhead, struct arena *arena)
 {
     static const Cri__LinuxContainerResources none = CRI__LINUX_CONTAINER_RESOURCES__INIT;
     const Cri__LinuxContainerResources *o = overhead ? overhead : &none;
     Cri__LinuxContainerResources *out = resources_merge(NULL, containers ? containers : &none, arena);
-    if (!out)
+    if (!out || add_hugepages(out, o, arena) < 0)
         return NULL;
     if (o->cpu_shares > 0)
         out->cpu_shares = add_limits(o->cpu_shares, out->cpu_shares);

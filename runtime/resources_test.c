@@ -94,6 +94,22 @@ static void a_pod_is_its_containers_and_its_overhead(void **state)
     assert_int_equal(r->cpu_quota, 30000); // of 100,000: 0.2 and 0.1 CPUs
     assert_int_equal(r->memory_limit_in_bytes, 110);
     assert_int_equal(r->memory_swap_limit_in_bytes, 160);
+    Cri__HugepageLimit small = CRI__HUGEPAGE_LIMIT__INIT, more = small, other = small;
+    Cri__HugepageLimit *of_containers[] = {&small}, *of_overhead[] = {&other, &more};
+    small.page_size = more.page_size = (char *)"2MB";
+    other.page_size = (char *)"1GB";
+    small.limit = 4;
+    more.limit = other.limit = 2;
+    containers.hugepage_limits = of_containers;
+    containers.n_hugepage_limits = 1;
+    overhead.hugepage_limits = of_overhead;
+    overhead.n_hugepage_limits = 2;
+    r = resources_sum(&containers, &overhead, arena);
+    assert_int_equal(r->n_hugepage_limits, 1); // no limit stays none
+    assert_int_equal(r->hugepage_limits[0]->limit, 6);
+    assert_int_equal(small.limit, 4);
+    more.limit = UINT64_MAX;
+    assert_true(resources_sum(&containers, &overhead, arena)->hugepage_limits[0]->limit == UINT64_MAX);
     containers.memory_limit_in_bytes = INT64_MAX - 1;
     assert_int_equal(resources_sum(&containers, &overhead, arena)->memory_limit_in_bytes, INT64_MAX);
     containers.memory_limit_in_bytes = -1;

@@ -217,6 +217,8 @@ def test_pods(cri, crispd):
     if not V2 and os.cpu_count() > 1:  # the containers' cgroups have all that the pod's has
         code, text = code_of(cri.UpdatePodSandboxResources, pod_sandbox_id=pod, resources=res(cpuset_cpus="0"))
         assert code == grpc.StatusCode.FAILED_PRECONDITION and "cpuset.cpus" in text and "cgroups below it" in text, text
+    code, text = code_of(cri.UpdatePodSandboxResources, pod_sandbox_id=pod, overhead=res(cpuset_cpus="0"))
+    assert code == grpc.StatusCode.INVALID_ARGUMENT and "linux.overhead.cpuset_cpus: " in text
     code, text = code_of(cri.UpdatePodSandboxResources, pod_sandbox_id=pod, resources=res(cpu_quota=3))
     assert code == grpc.StatusCode.INVALID_ARGUMENT and "cpu_quota" in text
     cri.StopPodSandbox(pod_sandbox_id=pod)
