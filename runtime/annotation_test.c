@@ -135,6 +135,8 @@ static const struct {
     {"crisp.run/tmpfs", "/dev/", "can't be covered"},
     {"crisp.run/tmpfs", "/dev/shm", NULL},
     {"crisp.run/tmpfs", "/sys/fs", "can't be covered"},
+    {"crisp.run/tmpfs", "/a;/b;/a/b", NULL},
+    {"crisp.run/tmpfs", "/a;/b;//a/:size=1m", "\"/a\" is there twice"},
     {"crisp.run/tmpfs", "/run:size=", "is not an option"},
     {"crisp.run/tmpfs", "/run:size=101%", "is not an option"},
     {"crisp.run/tmpfs", "/run:size=0", "is not an option"},

@@ -115,11 +115,23 @@ static int read_options(struct annotation_job *job, const char *options, struct 
     return t->data ? 0 : annotation_no_memory(job);
 }
 
-// What the runtime itself provides must be what it says it is. clean: without "//" and "/./".
+// What the runtime itself provides must be what it says it is; a link to it is not seen here, and of these
+// crisp-pod refuses those to a procfs. clean: without "//" and "/./".
 static bool is_ours(const char *clean)
 {
     return str_eq(clean, "/") || str_eq(clean, "/dev") || str_eq(clean, "/sys") || str_eq(clean, "/proc") ||
            str_has_prefix(clean, "/proc/") || str_has_prefix(clean, "/sys/");
+}
+
+// The other one would never be seen, and its options be lost in silence.
+static bool is_there_twice(const struct annotations *a)
+{
+    const char *last = a->tmpfs[a->n_tmpfs - 1].destination;
+    for (size_t i = 0; i + 1 < a->n_tmpfs; i++) {
+        if (str_eq(a->tmpfs[i].destination, last))
+            return true;
+    }
+    return false;
 }
 
 int annotation_read_tmpfs(struct annotation_job *job)
@@ -149,6 +161,8 @@ int annotation_read_tmpfs(struct annotation_job *job)
         if (is_ours(clean))
             return annotation_bad(job, "\"%.200s\" can't be covered by a tmpfs", entry);
         t->destination = clean;
+        if (is_there_twice(out))
+            return annotation_bad(job, "\"%.200s\" is there twice", clean);
         t->flags = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
         int r = read_options(job, colon ? colon + 1 : NULL, t);
         if (r < 0)

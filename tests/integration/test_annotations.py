@@ -120,6 +120,22 @@ def test_tmpfs(own):
     assert status == grpc.StatusCode.INVALID_ARGUMENT and "size=bad" in details
 
 
+def test_tmpfs_through_links(own, tmp_path):
+    """Links in a volume lead to places of the container, and not into /proc."""
+    for name, target in (("out", "../../../../../../../tmp"), ("sys", "/sys/fs"), ("proc", "/proc/sys")):
+        (tmp_path / name).symlink_to(target)
+    before, pod = open("/proc/mounts", encoding="utf-8").read(), pod_with(own)
+    mounts = [pb.Mount(host_path=str(tmp_path), container_path="/vol")]
+    container = own.run(pod, SLEEP, mounts=mounts, annotations={"crisp.run/tmpfs": "/vol/out;/vol/sys"})
+    inside = [line.split()[1:3] for line in own.sh(container, "cat /proc/mounts").splitlines()]
+    assert ["/tmp", "tmpfs"] in inside and ["/sys/fs", "tmpfs"] in inside
+    new = set(open("/proc/mounts", encoding="utf-8").read().splitlines()) - set(before.splitlines())
+    assert not [line for line in new if line.split()[1] in ("/tmp", "/sys/fs")]
+    with pytest.raises(grpc.RpcError) as e:
+        own.run(pod, SLEEP, mounts=mounts, annotations={"crisp.run/tmpfs": "/vol/proc"})
+    assert "/vol/proc is a link to a place in /proc" in e.value.details()
+
+
 def test_ulimit(own):
     container = run_with(own, pod_with(own), ulimit="nofile=50:60,core=0")
     for text in (own.sh(container, "cat /proc/1/limits"), own.sh(container, "cat /proc/self/limits")):
