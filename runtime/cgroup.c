@@ -13,6 +13,7 @@
 #include "base/cleanup.h"
 #include "base/str.h"
 #include "runtime/cgroup_bus.h"
+#include "runtime/cgroup_extra.h"
 #include "runtime/cgroup_internal.h"
 
 _Static_assert(CGROUP_HIERARCHIES_MAX <= 32, "make_level() counts them in bits");
@@ -354,6 +355,7 @@ int cgroup_remove(struct cgroup_host *h, const char *path, struct error *err)
     size_t where = 0;
     if (result < 0)
         return result;
+    cgroup_release_realtime(h, path);   // the kernel would count it until it has freed what is removed
     for (size_t i = 0; i < h->n; i++) { // all of them, also when one is busy
         int r = cgroup_rmdir_tree(&h->fds[i], path);
         if (r < 0 && result == 0) {

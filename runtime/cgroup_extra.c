@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/str.h"
 #include "runtime/cgroup_internal.h"
 
@@ -135,9 +136,12 @@ static int compile_weight(struct extra_job *job)
 // ---- Real time ----
 
 #define RT_PERIOD_US 1000000u // the kernel's default
-#define RT_TRIES     50
-#define RT_TRY_MS    2
-#define RT_LEVELS    4 // ours above a container: the configuration's parent, the pod's place
+#define RT_WAIT_NS                                                                                           \
+    (100 * NS_PER_MS) // for the shares of removed cgroups, which the kernel frees in its own time
+#define RT_TRY_MS 2
+#define RT_LEVELS 4 // ours above a container: the configuration's parent, the pod's place
+
+static pthread_mutex_t rt_budgets = PTHREAD_MUTEX_INITIALIZER; // read, added up, written
 
 static uint64_t in_period(uint64_t runtime, uint64_t from, uint64_t to)
 {
@@ -180,68 +184,123 @@ static uint64_t rt_siblings(const struct cgroup_hierarchy_fd *root, const char *
     return sum;
 }
 
-static int rt_refused(struct error *err, const char *level, uint64_t us, int r)
-{
-    (void)error_errno(
-        err, -r,
-        FIELD("cpu-rt-runtime") ": cgroup %s can't have a real-time budget of %llu us: the ones "
-                                "above it have none to give (cpu.rt_runtime_us)",
-        level, (unsigned long long)us);
-    if (err)
-        error_restatus(err, STATUS_FAILED_PRECONDITION);
-    return r;
-}
+struct rt_levels {
+    char path[RT_LEVELS][CGROUP_PATH_MAX]; // the deepest first
+    size_t n;
+};
 
 // A child's share comes out of its parent's, and a new cgroup has none. Those between the configuration's
 // parent and the container are ours to give one; what is above, or kubelet's, is not.
-static int rt_raise(struct extra_job *job, const struct cgroup_hierarchy_fd *root)
+static void rt_find_levels(const struct cgroup_host *h, const char *path, struct rt_levels *l)
 {
-    char levels[RT_LEVELS][CGROUP_PATH_MAX]; // the deepest first
+    size_t own = strlen(h->parent);
+    l->n = 0;
+    if (!str_has_prefix(path, h->parent) || path[own] != '/')
+        return;
+    for (const char *child = path; l->n < RT_LEVELS && strlen(child) > own; child = l->path[l->n++])
+        (void)snprintf(l->path[l->n], sizeof(l->path[0]), "%.*s", (int)(strrchr(child, '/') - child), child);
+}
+
+static int rt_write(const struct cgroup_hierarchy_fd *root, const char *path, uint64_t us)
+{
+    char text[24];
+    (void)snprintf(text, sizeof(text), "%llu", (unsigned long long)us);
+    return cgroup_file_write(root, path, "cpu.rt_runtime_us", text);
+}
+
+struct rt_step {
+    const char *path;
+    uint64_t us;
+};
+
+// *failed: what was refused, if anything.
+static int rt_raise(struct extra_job *job, const struct cgroup_hierarchy_fd *root, const struct rt_levels *l,
+                    struct rt_step *failed)
+{
     uint64_t need[RT_LEVELS];
     uint64_t runtime = job->extra->rt_runtime_us;
     uint64_t period = job->extra->has_rt_period ? job->extra->rt_period_us : RT_PERIOD_US;
-    const char *child = job->path;
-    size_t n = 0, own = strlen(job->h->parent);
-    if (!str_has_prefix(job->path, job->h->parent) || job->path[own] != '/')
-        return 0;
-    for (; n < RT_LEVELS && strlen(child) > own; n++) {
+    int r = 0;
+    for (size_t i = 0; i < l->n; i++) {
         uint64_t had, its_period;
-        (void)snprintf(levels[n], sizeof(levels[n]), "%.*s", (int)(strrchr(child, '/') - child), child);
-        rt_read(root, levels[n], &had, &its_period);
+        rt_read(root, l->path[i], &had, &its_period);
         its_period = its_period ? its_period : RT_PERIOD_US;
-        need[n] = in_period(runtime, period, its_period) + rt_siblings(root, levels[n], child, its_period);
-        need[n] = need[n] > had ? need[n] : had;
-        runtime = need[n];
+        need[i] = in_period(runtime, period, its_period) +
+                  rt_siblings(root, l->path[i], i == 0 ? job->path : l->path[i - 1], its_period);
+        need[i] = need[i] > had ? need[i] : had;
+        runtime = need[i];
         period = its_period;
-        child = levels[n];
     }
-    while (n-- > 0) {
-        char text[24];
-        (void)snprintf(text, sizeof(text), "%llu", (unsigned long long)need[n]);
-        int r = cgroup_file_write(root, levels[n], "cpu.rt_runtime_us", text);
-        if (r < 0)
-            return rt_refused(job->err, levels[n], need[n], r);
+    for (size_t i = l->n; i-- > 0 && r == 0;) {
+        *failed = (struct rt_step){l->path[i], need[i]};
+        r = rt_write(root, l->path[i], need[i]);
     }
-    return 0;
+    if (r == 0) {
+        *failed = (struct rt_step){job->path, job->extra->rt_runtime_us};
+        r = rt_write(root, job->path, job->extra->rt_runtime_us);
+    }
+    return r;
 }
 
-static int write_share(struct extra_job *job, const struct cgroup_hierarchy_fd *root)
+// Our levels keep what those below them have. Refused while a removed one is not freed: the next call does
+// it.
+static void rt_lower(const struct cgroup_hierarchy_fd *root, const struct rt_levels *l)
 {
-    uint64_t us = job->extra->rt_runtime_us;
-    char text[24];
-    (void)snprintf(text, sizeof(text), "%llu", (unsigned long long)us);
-    int r = -EINVAL;
-    for (int i = 0; r == -EINVAL && i < RT_TRIES; i++) {
-        if (i > 0) // a removed neighbour keeps its share until the kernel has freed it
-            (void)poll(NULL, 0, RT_TRY_MS);
-        r = cgroup_file_write(root, job->path, "cpu.rt_runtime_us", text);
+    for (size_t i = 0; i < l->n; i++) {
+        uint64_t had, period;
+        rt_read(root, l->path[i], &had, &period);
+        uint64_t sum = had ? rt_siblings(root, l->path[i], "", period) : 0;
+        if (sum < had)
+            (void)rt_write(root, l->path[i], sum);
     }
-    return r < 0 ? rt_refused(job->err, job->path, us, r) : 0;
+}
+
+static int rt_give(struct extra_job *job, const struct cgroup_hierarchy_fd *root)
+{
+    struct rt_levels levels;
+    struct rt_step failed = {0};
+    int64_t deadline = clock_mono_ns() + RT_WAIT_NS;
+    rt_find_levels(job->h, job->path, &levels);
+    for (int r;;) {
+        (void)pthread_mutex_lock(&rt_budgets);
+        r = rt_raise(job, root, &levels, &failed);
+        if (r < 0)
+            rt_lower(root, &levels);
+        (void)pthread_mutex_unlock(&rt_budgets);
+        if (r == 0)
+            return 0;
+        if (r != -EINVAL || clock_mono_ns() >= deadline) {
+            (void)error_errno(
+                job->err, -r,
+                FIELD("cpu-rt-runtime") ": cgroup %s can't have a real-time budget of %llu us: the ones "
+                                        "above it have none to give (cpu.rt_runtime_us)",
+                failed.path, (unsigned long long)failed.us);
+            if (job->err)
+                error_restatus(job->err, STATUS_FAILED_PRECONDITION);
+            return r;
+        }
+        (void)poll(NULL, 0, RT_TRY_MS);
+    }
+}
+
+void cgroup_release_realtime(struct cgroup_host *h, const char *path)
+{
+    const struct cgroup_hierarchy_fd *root = h->v2 ? NULL : cgroup_root_of(h, CGROUP_CPU);
+    struct rt_levels levels;
+    uint64_t runtime = 0, period;
+    if (root)
+        rt_read(root, path, &runtime, &period);
+    if (runtime == 0)
+        return;
+    rt_find_levels(h, path, &levels);
+    (void)pthread_mutex_lock(&rt_budgets);
+    cgroup_write_below(root, path, "cpu.rt_runtime_us", "0");
+    rt_lower(root, &levels);
+    (void)pthread_mutex_unlock(&rt_budgets);
 }
 
 static int apply_realtime(struct extra_job *job)
 {
-    static pthread_mutex_t budgets = PTHREAD_MUTEX_INITIALIZER; // read, added up, written
     const struct cgroup_extra *x = job->extra;
     const char *field = x->has_rt_runtime ? FIELD("cpu-rt-runtime") : FIELD("cpu-rt-period");
     const struct cgroup_hierarchy_fd *root;
@@ -258,14 +317,7 @@ static int apply_realtime(struct extra_job *job)
             (void)error_set(job->err, STATUS_INVALID_ARGUMENT, -r,
                             FIELD("cpu-rt-period") ": the kernel takes no period of %s us", text);
     }
-    if (r < 0 || !x->has_rt_runtime)
-        return r;
-    pthread_mutex_lock(&budgets);
-    r = rt_raise(job, root);
-    if (r == 0)
-        r = write_share(job, root);
-    pthread_mutex_unlock(&budgets);
-    return r;
+    return r < 0 || !x->has_rt_runtime ? r : rt_give(job, root);
 }
 
 int cgroup_apply_extra(struct cgroup_host *h, const char *path, const struct cgroup_extra *extra,

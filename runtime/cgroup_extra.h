@@ -44,5 +44,8 @@ struct cgroup_host;
 // On failure some may have been written: the caller removes the leaf.
 int cgroup_apply_extra(struct cgroup_host *h, const char *path, const struct cgroup_extra *extra,
                        struct error *err);
+// Of a place in which nothing runs any more: gives its real-time budget back, and what our levels above had
+// for it. Does nothing where there is none.
+void cgroup_release_realtime(struct cgroup_host *h, const char *path);
 
 #endif

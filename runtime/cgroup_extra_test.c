@@ -165,9 +165,24 @@ static void real_time_budgets_come_from_above(void **state)
         expect_file(f, CGROUP_CPU, pod, "cpu.rt_runtime_us", "25000");
         expect_file(f, CGROUP_CPU, f->parent, "cpu.rt_runtime_us", "25000");
         assert_int_equal(cgroup_remove(f->host, second, NULL), 0);
+        expect_file(f, CGROUP_CPU, pod, "cpu.rt_runtime_us", "20000");
+        expect_file(f, CGROUP_CPU, f->parent, "cpu.rt_runtime_us", "20000");
     }
     x = (struct cgroup_extra){.has_rt_runtime = true, .rt_runtime_us = 1000000};
     refused(f, leaf, &x, STATUS_FAILED_PRECONDITION, "real-time budget");
+    expect_file(f, CGROUP_CPU, f->parent, "cpu.rt_runtime_us", "20000");
+    // Given back at its end, while the leaf is still there.
+    cgroup_release_realtime(f->host, leaf);
+    expect_file(f, CGROUP_CPU, leaf, "cpu.rt_runtime_us", "0");
+    expect_file(f, CGROUP_CPU, pod, "cpu.rt_runtime_us", "0");
+    expect_file(f, CGROUP_CPU, f->parent, "cpu.rt_runtime_us", "0");
+    // One after the other in the same place, each with all that the levels above have.
+    x.rt_runtime_us = 5000;
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(cgroup_create(f->host, second, NULL, NULL, NULL), 0);
+        apply(f, second, &x);
+        assert_int_equal(cgroup_remove(f->host, second, NULL), 0);
+    }
     remove_pod(f, pod, leaf, made);
 }
 

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/pb.h"
 #include "base/str.h"
+#include "runtime/cgroup_extra.h"
 #include "runtime/health.h"
 
 #define EXIT_RECORD_MAX 4096
@@ -54,6 +55,7 @@ static void end_container(struct runtime *rt, struct container *c, const struct 
     free(message);
     if (ended) {
         stats_cache_close(&p->stats); // or its cgroup would live on, if nobody asks any more
+        cgroup_release_realtime(rt->cgroups, c->cgroup); // the next attempt may need it
         record_container_later(rt, c);
         hooks_stop_later(rt, c);
     }

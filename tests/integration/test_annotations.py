@@ -9,7 +9,7 @@ import pytest
 import cgroups
 from conftest import finish
 from cri import Cri
-from daemon import Crispd
+from daemon import Crispd, wait_for
 from stubs import pb
 
 pytestmark = [pytest.mark.vm]
@@ -171,15 +171,34 @@ def test_disk_limits(own):
         assert cgroups.read(pid, "blkio", (f"blkio.throttle.{file}_device", "")) == f"{device} {rate}"
 
 
+def budgets(directories):
+    found = []
+    for path in directories:
+        with open(path + "/cpu.rt_runtime_us", encoding="utf-8") as f:
+            found.append(int(f.read()))
+    return found
+
+
 def test_real_time(own):
     pod = pod_with(own)
     if V2 or not os.path.exists("/sys/fs/cgroup/cpu/cpu.rt_runtime_us"):
         code, details = refused(own, pod, cpu_rt_runtime="1000")
         assert code == grpc.StatusCode.FAILED_PRECONDITION and "cpu-rt-runtime" in details
         return
-    pid = own.pid_of(run_with(own, pod, cpu_rt_period="500000", cpu_rt_runtime="1000"))
+    container = run_with(own, pod, cpu_rt_period="500000", cpu_rt_runtime="1000")
+    pid = own.pid_of(container)
     assert cgroups.read(pid, "cpu", ("cpu.rt_period_us", "")) == "500000"
     assert cgroups.read(pid, "cpu", ("cpu.rt_runtime_us", "")) == "1000"
+    # Given back at the container's end, since kubelet keeps it while it starts the next attempt; and at its removal.
+    leaf = os.path.dirname(cgroups.file_of(pid, "cpu", ("cpu.rt_runtime_us", "")))
+    levels = [leaf, os.path.dirname(leaf), os.path.dirname(os.path.dirname(leaf))]
+    assert budgets(levels) == [1000, 2000, 2000]
+    own.StopContainer(container_id=container, timeout=0)
+    wait_for(lambda: budgets(levels) == [0, 0, 0], 5, "the budget is given back")
+    second = run_with(own, pod, cpu_rt_runtime="1000")
+    assert budgets(levels) == [0, 1000, 1000]
+    own.RemoveContainer(container_id=second)
+    assert budgets(levels) == [0, 0, 0]
 
 
 def test_of_the_pod(own):
