@@ -25,6 +25,7 @@
 struct usage_entry {
     char *id;
     struct image_layer_usage value; // timestamp 0: not measured yet
+    bool incomplete;                // more than value, and that has been told
 };
 
 struct usage {
@@ -97,14 +98,32 @@ static void rest(struct usage *u)
     u->busy_since_mono_ns = clock_mono_ns();
 }
 
+static const char *why_incomplete(int errnum)
+{
+    return errnum == E2BIG    ? "they are too deep"
+           : errnum == ESTALE ? "one was moved meanwhile"
+                              : strerrordesc_np(errnum);
+}
+
+// Lock held. Once, not in each round.
+static void tell_incomplete(struct usage_entry *e, int why)
+{
+    if (why < 0 && !e->incomplete)
+        log_warn("a container takes more on disk than is told: its directories can't all be counted",
+                 "container", e->id, "error", why_incomplete(-why));
+    e->incomplete = why < 0;
+}
+
 static void publish(struct usage *u, struct usage_walk *w)
 {
     pthread_mutex_lock(&u->lock);
     struct usage_entry *e = map_get(u->entries, w->id);
-    if (e)
+    if (e) {
         e->value = (struct image_layer_usage){.timestamp_ns = clock_wall_ns(),
                                               .bytes = (uint64_t)(w->bytes + 0.5),
                                               .inodes = (uint64_t)(w->inodes + 0.5)};
+        tell_incomplete(e, w->incomplete);
+    }
     pthread_mutex_unlock(&u->lock);
     usage_walk_end(w);
 }

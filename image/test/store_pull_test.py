@@ -140,8 +140,7 @@ class Ordinary(PullTest):
         until = time.monotonic() + 30
         while not (inodes := int(store("usage").split(" ")[1].split("/")[1])) and time.monotonic() < until:
             time.sleep(0.1)
-        self.assertGreater(inodes, 200)
-        self.assertLess(inodes, 300)
+        self.assertEqual(inodes, 1002)
         store("sweep c2")
         store("unroot c2")
 
