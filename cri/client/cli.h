@@ -17,11 +17,16 @@ struct cli {
     const char *endpoint;
     int64_t timeout_ns; // of one call
     bool timeout_given; // by the user: then it bounds pulls, too
+    // How long a call is repeated while the runtime doesn't answer: for commands whose calls may all be
+    // repeated. 0: not at all.
+    int64_t patience_ns;
     struct client *client;
     int signal_fd; // SIGINT and SIGTERM, which are blocked; -1 where they end the program as usual
 };
 
-// One unary call within the time-out; a signal calls it off.
+// The failure is that the runtime is away, shuts down or is too busy, not that it said no.
+bool cli_is_away(const struct error *err);
+// One unary call within the time-out (each attempt, if there is patience); a signal calls it off.
 int cli_call(struct cli *cli, const char *rpc, const ProtobufCMessage *request, ProtobufCMessage **response,
              struct error *err);
 

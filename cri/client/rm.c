@@ -7,6 +7,7 @@
 
 #define WAIT_MAX_NS (2 * NS_PER_SEC) // between two questions
 #define WAIT_MIN_NS (50 * NS_PER_MS)
+#define AWAY_MAX_NS (600 * NS_PER_SEC) // without a runtime: nobody else removes what ended meanwhile
 
 struct rm_options {
     bool force, wait;
@@ -27,7 +28,7 @@ static const struct options table = {
     .bad_code = CLI_EXIT_USAGE,
 };
 
-// 1: it runs; 0: it doesn't, or is gone. A runtime that restarts is waited for.
+// 1: it runs; 0: it doesn't, or is gone. A runtime that is away says nothing of the container.
 static int runs(struct cli *cli, const char *id, struct error *err)
 {
     _cleanup_message_ Cri__ContainerStatusResponse *response = NULL;
@@ -36,7 +37,7 @@ static int runs(struct cli *cli, const char *id, struct error *err)
     request.container_id = (char *)id;
     int rc = cli_call(cli, "ContainerStatus", &request.base, (ProtobufCMessage **)&response, err);
     if (rc < 0)
-        return err->status == STATUS_NOT_FOUND ? 0 : err->status == STATUS_UNAVAILABLE ? 1 : rc;
+        return err->status == STATUS_NOT_FOUND ? 0 : cli_is_away(err) ? 1 : rc;
     return response->status && response->status->state == CRI__CONTAINER_STATE__CONTAINER_RUNNING;
 }
 
@@ -82,5 +83,7 @@ int command_rm(struct cli *cli, int argc, char **argv)
         return code;
     if (n == 0)
         return options_bad(&table, "rm needs a container");
+    if (o.wait) // all that it asks for may be asked again
+        cli->patience_ns = AWAY_MAX_NS;
     return end_each(cli, names, remove_one, &o);
 }

@@ -333,6 +333,32 @@ def stats(cpu_ns, at_ns, **more):
         linux=pb.LinuxPodSandboxStats(network=network, process=pb.ProcessUsage(process_count=value(4)), containers=[idle, busy]))]
 
 
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED"])
+@pytest.mark.parametrize("rpc", ["ListContainers", "ContainerStatus", "StopPodSandbox", "RemovePodSandbox"])
+def test_what_removes_survives_a_runtime_that_is_away(runtime, crisp, rpc, code):
+    runtime.fail[rpc] = (getattr(grpc.StatusCode, code), "shutting down")
+    container = crisp.ok("run", "-d", "--rm", "img:1")
+    wait_for(lambda: len(runtime.named(rpc)) >= 3, 20, "it asks again")
+    assert runtime.pods and os.listdir(crisp.logs)
+    del runtime.fail[rpc]
+    wait_for(lambda: not runtime.pods and not os.listdir(crisp.logs), 20, "it is removed")
+    # It is as patient neither with other failures nor without --wait.
+    runtime.fail["ListContainers"] = (grpc.StatusCode.INTERNAL, "broken")
+    assert crisp("rm", "--wait", container)[0] == 1
+    runtime.fail["ListContainers"] = (getattr(grpc.StatusCode, code), "shutting down")
+    assert crisp("rm", container)[0] == 1
+
+
+def test_a_memory_limit_that_is_reached(runtime, crisp):
+    """Nothing available isn't the same as no limit."""
+    runtime.pod_stats = [stats(0, 0)]
+    _, busy = runtime.pod_stats[0][0].linux.containers
+    busy.memory.available_bytes.value = 0
+    facts = json.loads(crisp.ok("stats", "--no-stream", "-o", "json").splitlines()[0])
+    assert facts["memory_bytes"] == 25 * MIB == facts["memory_limit_bytes"]
+    assert "25.0MiB / 25.0MiB  100.00%" in re.sub(r"\s{2,}", "  ", crisp.ok("top", "--once"))
+
+
 def test_top(runtime, crisp):
     runtime.pod_stats = [stats(0, 0), stats(500_000_000, 1_000_000_000)]
     out = crisp.ok("top")
