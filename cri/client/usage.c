@@ -69,8 +69,9 @@ static int add(struct usage_list *list, const Cri__ContainerStats *s, const Cri_
         .tx = value_of(net ? net->tx_bytes : NULL),
         .pids = value_of(pod && pod->process ? pod->process->process_count : NULL),
     };
-    // Available is what is left of the limit; without a limit there is none.
-    if (u->memory_limit == 0 || u->memory == USAGE_UNKNOWN)
+    // Available is what is left of the limit: 0 is one that is reached, and without a limit the field is
+    // absent.
+    if (u->memory == USAGE_UNKNOWN)
         u->memory_limit = USAGE_UNKNOWN;
     if (u->memory_limit != USAGE_UNKNOWN)
         u->memory_limit += u->memory;
