@@ -19,6 +19,7 @@
 #include "base/pb.h"
 #include "base/str.h"
 #include "runtime/pod/cgroups.h"
+#include "runtime/pod/container.h"
 #include "runtime/pod/launch.h"
 #include "runtime/pod/sys.h"
 #include "runtime/pod/userns.h"
@@ -204,6 +205,7 @@ _Noreturn void child_start(const struct child_start *start, int sock, char *step
                         start->join_pid,
                         start->join_proc};
 
+    container_forget_output(start->pod);
     memcpy(c.ns, start->pod->ns, sizeof(c.ns));
     c.ns[POD_NS_PROC] = start->join_proc;
     c.uids = start->pod->uids;
@@ -270,6 +272,7 @@ _Noreturn void child_exec(const struct child_exec *exec, int sock, char *step)
     const int keep[] = {sock,           exec->init_pidfd, exec->pod->ns[POD_NS_USER],
                         exec->stdio[0], exec->stdio[1],   exec->stdio[2]};
 
+    container_forget_output(exec->pod);
     memcpy(c.stdio, exec->stdio, sizeof(c.stdio));
     memcpy(c.ns, exec->pod->ns, sizeof(c.ns));
     c.uids = exec->pod->uids;

@@ -75,6 +75,8 @@ void container_begin_end(struct container *c);
 // container_io.c: pipes for a start. stdio: the child's ends, the caller's to close.
 int container_open_stdio(struct container *c, int stdio[3], struct error *err);
 int container_watch_output(struct container *c, struct error *err);
+// In a child: what crisp-pod had of containers' unfinished lines.
+void container_forget_output(const struct pod *p);
 bool container_output_open(const struct container *c);
 // Reads what is there at the last moment. The time for the end may have gone by while crisp-pod could not
 // read (a slow disk under the log, a busy machine). Bounded: somebody outside the container may write on for

@@ -1,6 +1,7 @@
 // A container's standard streams: pipes (or a pty's master) that crisp-pod owns and reads into the log.
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -41,6 +42,8 @@ static int output_read(struct output *o)
     if (n <= 0)
         return 0; // end of file, or EIO: every slave of the pty is closed
     crilog_write(&o->container->log, o->stream, scratch, (size_t)n);
+    // Children get a copy of this memory, and somebody of another container may trace them (child_stage.c).
+    explicit_bzero(scratch, n < READ_KEEP ? (size_t)n : READ_KEEP);
     if (n > READ_KEEP)
         (void)madvise(scratch + READ_KEEP, READ_MAX - READ_KEEP, MADV_DONTNEED);
     return 1;
@@ -111,6 +114,14 @@ int container_watch_output(struct container *c, struct error *err)
             return rc;
     }
     return 0;
+}
+
+void container_forget_output(const struct pod *p)
+{
+    for (struct container *c = p->containers; c; c = c->next)
+        for (int i = 0; i < CRILOG_STREAMS; i++)
+            if (c->log.streams[i].held)
+                explicit_bzero(c->log.streams[i].held, c->log.streams[i].alloc);
 }
 
 bool container_output_open(const struct container *c)

@@ -35,13 +35,22 @@ int crilog_init(struct crilog *log, const char *path, struct error *err)
     return log->path ? 0 : error_errno(err, ENOMEM, "log %s", path);
 }
 
+// Wiped: children of crisp-pod get copies of its memory.
+static void drop_held(struct crilog *log, int stream)
+{
+    if (log->streams[stream].held)
+        explicit_bzero(log->streams[stream].held, log->streams[stream].alloc);
+    free(log->streams[stream].held);
+    log->streams[stream].held = NULL;
+}
+
 void crilog_done(struct crilog *log)
 {
     fd_closep(&log->fd);
     free(log->path);
     log->path = NULL;
     for (int i = 0; i < CRILOG_STREAMS; i++)
-        free(log->streams[i].held);
+        drop_held(log, i);
     memset(log->streams, 0, sizeof(log->streams));
 }
 
@@ -197,11 +206,14 @@ static void hold(struct crilog *log, enum crilog_stream stream, const char *data
     size_t used = log->streams[stream].len;
     if (used + len > log->streams[stream].alloc) {
         size_t want = used + len < 256 ? 256 : used + len < 4096 ? 4096 : CRILOG_LINE_MAX;
-        char *grown = realloc(log->streams[stream].held, want);
+        char *grown = malloc(want);
         if (!grown) {
             log->bytes_lost += len;
             return;
         }
+        if (used)
+            memcpy(grown, log->streams[stream].held, used);
+        drop_held(log, stream);
         log->streams[stream].held = grown;
         log->streams[stream].alloc = want;
     }
@@ -236,6 +248,8 @@ void crilog_write(struct crilog *log, enum crilog_stream stream, const char *dat
         data = end_of_line + 1;
     }
     write_batch(log, &b);
+    if (held && held_len < log->streams[stream].len)
+        explicit_bzero(log->streams[stream].held, log->streams[stream].len);
     log->streams[stream].len = held_len; // 0 once it was written; the batch pointed into it until now
     hold(log, stream, data, (size_t)(end - data));
 }
@@ -249,7 +263,6 @@ void crilog_end(struct crilog *log, enum crilog_stream stream)
         add_line(log, &b, true, log->streams[stream].held, log->streams[stream].len, NULL, 0);
         write_batch(log, &b);
     }
-    free(log->streams[stream].held);
-    log->streams[stream].held = NULL;
+    drop_held(log, stream);
     log->streams[stream].len = log->streams[stream].alloc = 0;
 }

@@ -292,6 +292,29 @@ static void test_secrets_are_wiped(void **state)
     assert_false(is_in_memory(k, k->pid, "crisp-secret-4713"));
 }
 
+// Children get a copy of crisp-pod's memory: what a container has written must not stay there.
+static void test_output_is_wiped(void **state)
+{
+    struct kit *k = *state;
+    Pod__Request r = POD__REQUEST__INIT;
+
+    if (!start_container(k))
+        TESTING_SKIP("needs root and /bin/busybox");
+    r.op_case = POD__REQUEST__OP_START;
+    r.start = kit_start_request(k, "c2",
+                                kit_plan_sh(k, "echo crisp-told-$((4000 + 715)); sleep 0.2;"
+                                               "printf crisp-held-$((4000 + 716)); sleep 100"));
+    assert_null(kit_call(k, &r, NULL, 0)->error);
+    for (int i = 0; i < 100 && !is_in_memory(k, k->pid, "crisp-held-4716"); i++)
+        (void)poll(NULL, 0, 50);
+    assert_true(is_in_memory(k, k->pid, "crisp-held-4716")); // the end of that line is waited for
+    assert_false(is_in_memory(k, k->pid, "crisp-told-4715"));
+    kit_kill(k, "c2", SIGKILL, true);
+    (void)kit_wait_exit(k, "c2");
+    assert_non_null(strstr(kit_log_text(k, "c2"), "crisp-told-4715\ncrisp-held-4716"));
+    assert_false(is_in_memory(k, k->pid, "crisp-held-4716"));
+}
+
 static void test_many(void **state)
 {
     struct kit *k = *state;
@@ -463,6 +486,7 @@ int main(void)
         POD_TEST(test_many),
         POD_TEST(test_two_stages),
         POD_TEST(test_secrets_are_wiped),
+        POD_TEST(test_output_is_wiped),
         POD_TEST(test_cgroup_v2),
         POD_TEST(test_garbage),
         POD_TEST(test_slow_reader),
