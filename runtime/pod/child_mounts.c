@@ -208,6 +208,36 @@ static int make_file(int root, const char *wanted, struct error *err)
     return error_errno(err, ELOOP, "make %s inside the root", wanted);
 }
 
+// Says what is in the way if a path can't be a target: the first of its directories that is none, or a link
+// that doesn't lead to one.
+static int explain_target(int root, const char *path, int rc, struct error *err)
+{
+    char prefix[PATH_MAX];
+    struct stat st;
+    size_t len = strlen(path);
+
+    if ((rc != -ENOTDIR && rc != -ELOOP && rc != -ENOENT) || len >= sizeof(prefix))
+        return rc;
+    memcpy(prefix, path, len + 1);
+    for (char *slash = strchr(prefix + 1, '/');; slash = strchr(slash + 1, '/')) {
+        if (slash)
+            *slash = '\0';
+        _cleanup_fd_ int whole =
+            file_open_in_root(root, prefix, slash ? O_PATH | O_DIRECTORY : O_PATH, 0, NULL);
+        _cleanup_fd_ int fd = whole < 0 ? file_open_in_root(root, prefix, O_PATH | O_NOFOLLOW, 0, NULL) : -1;
+        if (fd >= 0 && fstat(fd, &st) == 0)
+            return error_set(err, STATUS_INVALID_ARGUMENT, -rc, "%s in the container is %s", prefix,
+                             !S_ISLNK(st.st_mode) ? "no directory"
+                             : whole == -ENOENT   ? "a link to what isn't there"
+                             : whole == -ELOOP
+                                 ? "a link that can't be followed: it leads in circles or through /proc"
+                                 : "a link through what is no directory");
+        if (whole < 0 || !slash)
+            return rc;
+        *slash = '/';
+    }
+}
+
 int mounts_open_target(int root, const char *path, bool directory, struct error *err)
 {
     struct stat st;
@@ -218,7 +248,7 @@ int mounts_open_target(int root, const char *path, bool directory, struct error 
     if (fd == -ENOENT)
         fd = directory ? file_mkdir_p_in_root(root, path, 0755, err) : make_file(root, path, err);
     if (fd < 0)
-        return fd;
+        return explain_target(root, path, fd, err);
     if (fstat(fd, &st) < 0)
         return error_errno(err, errno, "%s", path);
     if (directory != S_ISDIR(st.st_mode))

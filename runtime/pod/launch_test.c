@@ -288,7 +288,8 @@ static void test_hostile_root(void **state)
         kit_plan_sh(k, arena_printf(k->arena, "cat /link/f /abs/g %s/outside/f", k->scratch));
     kit_add_mount(k, plan, "bind", host_path(k, "vol"), "/link/f", "", 0);
     kit_add_mount(k, plan, "bind", host_path(k, "vol"), "/abs/g", "", 0);
-    expect_failure(k, plan, STATUS_INVALID_ARGUMENT, "mount /link/f"); // dangling directories aren't followed
+    expect_failure(k, plan, STATUS_INVALID_ARGUMENT, // dangling directories aren't followed
+                   "mount /link/f: /link in the container is a link to what isn't there");
     char *inside = in_layer(k, arena_printf(k->arena, "%s/outside", k->scratch));
     assert_int_equal(file_mkdir_p(inside, 0755, &err), 0);
     assert_string_equal(kit_run_plan(k, "c1", plan), "volume\nvolume\nvolume\n"); // inside the root
@@ -297,7 +298,8 @@ static void test_hostile_root(void **state)
 
     plan = kit_plan_sh(k, "true");
     kit_add_mount(k, plan, "bind", host_path(k, "vol"), "/magic/f", "", 0);
-    expect_failure(k, plan, STATUS_INTERNAL, "mount /magic/f");
+    expect_failure(k, plan, STATUS_INVALID_ARGUMENT,
+                   "mount /magic/f: /magic in the container is a link that");
     plan = kit_plan_sh(k, "true");
     kit_add_mount(k, plan, "bind", host_path(k, "vol"), "/../../..", "", 0);
     expect_failure(k, plan, STATUS_INVALID_ARGUMENT, "mount /../../..");
@@ -311,6 +313,38 @@ static void test_hostile_root(void **state)
     (void)unlink(in_layer(k, "/etc/passwd"));
     assert_int_equal(truncate(in_layer(k, "/etc/group"), 1 << 24), 0);
     expect_failure(k, kit_plan_sh(k, "true"), STATUS_INTERNAL, "/etc/group in the container");
+}
+
+// An image whose /etc is no directory.
+static void test_no_directory_on_the_way(void **state)
+{
+    static const struct {
+        const char *link, *says; // NULL: a file
+    } cases[] = {
+        {NULL, "no directory"},
+        {"/proc/self/root/tmp", "a link that can't be followed"},
+        {"/etc", "a link that can't be followed"},
+        {"/usr/etc2", "a link to what isn't there"},
+        {"/bin/busybox", "a link through what is no directory"},
+    };
+    struct kit *k = *state;
+
+    if (!make_pod(k))
+        TESTING_SKIP("needs root and /bin/busybox");
+    write_file(host_path(k, "vol"), "volume\n");
+    assert_int_equal(rename(in_layer(k, "/etc"), in_layer(k, "/etc-was")), 0);
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        if (cases[i].link)
+            assert_int_equal(symlink(cases[i].link, in_layer(k, "/etc")), 0);
+        else
+            write_file(in_layer(k, "/etc"), "");
+        Pod__LaunchPlan *plan = kit_plan_sh(k, "true");
+        kit_add_mount(k, plan, "bind", host_path(k, "vol"), "/etc/hosts", "", 0);
+        expect_failure(
+            k, plan, STATUS_INVALID_ARGUMENT,
+            arena_printf(k->arena, "mount /etc/hosts: /etc in the container is %s", cases[i].says));
+        assert_int_equal(unlink(in_layer(k, "/etc")), 0);
+    }
 }
 
 // An image whose /proc is a link: the masks could land elsewhere.
@@ -547,6 +581,7 @@ int main(void)
         POD_TEST(test_capabilities),
         POD_TEST(test_limits),
         POD_TEST(test_deadline),
+        POD_TEST(test_no_directory_on_the_way),
         POD_TEST(test_linked_system_dirs),
         POD_TEST(test_bound_dev),
         POD_TEST(test_device_in_a_volume),
