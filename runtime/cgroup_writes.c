@@ -127,6 +127,17 @@ static void line_before(const struct keyed *k, const struct cgroup_write *w, cha
     (void)snprintf(out, CGROUP_TEXT_MAX, "%.*s %s", (int)len, key, k->none);
 }
 
+// Linux 6.1 refuses to empty the cpuset of a place that has processes: what an empty one stands for is then
+// written out.
+static int widen(const char *path, const struct cgroup_write *w)
+{
+    char parent[CGROUP_PATH_MAX], file[80], all[CGROUP_TEXT_MAX];
+    (void)snprintf(parent, sizeof(parent), "%.*s", (int)(strrchr(path, '/') - path), path);
+    (void)snprintf(file, sizeof(file), "%.64s.effective", w->file);
+    int r = cgroup_file_read(w->root, parent, file, all, sizeof(all));
+    return r < 0 ? r : cgroup_file_write(w->root, path, w->file, all);
+}
+
 static int put_back(const char *path, const struct cgroup_write *w)
 {
     char line[CGROUP_TEXT_MAX];
@@ -137,7 +148,8 @@ static int put_back(const char *path, const struct cgroup_write *w)
         return cgroup_file_write(w->root, path, w->file, line);
     }
     // A write of no bytes at all never reaches the kernel's handler: an empty cpuset is written as a line.
-    return cgroup_file_write(w->root, path, w->file, w->before[0] ? w->before : "\n");
+    int r = cgroup_file_write(w->root, path, w->file, w->before[0] ? w->before : "\n");
+    return r == -ENOSPC && !w->before[0] ? widen(path, w) : r;
 }
 
 int cgroup_writes_undo(const char *path, const struct cgroup_writes *ws, struct error *err)
