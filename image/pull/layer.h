@@ -6,8 +6,8 @@
 
 #include "api/pull/pull.pb-c.h"
 #include "base/error.h"
-#include "base/pb.h"
 #include "image/pull/digest.h"
+#include "image/pull/layer_unpack.h"
 #include "image/pull/registry.h"
 
 enum layer_state {
@@ -21,7 +21,6 @@ struct layer {
     const Pull__Layer *desc;
     uint32_t index;
     enum layer_state state;
-    char *dir; // where it is unpacked
 
     struct http_request http;
     char *url;
@@ -33,17 +32,8 @@ struct layer {
     struct digest *digest;
     bool too_large;
 
-    int data_fd;   // to the child; -1 once all is written
-    bool broken;   // the child no longer reads
-    char *pending; // what the pipe had no room for
-    size_t pending_pos, pending_len, pending_alloc;
-    bool paused;
-
-    int event_fd;
-    struct pb_frame_reader events;
-    char **opaque_dirs;
-    size_t n_opaque, opaque_alloc;
-    Pull__UnpackDone *unpacked;
+    bool paused; // until the child has taken what was written
+    struct layer_unpack unpack;
 };
 
 void layer_init(struct layer *l, const Pull__Layer *desc, uint32_t index);
@@ -51,8 +41,8 @@ void layer_done(struct layer *l, struct http *http);
 // Makes the folder, has a child forked and starts the transfer.
 int layer_start(struct layer *l, struct registry *r, int forker, const char *staging_dir,
                 const Pull__Limits *limits, struct error *err);
-// Does what can be done without waiting. 1 when the layer is unpacked and marked (l->unpacked), 0 when there
-// is more to come, -errno.
+// Does what can be done without waiting. 1 when the layer is unpacked and marked (l->unpack.result), 0 when
+// there is more to come, -errno.
 int layer_step(struct layer *l, struct registry *r, struct error *err);
 
 #endif

@@ -233,8 +233,8 @@ static int report_layer(struct session *s, struct layer *l, struct error *err)
     Pull__FromPull m = PULL__FROM_PULL__INIT;
 
     done.index = l->index;
-    done.bytes = l->unpacked->bytes;
-    done.inodes = l->unpacked->inodes;
+    done.bytes = l->unpack.result->bytes;
+    done.inodes = l->unpack.result->inodes;
     m.kind_case = PULL__FROM_PULL__KIND_LAYER_DONE;
     m.layer_done = &done;
     s->fetched_bytes += l->received;
@@ -270,9 +270,9 @@ static int wait_for_something(struct session *s, struct error *err)
 
         if (l->state != LAYER_RUNNING || n + 2 > ARRAY_SIZE(fds))
             continue;
-        fds[n++] = (struct curl_waitfd){.fd = l->event_fd, .events = CURL_WAIT_POLLIN};
-        if (l->pending_pos < l->pending_len)
-            fds[n++] = (struct curl_waitfd){.fd = l->data_fd, .events = CURL_WAIT_POLLOUT};
+        fds[n++] = (struct curl_waitfd){.fd = l->unpack.event_fd, .events = CURL_WAIT_POLLIN};
+        if (layer_unpack_is_full(&l->unpack))
+            fds[n++] = (struct curl_waitfd){.fd = l->unpack.data_fd, .events = CURL_WAIT_POLLOUT};
     }
     return http_step(s->http, fds, n, STEP_TIMEOUT_MS, err);
 }
