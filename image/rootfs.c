@@ -237,53 +237,74 @@ int image_rootfs_remove(struct image_store *s, const char *container_id, struct 
     return r;
 }
 
-// Moves what `keep` doesn't name out of a folder; gone (NULL: nobody) is told each name.
-static int sweep_dir(struct image_store *s, const char *path, const struct map *keep,
-                     void (*gone)(struct image_store *s, const char *name), struct error *err)
+static int sweep_child(struct image_store *s, const char *dir, const char *name, struct error *err)
+{
+    _cleanup_free_ char *child = str_printf("%s/%s", dir, name);
+
+    if (!child)
+        return error_errno(err, ENOMEM, "sweep %s", dir);
+    quota_forget(child); // layers have none
+    return trash_put(s, child, err);
+}
+
+// The names in a folder; the caller's to strv_free().
+static int list_dir(const char *path, char ***names, struct error *err)
 {
     _cleanup_(dir_closep) DIR *dir = opendir(path);
+    _cleanup_strv_ char **found = strv_new(0);
     struct dirent *d;
 
     if (!dir)
         return error_errno(err, errno, "read %s", path);
-    while ((d = readdir(dir))) {
-        _cleanup_free_ char *child = NULL;
-        int r;
-
-        if (str_eq(d->d_name, ".") || str_eq(d->d_name, "..") || map_get(keep, d->d_name))
-            continue;
-        child = str_printf("%s/%s", path, d->d_name);
-        if (child)
-            quota_forget(child); // layers have none
-        r = child ? trash_put(s, child, err) : error_errno(err, ENOMEM, "sweep %s", path);
-        if (r < 0)
-            return r;
-        if (gone)
-            gone(s, d->d_name);
-    }
+    if (!found)
+        return error_errno(err, ENOMEM, "read %s", path);
+    while ((d = readdir(dir)))
+        if (!str_eq(d->d_name, ".") && !str_eq(d->d_name, "..") && strv_append(&found, d->d_name) < 0)
+            return error_errno(err, ENOMEM, "read %s", path);
+    *names = steal_ptr(&found);
     return 0;
 }
 
+static int sweep_containers(struct image_store *s, const struct map *live, struct error *err)
+{
+    _cleanup_strv_ char **names = NULL;
+    int r = list_dir(s->containers_dir, &names, err);
+
+    for (char **name = names; r == 0 && *name; name++) {
+        if (map_get(live, *name))
+            continue;
+        r = sweep_child(s, s->containers_dir, *name, err);
+        if (r == 0)
+            usage_drop(s, *name);
+    }
+    return r;
+}
+
+static bool is_layer_dir(struct image_store *s, const char *name)
+{
+    bool found = str_eq(name, EMPTY_LAYER) || str_eq(name, EMPTY_SECOND) || str_eq(name, BASE_LAYER);
+
+    pthread_mutex_lock(&s->lock);
+    for (struct map_iter it = {0}; !found && map_next(s->layers, &it);)
+        found = str_eq(((struct layer *)it.value)->dir, name);
+    for (struct layer *l = s->doomed; !found && l; l = l->next) // the worker's, once their rows are gone
+        found = str_eq(l->dir, name);
+    for (struct layer *l = s->burying; !found && l; l = l->next)
+        found = str_eq(l->dir, name);
+    pthread_mutex_unlock(&s->lock);
+    return found;
+}
+
+// First what is there, then what is known: a pull that publishes meanwhile has its folder's name in the map
+// before the folder is there, so one that was seen and is not known is nobody's.
 static int sweep_layers(struct image_store *s, struct error *err)
 {
-    struct map *keep = map_new();
-    int r = keep ? map_set(keep, EMPTY_LAYER, s) : -ENOMEM;
+    _cleanup_strv_ char **names = NULL;
+    int r = list_dir(s->layers_dir, &names, err);
 
-    if (r == 0)
-        r = map_set(keep, EMPTY_SECOND, s);
-    if (r == 0)
-        r = map_set(keep, BASE_LAYER, s);
-
-    // A pull that publishes meanwhile has its layer's folder name in the map before the folder is there.
-    pthread_mutex_lock(&s->lock);
-    for (struct map_iter it = {0}; r == 0 && map_next(s->layers, &it);) {
-        struct layer *layer = it.value;
-        if (layer->dir[0])
-            r = map_set(keep, layer->dir, layer);
-    }
-    pthread_mutex_unlock(&s->lock);
-    r = r < 0 ? error_errno(err, ENOMEM, "sweep layers") : sweep_dir(s, s->layers_dir, keep, NULL, err);
-    map_free(keep);
+    for (char **name = names; r == 0 && *name; name++)
+        if (!is_layer_dir(s, *name))
+            r = sweep_child(s, s->layers_dir, *name, err);
     return r;
 }
 
@@ -294,8 +315,7 @@ int image_rootfs_sweep(struct image_store *s, const char *const *live_ids, size_
 
     for (size_t i = 0; r == 0 && i < n_live; i++)
         r = map_set(keep, live_ids[i], s);
-    r = r < 0 ? error_errno(err, ENOMEM, "sweep containers")
-              : sweep_dir(s, s->containers_dir, keep, usage_drop, err);
+    r = r < 0 ? error_errno(err, ENOMEM, "sweep containers") : sweep_containers(s, keep, err);
     map_free(keep);
     pthread_mutex_lock(&s->write);
     pthread_mutex_lock(&s->lock);

@@ -20,8 +20,11 @@ struct layer {
     char *diff_id;
     char dir[LAYER_DIR_LEN + 1]; // "" while it is being fetched
     uint64_t bytes, inodes;
+    uint64_t seq;                  // when it was published: synced if that is not after store->synced_seq
+    bool lost;                     // could not be written to disk: no image may have it
     unsigned refs;                 // images (each position in each of them) and pulls under way
     const struct pull_op *fetcher; // NULL: it is there
+    struct layer *next;            // in store->doomed
 };
 
 // What a row of `image` says; struct image is made from it and from the names.
@@ -46,9 +49,12 @@ struct image_store {
 
     pthread_mutex_t write;
     pthread_mutex_t lock;
-    struct map *records; // id -> struct image_record, in the order of their first pull
-    struct map *names;   // "repo:tag", "repo@digest" -> struct image_record
-    struct map *layers;  // diffID -> struct layer
+    struct map *records;   // id -> struct image_record, in the order of their first pull
+    struct map *names;     // "repo:tag", "repo@digest" -> struct image_record
+    struct map *layers;    // diffID -> struct layer
+    struct layer *doomed;  // in no map any more; the worker deletes their rows, then their folders:
+    struct layer *burying; // these just now; changed by it alone, under `lock`
+    uint64_t publish_seq, synced_seq;
     struct pull_op *ops; // running and ended ones; the worker joins the latter
     bool settled;        // holds were taken again: what nobody holds may go
     bool closing;
@@ -73,10 +79,24 @@ void image_layer_free(struct layer *layer);
 int record_refresh(struct image_store *s, struct image_record *record);
 
 // store_remove.c, under `write` too.
-// Takes an image away: its names at once, its row and layers when nobody holds it.
+// Takes an image away: its names at once, its row and layers when nobody holds it. `record` may be gone then.
 int records_remove(struct image_store *s, struct image_record *record, struct error *err);
-// Deletes removed images that nobody holds, and layers that nothing needs. Does nothing before `settled`.
+// Deletes removed images that nobody holds, and hands layers that nothing needs to the worker. Does nothing
+// before `settled`.
 int records_collect(struct image_store *s, struct error *err);
+// The worker's: rows of doomed layers, then their folders. Without `write`. False: to be tried again.
+bool records_bury(struct image_store *s);
+
+// store_publish.c, without `write`.
+// Moves what is unpacked at `from` into a folder of its own; it is there for others from then on, but only
+// layers_make_durable() makes sure that a power cut leaves it whole.
+int layer_publish(struct image_store *s, struct layer *layer, const char *from, struct error *err);
+// Everything published before is on disk. sync_fd: any of the store's file system, opened before the layers
+// were written: it hears of each write that failed since. A failure marks them lost.
+int layers_sync(struct image_store *s, int sync_fd, struct error *err);
+// The same if one of these needs it; a lost one is an error.
+int layers_make_durable(struct image_store *s, const char *const *diff_ids, size_t n, int sync_fd,
+                        struct error *err);
 
 // store_trash.c
 int trash_start(struct image_store *s, struct error *err);

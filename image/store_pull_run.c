@@ -22,12 +22,15 @@
 
 #define REQUEST_MAX    (1024 * 1024)
 #define END_TIMEOUT_MS 2000
+// One sync at the end does for small layers; of large ones the disk gets its part while others still come.
+#define SYNC_EARLY_BYTES (64u << 20)
 
 struct pull_run {
     struct pull_op *op;
     struct image_store *store;
     char *staging;
     int sock, pidfd;
+    int sync_fd; // of the store's file system; opened first, so that it hears of every error from then on
     pid_t pid;
     struct pb_frame_reader reader;
     Pull__FromPull *resolved_frame; // holds `resolved`
@@ -36,6 +39,7 @@ struct pull_run {
     size_t n_open;
     bool done;
     uint64_t fetched_bytes;
+    uint64_t unsynced_bytes; // of layers that it has published since it last synced
 };
 
 // Proxies are the environment's business, and nothing else of it is crisp-pull's.
@@ -94,6 +98,8 @@ static int start(struct pull_run *run, struct error *err)
         r = error_errno(err, ENOMEM, "start a pull");
     else if (mkdir(run->staging, 0700) < 0)
         r = error_errno(err, errno, "make %s", run->staging);
+    else if ((run->sync_fd = open(run->staging, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+        r = error_errno(err, errno, "open %s", run->staging);
     else
         r = start_program(run, err);
     if (r == 0)
@@ -161,77 +167,31 @@ static int decide_layers(struct pull_run *run, struct error *err)
     return 0;
 }
 
-// Eight letters of base32, not yet in use: short, for 127 of them must fit into overlay's mount options.
-static int choose_dir(const struct image_store *s, char out[LAYER_DIR_LEN + 1], struct error *err)
-{
-    static const char letters[] = "abcdefghijklmnopqrstuvwxyz234567";
-
-    for (int tries = 0; tries < 100; tries++) {
-        char hex[2 * LAYER_DIR_LEN + 1];
-        _cleanup_free_ char *path = NULL;
-
-        if (str_random_hex(hex, 2 * LAYER_DIR_LEN) < 0)
-            break;
-        for (int i = 0; i < LAYER_DIR_LEN; i++) {
-            unsigned value;
-            if (sscanf(hex + 2 * i, "%2x", &value) != 1)
-                break;
-            out[i] = letters[value & 31];
-        }
-        out[LAYER_DIR_LEN] = '\0';
-        path = str_printf("%s/%s", s->layers_dir, out);
-        if (path && access(path, F_OK) < 0)
-            return 0;
-    }
-    return error_set(err, STATUS_INTERNAL, EEXIST, "no name for a layer's folder");
-}
-
-// Everything of the layer is on disk before its name is: after a power cut it is whole or not there.
-static int move_layer(struct pull_run *run, size_t i, const char *dir, struct error *err)
+static int take_layer(struct pull_run *run, const Pull__LayerDone *done, struct error *err)
 {
     struct image_store *s = run->store;
-    _cleanup_free_ char *from = str_printf("%s/%zu", run->staging, i);
-    _cleanup_free_ char *to = str_printf("%s/%s", s->layers_dir, dir);
-    _cleanup_fd_ int fd = -1;
-
-    if (!from || !to)
-        return error_errno(err, ENOMEM, "publish a layer");
-    fd = open(from, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0 || syncfs(fd) < 0)
-        return error_errno(err, errno, "sync %s", from);
-    if (rename(from, to) < 0)
-        return error_errno(err, errno, "publish layer %s", to);
-    return file_sync_dir(s->layers_dir, err);
-}
-
-static int publish_layer(struct pull_run *run, const Pull__LayerDone *done, struct error *err)
-{
-    struct image_store *s = run->store;
-    char dir[LAYER_DIR_LEN + 1];
+    _cleanup_free_ char *from = str_printf("%s/%u", run->staging, done->index);
     struct layer *layer;
     int r;
 
     if (!run->resolved || done->index >= run->resolved->n_layers || run->layers[done->index] != FETCHING)
         return error_set(err, STATUS_INTERNAL, EPROTO, "crisp-pull reports a layer that it was not to fetch");
-    r = choose_dir(s, dir, err);
-    if (r < 0)
-        return r;
-    // The name is known before the folder is there, so that a sweep leaves it alone.
+    if (!from)
+        return error_errno(err, ENOMEM, "publish a layer");
     pthread_mutex_lock(&s->lock);
     layer = map_get(s->layers, run->resolved->layers[done->index]->diff_id);
-    memcpy(layer->dir, dir, sizeof(layer->dir));
-    pthread_mutex_unlock(&s->lock);
-    r = move_layer(run, done->index, dir, err);
-    if (r < 0)
-        return r;
-    pthread_mutex_lock(&s->lock);
     layer->bytes = done->bytes;
     layer->inodes = done->inodes;
-    layer->fetcher = NULL;
-    run->layers[done->index] = HELD;
-    pull_ops_wake(s);
     pthread_mutex_unlock(&s->lock);
-    return 0;
+    r = layer_publish(s, layer, from, err);
+    if (r < 0)
+        return r;
+    run->layers[done->index] = HELD;
+    run->unsynced_bytes += done->bytes;
+    if (run->unsynced_bytes < SYNC_EARLY_BYTES)
+        return 0;
+    run->unsynced_bytes = 0;
+    return layers_sync(s, run->sync_fd, err);
 }
 
 // Gives back what the pull held; layers it was fetching are others' to fetch.
@@ -251,8 +211,7 @@ static void release_layers(struct pull_run *run)
         layer->refs--;
         if (run->layers[i] == FETCHING) {
             (void)map_remove(s->layers, diff_id);
-            free(layer->diff_id);
-            free(layer);
+            image_layer_free(layer);
         }
     }
     pull_ops_wake(s);
@@ -287,7 +246,7 @@ static int handle_message(struct pull_run *run, Pull__FromPull **m, struct error
     case PULL__FROM_PULL__KIND_RESOLVED:
         return take_resolved(run, m, err);
     case PULL__FROM_PULL__KIND_LAYER_DONE:
-        return publish_layer(run, (*m)->layer_done, err);
+        return take_layer(run, (*m)->layer_done, err);
     case PULL__FROM_PULL__KIND_DONE:
         run->done = true;
         run->fetched_bytes = (*m)->done->bytes_fetched;
@@ -371,6 +330,10 @@ static int commit(struct pull_run *run, struct error *err)
             return error_set(err, STATUS_INTERNAL, EPROTO, "crisp-pull left a layer out");
     if (!names || (op->ref.tag && strv_append(&names, op->key) < 0))
         return error_errno(err, ENOMEM, "pull %s", op->key);
+    r = layers_make_durable(run->store, (const char *const *)run->resolved->config->diff_ids,
+                            run->resolved->n_layers, run->sync_fd, err);
+    if (r < 0)
+        return r;
     pthread_mutex_lock(&run->store->write);
     r = records_commit(run->store, run->resolved->config_digest, run->resolved->config, names, err);
     pthread_mutex_unlock(&run->store->write);
@@ -401,6 +364,7 @@ static void clean_up(struct pull_run *run)
     fd_closep(&run->sock);
     end_program(run);
     fd_closep(&run->pidfd);
+    fd_closep(&run->sync_fd);
     if (run->resolved)
         release_layers(run);
     pb_frame_reader_done(&run->reader);
@@ -427,7 +391,7 @@ static void log_pull(const struct pull_run *run, int64_t started_ns)
 
 void pull_op_run(struct pull_op *op)
 {
-    struct pull_run run = {.op = op, .store = op->store, .sock = -1, .pidfd = -1};
+    struct pull_run run = {.op = op, .store = op->store, .sock = -1, .pidfd = -1, .sync_fd = -1};
     int64_t started_ns = clock_mono_ns();
 
     pb_frame_reader_init(&run.reader);
@@ -436,6 +400,8 @@ void pull_op_run(struct pull_op *op)
         op->result = converse(&run, &op->error);
     if (op->result == 0)
         op->result = commit(&run, &op->error);
+    if (op->error.errnum == ENOSPC || op->error.errnum == EDQUOT)
+        error_wrap(&op->error, "no space or no inodes are left for %s", run.store->root);
     if (op->result < 0)
         error_wrap(&op->error, "pull %s", op->key);
     else

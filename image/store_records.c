@@ -47,6 +47,11 @@ void records_free(struct image_store *s)
         image_record_free(it.value);
     for (struct map_iter it = {0}; s->layers && map_next(s->layers, &it);)
         image_layer_free(it.value);
+    while (s->doomed) { // their rows stay: the next start finds that nothing needs them
+        struct layer *layer = s->doomed;
+        s->doomed = layer->next;
+        image_layer_free(layer);
+    }
     map_free(s->records);
     map_free(s->names);
     map_free(s->layers);

@@ -1,4 +1,5 @@
-// The background worker: deletes what was renamed into the trash, joins pulls that have ended.
+// The background worker: deletes layers that nothing needs and what was renamed into the trash, joins pulls
+// that have ended.
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,12 +7,16 @@
 #include <time.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "image/store.h"
 
-#define RETRY_SECONDS 30
+// A child of a pull that was killed may still be writing for a moment; other failures are worth some
+// patience.
+#define RETRY_MIN_NS (100 * NS_PER_MS)
+#define RETRY_MAX_NS (30 * NS_PER_SEC)
 
 int trash_put(struct image_store *s, const char *path, struct error *err)
 {
@@ -39,7 +44,7 @@ void trash_wake(struct image_store *s)
 }
 
 // False when something could not be deleted (an unpacking child may still have been writing).
-static bool empty_trash(struct image_store *s)
+static bool empty_trash(struct image_store *s, bool again)
 {
     _cleanup_(dir_closep) DIR *dir = opendir(s->trash_dir);
     struct dirent *d;
@@ -53,22 +58,23 @@ static bool empty_trash(struct image_store *s)
             continue;
         path = str_printf("%s/%s", s->trash_dir, d->d_name);
         if (!path || file_remove_tree(path, &err) < 0) {
-            log_warn("delete from the image trash; will try again", "path", path, "error", err.message);
+            if (again)
+                log_warn("delete from the image trash; will try again", "path", path, "error", err.message);
             all = false;
         }
     }
     return all;
 }
 
-// Waits until there is work; false when the store closes. `lock` is held.
-static bool wait_for_work(struct image_store *s, bool retry)
+// Waits until there is work, for retry_ns at most unless it is 0; false when the store closes. `lock` is
+// held.
+static bool wait_for_work(struct image_store *s, int64_t retry_ns)
 {
-    struct timespec until;
+    int64_t at = clock_mono_ns() + retry_ns;
+    struct timespec until = {.tv_sec = at / NS_PER_SEC, .tv_nsec = at % NS_PER_SEC};
 
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += RETRY_SECONDS;
     while (!s->trash_pending && !s->closing) {
-        if (!retry)
+        if (retry_ns == 0)
             pthread_cond_wait(&s->worker_wanted, &s->lock);
         else if (pthread_cond_timedwait(&s->worker_wanted, &s->lock, &until) == ETIMEDOUT)
             break;
@@ -80,16 +86,19 @@ static bool wait_for_work(struct image_store *s, bool retry)
 static void *worker_main(void *data)
 {
     struct image_store *s = data;
-    bool retry = false;
+    int64_t retry_ns = 0;
 
     for (;;) {
         pthread_mutex_lock(&s->lock);
-        bool more = wait_for_work(s, retry);
+        bool more = wait_for_work(s, retry_ns);
         pthread_mutex_unlock(&s->lock);
         if (!more)
             return NULL;
         pull_ops_reap(s, false);
-        retry = !empty_trash(s);
+        bool done = records_bury(s);
+        done = empty_trash(s, retry_ns > 0) && done;
+        retry_ns = done ? 0 : retry_ns == 0 ? RETRY_MIN_NS : 2 * retry_ns;
+        retry_ns = retry_ns < RETRY_MAX_NS ? retry_ns : RETRY_MAX_NS;
     }
 }
 

@@ -1,0 +1,109 @@
+// Unpacked layers become the store's: a name, a rename, and one sync before anything is recorded of them.
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/str.h"
+#include "image/store.h"
+
+// Eight letters of base32, not yet in use: short, for 127 of them must fit into overlay's mount options.
+static int choose_dir(const struct image_store *s, char out[LAYER_DIR_LEN + 1], struct error *err)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyz234567";
+
+    for (int tries = 0; tries < 100; tries++) {
+        char hex[2 * LAYER_DIR_LEN + 1];
+        _cleanup_free_ char *path = NULL;
+
+        if (str_random_hex(hex, 2 * LAYER_DIR_LEN) < 0)
+            break;
+        for (int i = 0; i < LAYER_DIR_LEN; i++) {
+            unsigned value;
+            if (sscanf(hex + 2 * i, "%2x", &value) != 1)
+                break;
+            out[i] = letters[value & 31];
+        }
+        out[LAYER_DIR_LEN] = '\0';
+        path = str_printf("%s/%s", s->layers_dir, out);
+        if (path && access(path, F_OK) < 0)
+            return 0;
+    }
+    return error_set(err, STATUS_INTERNAL, EEXIST, "no name for a layer's folder");
+}
+
+int layer_publish(struct image_store *s, struct layer *layer, const char *from, struct error *err)
+{
+    char dir[LAYER_DIR_LEN + 1];
+    int r = choose_dir(s, dir, err);
+
+    if (r < 0)
+        return r;
+    _cleanup_free_ char *to = str_printf("%s/%s", s->layers_dir, dir);
+    if (!to)
+        return error_errno(err, ENOMEM, "publish a layer");
+    // The name is known before the folder is there, so that a sweep leaves it alone.
+    pthread_mutex_lock(&s->lock);
+    memcpy(layer->dir, dir, sizeof(layer->dir));
+    pthread_mutex_unlock(&s->lock);
+    if (rename(from, to) < 0)
+        return error_errno(err, errno, "publish layer %s",
+                           to); // the layer stays its fetcher's, who gives it up
+    pthread_mutex_lock(&s->lock);
+    layer->seq = ++s->publish_seq;
+    layer->fetcher = NULL;
+    pull_ops_wake(s);
+    pthread_mutex_unlock(&s->lock);
+    return 0;
+}
+
+// What the kernel could not write it has dropped, and tells nobody twice: none of these may be recorded.
+static void lose_layers(struct image_store *s, uint64_t up_to)
+{
+    pthread_mutex_lock(&s->lock);
+    for (struct map_iter it = {0}; map_next(s->layers, &it);) {
+        struct layer *layer = it.value;
+        if (!layer->fetcher && layer->seq > s->synced_seq && layer->seq <= up_to)
+            layer->lost = true;
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
+int layers_sync(struct image_store *s, int sync_fd, struct error *err)
+{
+    pthread_mutex_lock(&s->lock);
+    uint64_t up_to = s->publish_seq;
+    pthread_mutex_unlock(&s->lock);
+    // Of the whole file system: one for all files and folders, their renames too.
+    if (syncfs(sync_fd) < 0) {
+        int errnum = errno;
+        lose_layers(s, up_to);
+        return error_errno(err, errnum, "write layers to disk below %s", s->layers_dir);
+    }
+    pthread_mutex_lock(&s->lock);
+    if (s->synced_seq < up_to)
+        s->synced_seq = up_to;
+    pthread_mutex_unlock(&s->lock);
+    return 0;
+}
+
+int layers_make_durable(struct image_store *s, const char *const *diff_ids, size_t n, int sync_fd,
+                        struct error *err)
+{
+    const char *lost = NULL;
+    bool unsynced = false;
+
+    pthread_mutex_lock(&s->lock);
+    for (size_t i = 0; i < n; i++) {
+        const struct layer *layer = map_get(s->layers, diff_ids[i]);
+        if (layer && layer->lost)
+            lost = diff_ids[i];
+        unsynced = unsynced || (layer && layer->seq > s->synced_seq);
+    }
+    pthread_mutex_unlock(&s->lock);
+    if (lost)
+        return error_set(err, STATUS_INTERNAL, EIO, "layer %s could not be written to disk below %s", lost,
+                         s->layers_dir);
+    return unsynced ? layers_sync(s, sync_fd, err) : 0;
+}
