@@ -10,6 +10,7 @@
 
 #define DB_STATEMENTS_MAX  24 // prepared statements kept
 #define DB_BUSY_TIMEOUT_MS 5000
+#define DB_RESERVE_BYTES   (2 << 20) // twice what the log has when a checkpoint begins
 
 struct statement {
     sqlite3_stmt *stmt;

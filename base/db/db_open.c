@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -137,12 +138,33 @@ static int migrate(struct db *db, const struct db_module *modules, size_t n_modu
     return db_commit(db, err);
 }
 
+// Space that is set aside beyond the end of a file, so that on a full disk records can still be changed and
+// deleted: without that nothing could be removed there. Not every file system can; then there is none.
+static void reserve(int fd)
+{
+    struct stat st;
+
+    if (fd >= 0 && fstat(fd, &st) == 0)
+        (void)fallocate(fd, FALLOC_FL_KEEP_SIZE, st.st_size, DB_RESERVE_BYTES);
+}
+
+// The log is written from its start again after each checkpoint, and never cut while it is open. SQLite holds
+// no POSIX lock on it that closing another descriptor would release.
+static void reserve_log(const struct db *db)
+{
+    _cleanup_free_ char *path = str_printf("%s-wal", db->path);
+    _cleanup_fd_ int fd = path ? open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW) : -1;
+
+    reserve(fd);
+}
+
 static int open_connection(struct db *db, struct error *err)
 {
     // Created here for its mode: SQLite gives the -wal and -shm files the same.
     _cleanup_fd_ int fd = open(db->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return error_errno(err, errno, "open database %s", db->path);
+    reserve(fd); // for checkpoints; here, as SQLite has no lock on it yet
     int code = sqlite3_open_v2(db->path, &db->conn, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
     return code == SQLITE_OK ? 0 : db_error(db, db->conn, code, err, "open");
 }
@@ -175,8 +197,10 @@ int db_open(const char *path, const struct db_module *modules, size_t n_modules,
         rc = configure(db, err);
     if (rc == 0)
         rc = migrate(db, modules, n_modules, err);
-    if (rc == 0)
+    if (rc == 0) {
+        reserve_log(db);
         rc = db_checkpoint_start(db, err);
+    }
     if (rc < 0) {
         db_close(db);
         return rc;
