@@ -178,6 +178,7 @@ def test_content_is_copied_anew_after_a_prepared_process_was_killed(cri, pod, cr
     container = cri.create(pod, ["sleep", "3600"], image=VOLUMES)
     top = f"{crispd.root}/image/containers/{container}/volumes/"
     wait_for(lambda: any(os.path.exists(f"{top}{n}/suid") for n in os.listdir(top)), 10, "the volume is being filled")
+    wait_for(lambda: cri.pid_in(container), 10, "the process has its cgroup")  # it may join after its root is built
     pid = cri.pid_of(container)
     os.kill(pid, signal.SIGKILL)
     wait_for(lambda: not os.path.exists(f"/proc/{pid}"), 10, "crisp-pod has seen its end")
