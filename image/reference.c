@@ -151,9 +151,6 @@ static int split_name(const char *text, const char *name, struct reference *out,
     if (!out->domain)
         return error_errno(err, ENOMEM, "image reference \"%s\"", text);
     if (str_eq(out->domain, DEFAULT_DOMAIN) && !strchr(name, '/')) {
-        if (str_is_hex(name, 64))
-            return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL,
-                             "image reference \"%s\": 64 hex digits are an image id, not a name", text);
         out->path = str_printf(DEFAULT_PREFIX "%s", name);
     } else {
         out->path = strdup(name);
@@ -168,10 +165,10 @@ static int split_name(const char *text, const char *name, struct reference *out,
                          "image reference \"%s\": the repository must be lowercase letters and digits, "
                          "separated by \"/\", \".\", \"_\", \"__\" or \"-\"",
                          text);
-    if (strlen(out->domain) + 1 + strlen(out->path) > REFERENCE_NAME_MAX)
+    if (strlen(out->path) > REFERENCE_NAME_MAX || strlen(out->domain) > REFERENCE_NAME_MAX)
         return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL,
-                         "image reference \"%.64s…\": the name is longer than %d bytes", text,
-                         REFERENCE_NAME_MAX);
+                         "image reference \"%.64s…\": the registry or the repository is longer than %d bytes",
+                         text, REFERENCE_NAME_MAX);
     return 0;
 }
 
@@ -187,7 +184,8 @@ static int parse(const char *text, struct reference *out, struct error *err)
         *at = '\0';
         if (!digest_is_valid(at + 1))
             return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL,
-                             "image reference \"%s\": the digest must be sha256: and 64 lowercase hex digits",
+                             "image reference \"%s\": the digest must be sha256: and 64 lowercase hex digits "
+                             "(other algorithms are not supported)",
                              text);
         out->digest = strdup(at + 1);
         if (!out->digest)
@@ -218,11 +216,15 @@ int reference_parse(const char *text, struct reference *out, struct error *err)
     *out = (struct reference){0};
     if (len == 0)
         return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "the image reference is empty");
-    if (len > REFERENCE_NAME_MAX + 1 + REFERENCE_TAG_MAX + 1 + DIGEST_LEN)
+    if (len > 2 * REFERENCE_NAME_MAX + 1 + REFERENCE_TAG_MAX + 1 + DIGEST_LEN)
         return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "image reference \"%.64s…\" is too long",
                          text);
     if (!str_is_utf8(text))
         return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "the image reference is not valid UTF-8");
+    // As a whole only: a repository or a tag may well look like this.
+    if (str_is_hex(text, 64))
+        return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL,
+                         "image reference \"%s\": 64 hex digits are an image id, not a name", text);
     r = parse(text, out, err);
     if (r < 0)
         reference_done(out);

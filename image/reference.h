@@ -3,6 +3,7 @@
 //   reference  = [ domain "/" ] path [ ":" tag ] [ "@" digest ]
 //   domain     = host [ ":" port ]      the first component, if it has a "." or ":" or capital letters, or
 //                                       is "localhost"; otherwise the domain is docker.io
+// With a tag and a digest the digest decides, and the tag is dropped: what it points to may have changed.
 // The grammar is that of the OCI distribution specification and of Docker's reference library.
 #ifndef IMAGE_REFERENCE_H
 #define IMAGE_REFERENCE_H
@@ -11,7 +12,7 @@
 
 #include "base/error.h"
 
-#define REFERENCE_NAME_MAX 255 // bytes of domain and path
+#define REFERENCE_NAME_MAX 255 // bytes of the domain, and of the path
 #define REFERENCE_TAG_MAX  128
 #define DIGEST_LEN         71 // "sha256:" and 64 hex digits
 

@@ -37,6 +37,21 @@ static void test_good(void **state)
         {"r.io/x:tag@sha256:" HEX64, "r.io/x@sha256:" HEX64},
         {"r.io/" HEX64, "r.io/" HEX64 ":latest"},
         {"r.io:443/x", "r.io:443/x:latest"},
+        {"docker.io/" HEX64, "docker.io/library/" HEX64 ":latest"},
+        {HEX64 ":v1", "docker.io/library/" HEX64 ":v1"},
+        {"localhost", "docker.io/library/localhost:latest"},
+        {"localhost:5000", "docker.io/library/localhost:5000"},
+        {"LOCALHOST/x", "LOCALHOST/x:latest"},
+        {"index.docker.io/library/x", "docker.io/library/x:latest"},
+        {"registry-1.docker.io/a", "registry-1.docker.io/a:latest"},
+        {"a/b/c/d", "docker.io/a/b/c/d:latest"},
+        {"[fd00:1::2]/x:1", "[fd00:1::2]/x:1"},
+        {"[FD00::1]:8080/x/y@sha256:" HEX64, "[FD00::1]:8080/x/y@sha256:" HEX64},
+        {"x:V1.0-Rc_2", "docker.io/library/x:V1.0-Rc_2"},
+        {"r.io/a---b", "r.io/a---b:latest"},
+        {"1.2.3.4/x", "1.2.3.4/x:latest"},
+        {"x:tag@sha256:" HEX64, "docker.io/library/x@sha256:" HEX64},
+        {"localhost:5000/x:1@sha256:" HEX64, "localhost:5000/x@sha256:" HEX64},
     };
 
     (void)state;
@@ -103,6 +118,23 @@ static void test_bad(void **state)
         "\xff\xfe",
         HEX64,
         "user@host/x",
+        "r.io/Upper/x",
+        "r.io/x/UPPER:tag",
+        "Busybox:latest",
+        "r.io/x:tag:tag",
+        "r.io/x@sha256:" HEX64 ":tag",
+        "r.io/x:@sha256:" HEX64,
+        "r.io/x@sha512:" HEX64 HEX64,
+        "[::1]",
+        "[::1]:5000",
+        "[fe80::1%eth0]:5000/x",
+        "[::1]5000/x",
+        "r_x.io/x",
+        "r.io./x",
+        "r.io/x.",
+        "r.io/x-",
+        "r.io/a___b",
+        "r.io/.x",
     };
 
     (void)state;
@@ -126,11 +158,11 @@ static void test_long(void **state)
 
     (void)state;
     memset(text, 'a', sizeof(text));
-    text[255 - strlen("docker.io/library/")] = '\0';
+    text[255 - strlen("library/")] = '\0';
     assert_int_equal(reference_parse(text, &ref, &err), 0);
     reference_done(&ref);
     memset(text, 'a', sizeof(text));
-    text[256 - strlen("docker.io/library/")] = '\0';
+    text[256 - strlen("library/")] = '\0';
     assert_int_equal(reference_parse(text, &ref, &err), -EINVAL);
     memset(text, 'a', sizeof(text));
     text[sizeof(text) - 1] = '\0';
