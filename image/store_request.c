@@ -1,30 +1,14 @@
 // What crispd asks of a crisp-pull.
-#include <sys/utsname.h>
-
 #include "base/arena.h"
 #include "base/cleanup.h"
 #include "base/pb.h"
 #include "base/str.h"
 #include "image/endpoints.h"
+#include "image/platform.h"
 #include "image/store_pull.h"
 
 #define LAYER_BYTES   (UINT64_C(64) << 30) // one unpacked layer
 #define LAYER_ENTRIES (4u << 20)
-
-static char *go_architecture(struct arena *arena)
-{
-    static const struct {
-        const char *machine, *go;
-    } names[] = {{"x86_64", "amd64"},    {"aarch64", "arm64"},   {"armv7l", "arm"}, {"i686", "386"},
-                 {"riscv64", "riscv64"}, {"ppc64le", "ppc64le"}, {"s390x", "s390x"}};
-    struct utsname host;
-
-    (void)uname(&host);
-    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-        if (str_eq(host.machine, names[i].machine))
-            return arena_strdup(arena, names[i].go);
-    return arena_strdup(arena, host.machine);
-}
 
 static int fill_credentials(const struct pull_op *op, struct arena *arena, Pull__Credentials *out,
                             const char **server_address, struct error *err)
@@ -48,19 +32,16 @@ int pull_request_send(const struct pull_op *op, int sock, const char *staging_di
     Pull__ToPull m = PULL__TO_PULL__INIT;
     Pull__PullRequest request = PULL__PULL_REQUEST__INIT;
     Pull__Credentials credentials = PULL__CREDENTIALS__INIT;
-    Pull__Platform platform = PULL__PLATFORM__INIT;
     Pull__Limits limits = PULL__LIMITS__INIT;
     const char *server_address = "";
     int r = fill_credentials(op, arena, &credentials, &server_address, err);
 
     if (r == 0)
         r = endpoints_build(op->store->registries, &op->ref, server_address, arena, &request, err);
+    if (r == 0)
+        r = platform_list_host(arena, &request.platforms, &request.n_platforms, err);
     if (r < 0)
         return r;
-    platform.os = (char *)"linux";
-    platform.architecture = go_architecture(arena);
-    if (!platform.architecture)
-        return error_errno(err, ENOMEM, "pull %s", op->key);
     limits.layer_bytes = LAYER_BYTES;
     limits.layer_entries = LAYER_ENTRIES;
     limits.parallel = op->store->parallel_layers;
@@ -71,7 +52,6 @@ int pull_request_send(const struct pull_op *op, int sock, const char *staging_di
     else
         request.tag = op->ref.tag;
     request.credentials = &credentials;
-    request.platform = &platform;
     request.staging_dir = (char *)staging_dir;
     request.limits = &limits;
     m.kind_case = PULL__TO_PULL__KIND_REQUEST;

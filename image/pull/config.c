@@ -201,20 +201,8 @@ static int parse_members(const json_t *json, struct arena *arena, Pull__ImageCon
     return r < 0 ? r : parse_rootfs(rootfs, arena, out, err);
 }
 
-static int check_platform(const Pull__ImageConfig *config, const Pull__Platform *platform, struct error *err)
-{
-    bool os = !*config->os || str_eq(config->os, platform->os);
-    bool architecture = !*config->architecture || str_eq(config->architecture, platform->architecture);
-
-    if (os && architecture)
-        return 0;
-    return error_set(err, STATUS_FAILED_PRECONDITION, ENOEXEC,
-                     "no image for platform %s/%s; there are: %.64s/%.64s", platform->os,
-                     platform->architecture, config->os, config->architecture);
-}
-
-int image_config_parse(const char *data, size_t len, const Pull__Platform *platform, struct arena *arena,
-                       Pull__ImageConfig **out, struct error *err)
+int image_config_parse(const char *data, size_t len, struct arena *arena, Pull__ImageConfig **out,
+                       struct error *err)
 {
     _cleanup_json_ json_t *json = json_load_object(data, len, "image config", err);
     Pull__ImageConfig *config;
@@ -227,8 +215,6 @@ int image_config_parse(const char *data, size_t len, const Pull__Platform *platf
         return error_errno(err, ENOMEM, "the image config");
     pull__image_config__init(config);
     r = parse_members(json, arena, config, err);
-    if (r == 0)
-        r = check_platform(config, platform, err);
     if (r < 0)
         return error_wrap(err, "image config");
     if (pull__image_config__get_packed_size(config) > PACKED_MAX)

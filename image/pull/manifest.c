@@ -3,7 +3,6 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/str.h"
 #include "image/pull/json.h"
@@ -13,6 +12,7 @@
 #define OCI_MANIFEST    "application/vnd.oci.image.manifest.v1+json"
 #define DOCKER_LIST     "application/vnd.docker.distribution.manifest.list.v2+json"
 #define DOCKER_MANIFEST "application/vnd.docker.distribution.manifest.v2+json"
+#define OLD_TYPE        "application/octet-stream"
 
 static int parse_descriptor(const json_t *json, const char *what, struct arena *arena, struct descriptor *out,
                             struct error *err)
@@ -75,15 +75,38 @@ static int parse_index(const json_t *json, struct arena *arena, struct manifest 
     return 0;
 }
 
+// What is inside is told by its first bytes; the type says whether it is a layer at all. Layers that are "not
+// distributable" are fetched from the registry like others; the URLs beside them are never followed: an
+// image's author must not choose whom a node talks to.
 static int check_layer_type(const struct descriptor *layer, struct error *err)
 {
-    if (strstr(layer->media_type, "foreign") || strstr(layer->media_type, "nondistributable"))
-        return error_set(err, STATUS_FAILED_PRECONDITION, EOPNOTSUPP,
-                         "layer %s is not distributed by registries (%s)", layer->digest, layer->media_type);
-    if (str_has_suffix(layer->media_type, "+encrypted"))
+    static const char *const prefixes[] = {
+        "application/vnd.oci.image.layer.v1.tar",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar",
+        "application/vnd.docker.image.rootfs.diff.tar",
+        "application/vnd.docker.image.rootfs.foreign.diff.tar",
+    };
+    static const char *const suffixes[] = {"", "+gzip", "+zstd", ".gzip", ".zstd"};
+    const char *type = layer->media_type;
+
+    if (str_has_suffix(type, "+encrypted"))
         return error_set(err, STATUS_FAILED_PRECONDITION, EOPNOTSUPP,
                          "layer %s is encrypted, which is not supported", layer->digest);
-    return 0;
+    if (str_eq(type, OLD_TYPE) || *type == '\0')
+        return 0;
+    for (size_t i = 0; i < ARRAY_SIZE(prefixes); i++)
+        for (size_t j = 0; str_has_prefix(type, prefixes[i]) && j < ARRAY_SIZE(suffixes); j++)
+            if (str_eq(type + strlen(prefixes[i]), suffixes[j]))
+                return 0;
+    return error_set(err, STATUS_FAILED_PRECONDITION, EOPNOTSUPP,
+                     "this is no container image: \"%.100s\" (%s) is no layer", type, layer->digest);
+}
+
+static bool config_type_is_image(const char *type)
+{
+    // The last one: manifests that Docker wrote before 1.11, which registries still have.
+    return str_eq(type, "application/vnd.oci.image.config.v1+json") ||
+           str_eq(type, "application/vnd.docker.container.image.v1+json") || str_eq(type, OLD_TYPE);
 }
 
 static int parse_image(const json_t *json, struct arena *arena, struct manifest *out, struct error *err)
@@ -93,8 +116,7 @@ static int parse_image(const json_t *json, struct arena *arena, struct manifest 
 
     if (r < 0)
         return r;
-    if (!strstr(out->config.media_type, "vnd.oci.image.config.v1+json") &&
-        !strstr(out->config.media_type, "vnd.docker.container.image.v1+json"))
+    if (!config_type_is_image(out->config.media_type))
         return error_set(err, STATUS_FAILED_PRECONDITION, EOPNOTSUPP,
                          "this is no container image: the manifest's config is of type \"%.100s\"",
                          out->config.media_type);
@@ -118,6 +140,16 @@ static int parse_image(const json_t *json, struct arena *arena, struct manifest 
             return r;
     }
     return 0;
+}
+
+bool manifest_type_is_known(const char *type)
+{
+    static const char *const types[] = {OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST, ""};
+
+    for (size_t i = 0; i < ARRAY_SIZE(types); i++)
+        if (str_eq(type, types[i]))
+            return true;
+    return false;
 }
 
 // A header's media type without its parameters.
@@ -148,6 +180,9 @@ int manifest_parse(const char *data, size_t len, const char *content_type, struc
         return -EPROTO;
     if (*type == '\0' && content_type)
         type = content_type;
+    out->media_type = arena_strndup(arena, type, strcspn(type, "; "));
+    if (!out->media_type)
+        return error_errno(err, ENOMEM, "manifest");
     has_entries = json_object_get(json, "manifests") != NULL;
     has_layers = json_object_get(json, "layers") != NULL || json_object_get(json, "config") != NULL;
     // One digest must not stand for an image here and an index there (CVE-2021-41190).
@@ -159,35 +194,4 @@ int manifest_parse(const char *data, size_t len, const char *content_type, struc
         return parse_image(json, arena, out, err);
     return error_set(err, STATUS_DATA_LOSS, EPROTO,
                      "the manifest is neither an image nor an index (type \"%.100s\")", type);
-}
-
-static bool platform_matches(const struct index_entry *entry, const Pull__Platform *platform)
-{
-    return str_eq(entry->os, platform->os) && str_eq(entry->architecture, platform->architecture);
-}
-
-int manifest_choose(const struct manifest *index, const Pull__Platform *platform,
-                    const struct index_entry **out, struct error *err)
-{
-    _cleanup_(buf_done) struct buf there;
-
-    buf_init(&there, 512);
-    *out = NULL;
-    for (size_t i = 0; i < index->n_entries; i++) {
-        const struct index_entry *entry = &index->entries[i];
-
-        if (platform_matches(entry, platform)) {
-            // The first one, unless a later one is of exactly this variant.
-            if (!*out ||
-                (str_eq(entry->variant, platform->variant) && !str_eq((*out)->variant, platform->variant)))
-                *out = entry;
-        } else if (*entry->os && !str_eq(entry->os, "unknown")) {
-            (void)buf_printf(&there, "%s%s/%s%s%s", there.len ? ", " : "", entry->os, entry->architecture,
-                             *entry->variant ? "/" : "", entry->variant);
-        }
-    }
-    if (*out)
-        return 0;
-    return error_set(err, STATUS_FAILED_PRECONDITION, ENOEXEC, "no image for platform %s/%s; there are: %s",
-                     platform->os, platform->architecture, there.len ? there.data : "none");
 }

@@ -3,6 +3,7 @@
 #ifndef IMAGE_PULL_MANIFEST_H
 #define IMAGE_PULL_MANIFEST_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -32,6 +33,7 @@ struct index_entry {
 
 struct manifest {
     enum { MANIFEST_IMAGE, MANIFEST_INDEX } kind;
+    const char *media_type;    // "" if nobody said it
     struct descriptor config;  // of an image
     struct descriptor *layers; // bottom first
     size_t n_layers;
@@ -42,12 +44,11 @@ struct manifest {
 // Parses a manifest; the results live in arena. content_type: the response's header, may be NULL.
 int manifest_parse(const char *data, size_t len, const char *content_type, struct arena *arena,
                    struct manifest *out, struct error *err);
-// The index's entry for a platform; FAILED_PRECONDITION naming the platforms there when it has none.
-int manifest_choose(const struct manifest *index, const Pull__Platform *platform,
-                    const struct index_entry **out, struct error *err);
+// Is this the type of an image's manifest or index (or none at all)?
+bool manifest_type_is_known(const char *type);
 
-// An image's config, parsed and bounded; in arena. The platform must be the config's (which may say nothing).
-int image_config_parse(const char *data, size_t len, const Pull__Platform *platform, struct arena *arena,
-                       Pull__ImageConfig **out, struct error *err);
+// An image's config, parsed and bounded; in arena. Its platform isn't compared with anything.
+int image_config_parse(const char *data, size_t len, struct arena *arena, Pull__ImageConfig **out,
+                       struct error *err);
 
 #endif

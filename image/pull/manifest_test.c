@@ -22,14 +22,11 @@
     "{\"mediaType\":\"application/vnd.oci.image.layer.v1.tar+gzip\",\"digest\":\"" B "\",\"size\":9}"
 
 static struct arena *arena;
-static Pull__Platform amd64 = PULL__PLATFORM__INIT;
 
 static int setup(void **state)
 {
     (void)state;
     arena = arena_new(1 << 20);
-    amd64.os = (char *)"linux";
-    amd64.architecture = (char *)"amd64";
     return arena ? 0 : -1;
 }
 
@@ -85,9 +82,12 @@ static void test_bad(void **state)
         {"{\"config\":" CONFIG ",\"layers\":[{\"digest\":\"" B "\",\"size\":-1}]}", NULL, "size"},
         {"{\"config\":" CONFIG ",\"layers\":[{\"digest\":\"" B "\",\"size\":\"1\"}]}", NULL, "size"},
         {"{\"config\":" CONFIG ",\"layers\":[{\"digest\":7,\"size\":1}]}", NULL, "digest"},
-        {"{\"config\":" CONFIG ",\"layers\":[{\"mediaType\":\"application/"
-         "vnd.docker.image.rootfs.foreign.diff.tar.gzip\",\"digest\":\"" B "\",\"size\":1}]}",
-         NULL, "not distributed"},
+        {"{\"config\":" CONFIG ",\"layers\":[{\"mediaType\":\"application/vnd.in-toto+json\",\"digest\":\"" B
+         "\",\"size\":1}]}",
+         NULL, "no container image: \"application/vnd.in-toto+json\""},
+        {"{\"config\":{\"mediaType\":\"application/vnd.cncf.helm.config.v1+json\",\"digest\":\"" A
+         "\",\"size\":7},\"layers\":[]}",
+         NULL, "no container image: the manifest's config"},
         {"{\"config\":" CONFIG
          ",\"layers\":[{\"mediaType\":\"application/vnd.oci.image.layer.v1.tar+encrypted\","
          "\"digest\":\"" B "\",\"size\":1}]}",
@@ -126,39 +126,53 @@ static void test_many_layers(void **state)
     assert_int_equal(err.status, STATUS_FAILED_PRECONDITION);
 }
 
-#define ENTRY(digest, os, arch, variant)                                                                     \
-    "{\"digest\":\"" digest "\",\"size\":1,\"platform\":{\"os\":\"" os "\",\"architecture\":\"" arch         \
-    "\",\"variant\":\"" variant "\"}}"
-
-static void test_choose(void **state)
+static void test_layer_types(void **state)
 {
-    const struct index_entry *entry;
+    static const char *const types[] = {"application/vnd.oci.image.layer.v1.tar",
+                                        "application/vnd.oci.image.layer.v1.tar+gzip",
+                                        "application/vnd.oci.image.layer.v1.tar+zstd",
+                                        "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+                                        "application/vnd.docker.image.rootfs.diff.tar",
+                                        "application/vnd.docker.image.rootfs.diff.tar.gzip",
+                                        "application/vnd.docker.image.rootfs.diff.tar.zstd",
+                                        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+                                        "application/octet-stream",
+                                        ""};
     struct manifest m;
     struct error err;
 
     (void)state;
-    assert_int_equal(
-        parse("{\"manifests\":[" ENTRY(B, "linux", "arm64", "v8") "," ENTRY(
-                  B, "unknown", "unknown", "") "," ENTRY(A, "linux", "amd64",
-                                                         "v3") "," ENTRY(B, "linux", "amd64", "") "]}",
-              OCI_INDEX, &m, &err),
-        0);
-    assert_int_equal(m.kind, MANIFEST_INDEX);
-    assert_int_equal(manifest_choose(&m, &amd64, &entry, &err), 0);
-    assert_string_equal(entry->variant, ""); // exactly ours before the first
-    Pull__Platform other = amd64;
-    other.architecture = (char *)"s390x";
-    assert_true(manifest_choose(&m, &other, &entry, &err) < 0);
-    assert_int_equal(err.status, STATUS_FAILED_PRECONDITION);
-    assert_non_null(
-        strstr(err.message, "linux/s390x; there are: linux/arm64/v8, linux/amd64/v3, linux/amd64"));
-    assert_null(strstr(err.message, "unknown"));
+    for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
+        _cleanup_free_ char *text = str_printf("{\"config\":" CONFIG ",\"layers\":[{\"mediaType\":\"%s\","
+                                               "\"digest\":\"" B "\",\"size\":1,"
+                                               "\"urls\":[\"http://169.254.169.254/\"]}]}",
+                                               types[i]);
+        if (parse(text, NULL, &m, &err) < 0)
+            fail_msg("%s: %s", types[i], err.message);
+    }
+}
+
+static void test_type_is_told(void **state)
+{
+    struct manifest m;
+    struct error err;
+
+    (void)state;
+    assert_int_equal(parse("{\"config\":" CONFIG ",\"layers\":[]}", OCI_IMAGE "; charset=x", &m, &err), 0);
+    assert_string_equal(m.media_type, OCI_IMAGE);
+    assert_int_equal(parse("{\"config\":{\"mediaType\":\"application/octet-stream\",\"digest\":\"" A
+                           "\",\"size\":7},\"layers\":[]}",
+                           NULL, &m, &err),
+                     0);
+    assert_string_equal(m.media_type, "");
+    assert_true(manifest_type_is_known(OCI_INDEX));
+    assert_false(manifest_type_is_known("application/json"));
 }
 
 static int parse_config(const char *text, Pull__ImageConfig **config, struct error *err)
 {
     *err = ERROR_INIT;
-    return image_config_parse(text, strlen(text), &amd64, arena, config, err);
+    return image_config_parse(text, strlen(text), arena, config, err);
 }
 
 static void test_config(void **state)
@@ -212,8 +226,6 @@ static void test_bad_config(void **state)
         "{\"config\":{\"User\":\"\xff\"}}",
         "{\"rootfs\":{\"diff_ids\":[\"sha256:short\"]}}",
         "{\"rootfs\":{\"diff_ids\":[\"../../x\"]}}",
-        "{\"os\":\"windows\"}",
-        "{\"os\":\"linux\",\"architecture\":\"arm64\"}",
     };
 
     (void)state;
@@ -247,9 +259,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_image),        cmocka_unit_test(test_bad),
-        cmocka_unit_test(test_many_layers),  cmocka_unit_test(test_choose),
-        cmocka_unit_test(test_config),       cmocka_unit_test(test_bad_config),
-        cmocka_unit_test(test_large_config),
+        cmocka_unit_test(test_many_layers),  cmocka_unit_test(test_layer_types),
+        cmocka_unit_test(test_type_is_told), cmocka_unit_test(test_config),
+        cmocka_unit_test(test_bad_config),   cmocka_unit_test(test_large_config),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);

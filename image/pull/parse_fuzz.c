@@ -5,7 +5,7 @@
 
 #include "base/cleanup.h"
 #include "image/pull/challenge.h"
-#include "image/pull/manifest.h"
+#include "image/pull/platform.h"
 #include "image/reference.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -37,17 +37,19 @@ static void parse_challenge(const char *text)
 
 static void parse_json(const char *text, size_t len, bool config, struct arena *arena)
 {
-    Pull__Platform platform = PULL__PLATFORM__INIT;
-    const struct index_entry *entry;
+    Pull__Platform platform = PULL__PLATFORM__INIT, *list[] = {&platform};
+    const struct platforms platforms = {list, 1};
+    const struct index_entry **entries;
+    size_t n;
     Pull__ImageConfig *out;
     struct manifest manifest;
 
     platform.os = (char *)"linux";
     platform.architecture = (char *)"amd64";
     if (config)
-        (void)image_config_parse(text, len, &platform, arena, &out, NULL);
+        (void)image_config_parse(text, len, arena, &out, NULL);
     else if (manifest_parse(text, len, NULL, arena, &manifest, NULL) == 0 && manifest.kind == MANIFEST_INDEX)
-        (void)manifest_choose(&manifest, &platform, &entry, NULL);
+        (void)platform_choose(&manifest, &platforms, arena, &entries, &n, NULL);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -12,9 +12,9 @@
 #include "image/pull/layer.h"
 #include "image/pull/manifest.h"
 #include "image/pull/registry.h"
+#include "image/pull/resolve.h"
 
 #define ARENA_MAX       (32u << 20)
-#define CONFIG_MAX      (8u << 20) // bytes of an image config's JSON
 #define STEP_TIMEOUT_MS 1000
 #define PARALLEL_MAX    16
 
@@ -60,65 +60,21 @@ static int read_request(struct session *s, struct error *err)
     if (r == 0 || s->to->kind_case != PULL__TO_PULL__KIND_REQUEST)
         return error_set(err, STATUS_INTERNAL, EPROTO, "the first message is no request");
     s->request = s->to->request;
-    if (!s->request->platform || !s->request->limits)
+    if (s->request->n_platforms == 0 || !s->request->limits)
         return error_set(err, STATUS_INTERNAL, EPROTO, "the request is not complete");
     if (fcntl(s->sock, F_SETFL, O_NONBLOCK) < 0)
         return error_errno(err, errno, "prepare the pull");
     return 0;
 }
 
-static int get_manifest(struct session *s, const char *reference, struct manifest *out,
-                        char digest[DIGEST_TEXT_MAX], struct error *err)
+static int source_manifest(void *data, const char *reference, struct buf *out, char **type, struct error *err)
 {
-    _cleanup_(buf_done) struct buf body = {0};
-    _cleanup_free_ char *type = NULL;
-    int r = registry_get_manifest(&s->registry, reference, &body, &type, err);
-
-    if (r < 0)
-        return r;
-    if (digest_of(body.data ? body.data : "", body.len, digest) < 0)
-        return error_set(err, STATUS_INTERNAL, EIO, "hash the manifest");
-    return manifest_parse(body.data ? body.data : "", body.len, type, s->arena, out, err);
+    return registry_get_manifest(data, reference, out, type, err);
 }
 
-// The manifest of our platform; digest becomes that of what the reference named.
-static int resolve_manifest(struct session *s, struct manifest *out, char digest[DIGEST_TEXT_MAX],
-                            struct error *err)
+static int source_blob(void *data, const char *digest, size_t max, struct buf *out, struct error *err)
 {
-    const char *reference = *s->request->digest ? s->request->digest : s->request->tag;
-    const struct index_entry *entry;
-    char inner[DIGEST_TEXT_MAX];
-    int r = get_manifest(s, reference, out, digest, err);
-
-    if (r < 0 || out->kind == MANIFEST_IMAGE)
-        return r;
-    r = manifest_choose(out, s->request->platform, &entry, err);
-    if (r == 0)
-        r = get_manifest(s, entry->descriptor.digest, out, inner, err);
-    if (r < 0)
-        return r;
-    if (out->kind != MANIFEST_IMAGE)
-        return error_set(err, STATUS_FAILED_PRECONDITION, EOPNOTSUPP,
-                         "the image index points to another index");
-    return 0;
-}
-
-static int resolve_config(struct session *s, const struct manifest *manifest, struct error *err)
-{
-    _cleanup_(buf_done) struct buf body = {0};
-    int r = registry_get_blob(&s->registry, manifest->config.digest, CONFIG_MAX, &body, err);
-
-    if (r == 0)
-        r = image_config_parse(body.data ? body.data : "", body.len, s->request->platform, s->arena,
-                               &s->resolved.config, err);
-    if (r < 0)
-        return r;
-    s->resolved.config_bytes = body.len;
-    if (s->resolved.config->n_diff_ids != manifest->n_layers)
-        return error_set(err, STATUS_DATA_LOSS, EPROTO,
-                         "the manifest has %zu layers, but the image config has %zu diff_ids",
-                         manifest->n_layers, s->resolved.config->n_diff_ids);
-    return 0;
+    return registry_get_blob(data, digest, max, out, err);
 }
 
 static int describe_layers(struct session *s, const struct manifest *manifest, struct error *err)
@@ -149,23 +105,16 @@ static int send_to_crispd(struct session *s, Pull__FromPull *m, struct error *er
 
 static int resolve(struct session *s, struct error *err)
 {
+    const struct resolve_source source = {&s->registry, source_manifest, source_blob};
+    const char *reference = *s->request->digest ? s->request->digest : s->request->tag;
     struct manifest manifest;
-    char *digest = arena_alloc(s->arena, DIGEST_TEXT_MAX);
     Pull__FromPull m = PULL__FROM_PULL__INIT;
-    int r;
+    int r = resolve_image(&source, reference, s->request, s->arena, &manifest, &s->resolved, err);
 
-    pull__pull_resolved__init(&s->resolved);
-    if (!digest)
-        return error_errno(err, ENOMEM, "prepare the pull");
-    r = resolve_manifest(s, &manifest, digest, err);
-    if (r == 0)
-        r = resolve_config(s, &manifest, err);
     if (r == 0)
         r = describe_layers(s, &manifest, err);
     if (r < 0)
         return r;
-    s->resolved.manifest_digest = digest;
-    s->resolved.config_digest = (char *)manifest.config.digest;
     m.kind_case = PULL__FROM_PULL__KIND_RESOLVED;
     m.resolved = &s->resolved;
     return send_to_crispd(s, &m, err);

@@ -55,8 +55,8 @@ class Registry:
 
     def push(self, repository, tag, image):
         """An oci.Image or oci.Index; returns the manifest's digest."""
-        for one in getattr(image, "images", [image]):
-            for blob in one.blobs:
+        for one in [image, *getattr(image, "images", [])]:
+            for blob in getattr(one, "blobs", []):
                 self.blobs[oci.digest(blob)] = blob
             self.manifests[repository, oci.digest(one.manifest)] = one.media_type, one.manifest
         digest = oci.digest(image.manifest)

@@ -1,0 +1,193 @@
+"""Names, indexes, manifests and media types: which image a reference is, and what isn't one. See store_case.py."""
+import gzip
+import json
+
+import store_case
+from store_case import PullTest, oci, simple_image
+
+
+def of_types(image, config=None, layer=None, manifest=None):
+    """The image with other media types; None: as it is, "": left out."""
+    value = json.loads(image.manifest)
+
+    def put(where, media_type):
+        if media_type is not None:
+            where.pop("mediaType", None)
+            where.update({"mediaType": media_type} if media_type else {})
+
+    put(value["config"], config)
+    for descriptor in value["layers"]:
+        put(descriptor, layer)
+    put(value, manifest)
+    image.manifest = oci.dumps(value)
+    if manifest:
+        image.media_type = manifest
+    return image
+
+
+class Nested:
+    """An index of anything that has .manifest and .media_type; platforms: (os, architecture, variant) or None."""
+
+    def __init__(self, entries, media_type=oci.OCI_INDEX):
+        self.media_type = media_type
+        self.entries = self.images = [entry for entry, _ in entries]
+        self.blobs = []
+        descriptors = []
+        for entry, platform in entries:
+            descriptor = {"mediaType": entry.media_type, "digest": oci.digest(entry.manifest),
+                          "size": len(entry.manifest)}
+            if platform:
+                descriptor["platform"] = dict(zip(("os", "architecture", "variant"), platform, strict=False))
+            descriptors.append(descriptor)
+        self.manifest = oci.dumps({"schemaVersion": 2, "mediaType": media_type, "manifests": descriptors})
+
+
+class FormatTest(PullTest):
+    def add(self, name, image):
+        """With all that it refers to, under name:v; returns the reference."""
+        for entry in getattr(image, "entries", []):
+            self.add(name, entry)
+        self.registry.push(name, "v", image)
+        return f"{self.host}/{name}:v"
+
+    def pulled(self, name, image):
+        return self.store("pull " + self.add(name, image))
+
+
+class Indexes(FormatTest):
+    def one(self, text, arch="amd64"):
+        return oci.Image([oci.Layer().add("name", text.encode())], arch=arch, oci=True)
+
+    def test_variants(self):
+        images = {v: self.one(v) for v in ("v9", "v1", "v2", "none")}
+        index = Nested([(images["v9"], ("linux", "amd64", "v9")), (images["none"], ("linux", "amd64"))])
+        self.assertEqual(self.pulled("a", index), images["none"].id)
+        index = Nested([(self.one("arm", "arm64"), ("linux", "arm64", "v8")), (images["v1"], ("linux", "amd64", "v1"))],
+                       oci.DOCKER_LIST)
+        self.assertEqual(self.pulled("b", index), images["v1"].id)
+
+    def test_lesser_platform(self):
+        image = self.one("small", "386")
+        self.assertEqual(self.pulled("a", Nested([(image, ("linux", "386"))])), image.id)
+
+    def test_nested(self):
+        image = self.one("inner")
+        inner = Nested([(self.one("arm", "arm64"), ("linux", "arm64")), (image, ("linux", "amd64"))])
+        other = Nested([(self.one("s", "s390x"), ("linux", "s390x"))])
+        outer = Nested([(other, None), (inner, None)])
+        self.assertEqual(self.pulled("a", outer), image.id)
+        digest = oci.digest(outer.manifest)
+        self.assertEqual(self.store.status(image.id)["digests"], [f"{self.host}/a@{digest}"])
+
+    def test_nested_without_ours(self):
+        other = Nested([(self.one("s", "s390x"), ("linux", "s390x"))])
+        message = self.fails("FAILED_PRECONDITION", "no image for platform linux/amd64",
+                             "pull " + self.add("a", Nested([(other, None)])))
+        self.assertIn("linux/s390x", message)
+
+    def test_too_deep(self):
+        index = self.one("x")
+        for _ in range(6):
+            index = Nested([(index, None)])
+        self.fails("FAILED_PRECONDITION", "in each other", "pull " + self.add("a", index))
+
+    def test_too_many(self):
+        entries = [(self.one(str(i), "s390x"), None) for i in range(40)]
+        self.fails("FAILED_PRECONDITION", "more than 32 manifests", "pull " + self.add("a", Nested(entries)))
+
+    def test_unsaid_platform(self):
+        image = self.one("x")
+        index = Nested([(self.one("s", "s390x"), None), (image, None)])
+        self.assertEqual(self.pulled("a", index), image.id)
+
+    def test_attestation_is_passed_over(self):
+        image = self.one("x")
+        index = Nested([(of_types(self.one("y", "unknown"), layer="application/vnd.in-toto+json"),
+                         ("unknown", "unknown")), (image, ("linux", "amd64"))])
+        self.assertEqual(self.pulled("a", index), image.id)
+
+    def test_wrong_size(self):
+        image = self.one("x")
+        index = Nested([(image, ("linux", "amd64"))])
+        index.manifest = index.manifest.replace(b'"size":%d' % len(image.manifest), b'"size":7')
+        self.fails("DATA_LOSS", "the image index says 7", "pull " + self.add("a", index))
+
+    def test_wrong_platform_inside(self):
+        index = Nested([(self.one("s", "s390x"), ("linux", "amd64"))])
+        message = self.fails("FAILED_PRECONDITION", "linux/s390x", "pull " + self.add("a", index))
+        self.assertIn("linux/amd64", message)
+
+
+class Types(FormatTest):
+    def test_all_layer_types(self):
+        for i, (layer_type, pack) in enumerate((
+                ("application/vnd.oci.image.layer.v1.tar", bytes), ("application/vnd.oci.image.layer.v1.tar+gzip", gzip.compress),
+                ("application/vnd.docker.image.rootfs.diff.tar", bytes), ("", gzip.compress),
+                ("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", gzip.compress),
+                ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", gzip.compress),
+                ("application/octet-stream", gzip.compress),
+                # What it is counts, not what it is called.
+                ("application/vnd.oci.image.layer.v1.tar+zstd", gzip.compress))):
+            layer = oci.Layer().add(f"file{i}", b"x" * 5000)
+            layer._blob = pack(layer.raw)
+            image = of_types(oci.Image([layer], oci=i % 2 == 0), layer=layer_type)
+            self.assertEqual(self.pulled(f"a{i}", image), image.id)
+            self.assertTrue((self.store.tree(image.id)[0] / f"file{i}").exists())
+
+    def test_old_docker_config(self):
+        image = of_types(simple_image(1), config="application/octet-stream")
+        self.assertEqual(self.pulled("a", image), image.id)
+
+    def test_manifest_without_a_type(self):
+        image = of_types(oci.Image([oci.Layer().add("x", b"y")], oci=True), manifest="")
+        self.assertEqual(self.pulled("a", image), image.id)
+
+    def test_artifacts(self):
+        for config, layer in (("application/vnd.cncf.helm.config.v1+json", "application/vnd.cncf.helm.chart.content.v1.tar+gzip"),
+                              ("application/vnd.oci.empty.v1+json", "text/plain"),
+                              ("application/vnd.oci.image.config.v1+json", "application/vnd.in-toto+json")):
+            image = of_types(oci.Image([oci.Layer().add("x", b"y")], oci=True), config=config, layer=layer)
+            self.fails("FAILED_PRECONDITION", "this is no container image", "pull " + self.add("a", image))
+
+    def test_foreign_url_is_not_followed(self):
+        image = of_types(simple_image(1), layer="application/vnd.docker.image.rootfs.foreign.diff.tar.gzip")
+        other = store_case.fake_registry.Registry()
+        self.addCleanup(other.close)
+        value = json.loads(image.manifest)
+        value["layers"][0]["urls"] = [other.url + "/layer"]
+        image.manifest = oci.dumps(value)
+        ref = self.add("a", image)
+        del self.registry.blobs[value["layers"][0]["digest"]]
+        self.fails("NOT_FOUND", "layer", "pull " + ref)
+        self.assertEqual(other.requests, [])
+
+    def test_schema_1(self):
+        self.registry.manifests["a", "v"] = ("application/vnd.docker.distribution.manifest.v1+prettyjws",
+                                             b'{"schemaVersion":1,"name":"a","tag":"v","fsLayers":[],"signatures":[]}')
+        self.fails("FAILED_PRECONDITION", "obsolete schema 1", f"pull {self.host}/a:v")
+
+
+class Names(FormatTest):
+    def test_tag_and_digest(self):
+        image, other = simple_image(1), simple_image(2)
+        self.registry.push("a", "v", other)
+        digest = self.registry.push("a", "old", image)
+        self.assertEqual(self.store(f"pull {self.host}/a:v@{digest}"), image.id)
+        status = self.store.status(f"{self.host}/a:v@{digest}")  # the digest decides
+        self.assertEqual((status["id"], status["tags"], status["digests"]), (image.id, [], [f"{self.host}/a@{digest}"]))
+
+    def test_several_tags(self):
+        image = simple_image(1)
+        refs = [self.add("a", image), self.add("b", image)]
+        for ref in refs:
+            self.store("pull " + ref)
+        self.assertEqual(self.store.status(image.id)["tags"], sorted(refs))
+        self.assertEqual(self.store.status(image.id[7:20])["id"], image.id)
+        self.store("sweep")
+        self.store("remove " + refs[0])
+        self.assertEqual(self.store("list"), "")
+        self.expect_clean()
+
+
+if __name__ == "__main__":
+    store_case.main()
