@@ -47,7 +47,8 @@ struct rpc_method {
     const char *name;    // "RunPodSandbox"
     const ProtobufCMessageDescriptor *request;
     const ProtobufCMessageDescriptor *response;
-    bool stream; // the response is a stream; then the class is RPC_WORK
+    bool stream;        // the response is a stream; then the class is RPC_WORK
+    bool client_stream; // more messages follow the request: see rpc_receive(); then `stream` is set, too
     enum rpc_class class;
     rpc_unary_fn fn; // NULL: answered UNIMPLEMENTED, naming the RPC
 };
@@ -73,6 +74,12 @@ int rpc_no_memory(struct error *err);
 // the very one that the handler got; arena is where strings that need it are sanitised. CANCELLED: nobody
 // listens any more; DEADLINE_EXCEEDED: the reader hasn't taken anything for a minute.
 int rpc_send(struct rpc_call *call, ProtobufCMessage *message, struct arena *arena, struct error *err);
+
+// The next message of a client that streams: 1 and *message (malloc()ed, the caller frees it with
+// protobuf_c_message_free_unpacked()), 0 when the client has no more to say or has gone (a protocol that
+// must tell the one from the other has a message that says "this was all"), -errno. Only for methods with
+// `client_stream`, on the thread of the handler. It waits as long as the call lasts.
+int rpc_receive(struct rpc_call *call, ProtobufCMessage **message, struct error *err);
 
 #define RPC_HANDLER(name)                                                                                    \
     int name(struct rpc_call *call, const ProtobufCMessage *request, ProtobufCMessage **response,            \
@@ -118,5 +125,9 @@ RPC_HANDLER(rpc_image_status);
 RPC_HANDLER(rpc_pull_image);
 RPC_HANDLER(rpc_remove_image);
 RPC_HANDLER(rpc_image_fs_info);
+// rpc_crisp*.c
+RPC_HANDLER(rpc_crisp_pull);
+RPC_HANDLER(rpc_crisp_list);
+RPC_HANDLER(rpc_crisp_prune);
 
 #endif

@@ -1,5 +1,7 @@
-// One row for each of the 41 RPCs of the CRI v1 API, in its order. NULL: not implemented yet.
+// One row for each of the 41 RPCs of the CRI v1 API, in its order (NULL: not implemented yet), and then for
+// those of crisp's own service.
 #include "api/cri/api.pb-c.h"
+#include "api/crisp/images.pb-c.h"
 #include "base/cleanup.h"
 #include "cri/rpc.h"
 
@@ -14,6 +16,12 @@
 #define RUNTIME_STREAM(name, in, out, class, fn) ROW(RUNTIME_SERVICE, name, in, out, true, class, fn)
 #define IMAGE(name, in, out, class, fn)          ROW(IMAGE_SERVICE, name, in, out, false, class, fn)
 #define IMAGE_STREAM(name, in, out, class, fn)   ROW(IMAGE_SERVICE, name, in, out, true, class, fn)
+
+#define OWN(name_, request_, response_, stream_, class_, fn_)                                                \
+    {                                                                                                        \
+        .service = "crisp.v1.Images", .name = #name_, .request = &crisp__##request_##__descriptor,           \
+        .response = &crisp__##response_##__descriptor, .stream = stream_, .class = class_, .fn = fn_         \
+    }
 
 const struct rpc_method rpc_table[] = {
     RUNTIME(Version, version_request, version_response, RPC_INLINE, rpc_version),
@@ -79,5 +87,8 @@ const struct rpc_method rpc_table[] = {
     IMAGE(PullImage, pull_image_request, pull_image_response, RPC_WORK, rpc_pull_image),
     IMAGE(RemoveImage, remove_image_request, remove_image_response, RPC_WORK, rpc_remove_image),
     IMAGE(ImageFsInfo, image_fs_info_request, image_fs_info_response, RPC_WORK, rpc_image_fs_info),
+    OWN(Pull, pull_request, pull_progress, true, RPC_WORK, rpc_crisp_pull),
+    OWN(List, list_request, list_response, false, RPC_INLINE, rpc_crisp_list),
+    OWN(Prune, prune_request, prune_response, false, RPC_WORK, rpc_crisp_prune),
 };
 const size_t rpc_table_len = ARRAY_SIZE(rpc_table);

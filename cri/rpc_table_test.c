@@ -9,9 +9,16 @@
 #include <string.h>
 
 #include "api/cri/api.pb-c.h"
+#include "api/crisp/images.pb-c.h"
 #include "base/cleanup.h"
 #include "base/file.h"
+#include "base/str.h"
 #include "cri/rpc.h"
+
+static bool is_cri(const struct rpc_method *row)
+{
+    return str_has_prefix(row->service, "runtime.v1.");
+}
 
 static const struct rpc_method *find(const char *service, const char *name)
 {
@@ -25,9 +32,9 @@ static const struct rpc_method *find(const char *service, const char *name)
 static void test_every_method_has_its_row(void **state)
 {
     (void)state;
-    const ProtobufCServiceDescriptor *const services[] = {&cri__runtime_service__descriptor,
-                                                          &cri__image_service__descriptor};
-    size_t n = 0;
+    const ProtobufCServiceDescriptor *const services[] = {
+        &cri__runtime_service__descriptor, &cri__image_service__descriptor, &crisp__images__descriptor};
+    size_t n = 0, of_cri = 0;
     for (size_t i = 0; i < ARRAY_SIZE(services); i++) {
         for (unsigned j = 0; j < services[i]->n_methods; j++, n++) {
             const ProtobufCMethodDescriptor *method = &services[i]->methods[j];
@@ -39,7 +46,9 @@ static void test_every_method_has_its_row(void **state)
         }
     }
     assert_int_equal(n, rpc_table_len);
-    assert_int_equal(n, 41);
+    for (size_t i = 0; i < rpc_table_len; i++)
+        of_cri += is_cri(&rpc_table[i]);
+    assert_int_equal(of_cri, 41);
 }
 
 // protobuf-c drops the `stream` of a method: the rows are held to the API's list.
@@ -48,7 +57,7 @@ static void test_streams(void **state)
     (void)state;
     static const char *const streams[] = {
         "StreamPodSandboxes", "StreamContainers",        "StreamContainerStats", "StreamPodSandboxStats",
-        "GetContainerEvents", "StreamPodSandboxMetrics", "StreamImages"};
+        "GetContainerEvents", "StreamPodSandboxMetrics", "StreamImages",         "Pull"};
     size_t n = 0;
     for (size_t i = 0; i < rpc_table_len; i++)
         n += rpc_table[i].stream;
@@ -56,6 +65,7 @@ static void test_streams(void **state)
     for (size_t i = 0; i < ARRAY_SIZE(streams); i++) {
         const struct rpc_method *row = find("runtime.v1.RuntimeService", streams[i]);
         row = row ? row : find("runtime.v1.ImageService", streams[i]);
+        row = row ? row : find("crisp.v1.Images", streams[i]);
         assert_non_null(row);
         assert_true(row->stream);
         assert_int_equal(row->class, RPC_WORK); // rpc_send() waits
@@ -106,15 +116,18 @@ static void test_readme(void **state)
     char *end = strstr(text, "The others answer UNIMPLEMENTED");
     assert_non_null(end);
     *end = '\0';
-    size_t n = 0;
+    size_t n = 0, all = 0;
     for (size_t i = 0; i < rpc_table_len; i++) {
+        if (!is_cri(&rpc_table[i]))
+            continue;
+        all++;
         bool listed = has_word(text, rpc_table[i].name);
         if (listed != (rpc_table[i].fn != NULL))
             fail_msg("README.md is wrong about %s", rpc_table[i].name);
         n += listed;
     }
     char sum[64];
-    (void)snprintf(sum, sizeof(sum), "%zu of the %zu RPCs", n, rpc_table_len);
+    (void)snprintf(sum, sizeof(sum), "%zu of the %zu RPCs", n, all);
     if (!strstr(text, sum))
         fail_msg("README.md does not say \"%s\"", sum);
 }

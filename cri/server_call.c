@@ -28,13 +28,13 @@ struct server_call {
     struct pool_task task; // first: run_task() casts back
     struct server *server;
     struct server_call_links links;
-    struct server_tag arrived, received, closed, sent, message_sent;
+    struct server_tag arrived, received, closed, sent, message_sent, message_came;
     atomic_int refs;
     grpc_call *call;
     grpc_call_details details;
     grpc_metadata_array metadata;
-    grpc_byte_buffer *payload, *response;
-    int was_cancelled; // written by gRPC before `closed`
+    grpc_byte_buffer *payload, *response; // payload: what was received last
+    int was_cancelled;                    // written by gRPC before `closed`
     const struct rpc_method *method;
     char path[METHOD_PATH_MAX]; // "/runtime.v1.RuntimeService/Version"
     struct rpc_call rpc;
@@ -43,6 +43,7 @@ struct server_call {
     char id[24];
     bool opened;    // initial metadata are out, or the first message of a stream takes them along
     sem_t went_out; // a message of a stream did, or never will
+    sem_t came_in;  // the same of what a client streams
     atomic_bool went_well;
 };
 
@@ -67,6 +68,7 @@ static void call_free(struct server_call *c)
     arena_free(c->rpc.arena);
     fd_closep(&c->rpc.ctx.cancel_fd);
     sem_destroy(&c->went_out);
+    sem_destroy(&c->came_in);
     free(c);
 }
 
@@ -205,8 +207,9 @@ int rpc_send(struct rpc_call *rpc, ProtobufCMessage *message, struct arena *aren
     return r;
 }
 
-// The request's message from the arena, or NULL.
-static ProtobufCMessage *unpack_request(struct server_call *c, struct error *err)
+// The message in c->payload, which is freed; NULL when it is none.
+static ProtobufCMessage *unpack_payload(struct server_call *c, ProtobufCAllocator *allocator,
+                                        struct error *err)
 {
     grpc_byte_buffer_reader reader;
     if (!grpc_byte_buffer_reader_init(&reader, c->payload)) {
@@ -216,7 +219,7 @@ static ProtobufCMessage *unpack_request(struct server_call *c, struct error *err
     grpc_slice whole = grpc_byte_buffer_reader_readall(&reader);
     grpc_byte_buffer_reader_destroy(&reader);
     ProtobufCMessage *request = protobuf_c_message_unpack(
-        c->method->request, arena_pb(c->rpc.arena), GRPC_SLICE_LENGTH(whole), GRPC_SLICE_START_PTR(whole));
+        c->method->request, allocator, GRPC_SLICE_LENGTH(whole), GRPC_SLICE_START_PTR(whole));
     grpc_slice_unref(whole);
     grpc_byte_buffer_destroy(steal_ptr(&c->payload));
     if (!request)
@@ -224,6 +227,29 @@ static ProtobufCMessage *unpack_request(struct server_call *c, struct error *err
                   "the request is no %s message, or takes more than 64 MiB of memory",
                   c->method->request->name);
     return request;
+}
+
+static void on_message_came(struct server_tag *tag, bool ok)
+{
+    (void)ok; // tells no more than payload does
+    (void)sem_post(&tag->call->came_in);
+}
+
+int rpc_receive(struct rpc_call *rpc, ProtobufCMessage **message, struct error *err)
+{
+    struct server_call *c = (struct server_call *)((char *)rpc - offsetof(struct server_call, rpc));
+    grpc_op op = {.op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &c->payload};
+
+    server_tag_give(&c->message_came);
+    if (grpc_call_start_batch(c->call, &op, 1, &c->message_came, NULL) != GRPC_CALL_OK)
+        return error_set(err, STATUS_INTERNAL, EIO, "%s: gRPC does not take a message", c->method->name);
+    // A call that is cancelled, by the client's end too, gives back what it has.
+    while (sem_wait(&c->came_in) != 0 && errno == EINTR)
+        continue;
+    if (!c->payload)
+        return 0;
+    *message = unpack_payload(c, NULL, err);
+    return *message ? 1 : -EBADMSG;
 }
 
 static int answer(struct server_call *c, struct error *err)
@@ -234,7 +260,7 @@ static int answer(struct server_call *c, struct error *err)
     if (!c->rpc.arena)
         return rpc_no_memory(err);
     if (!c->request)
-        c->request = unpack_request(c, err);
+        c->request = unpack_payload(c, arena_pb(c->rpc.arena), err);
     if (!c->request)
         return -err->errnum;
     int rc = c->method->fn(&c->rpc, c->request, &response, err);
@@ -395,7 +421,9 @@ bool server_call_expect(struct server *s)
     c->closed = (struct server_tag){.done = on_closed, .call = c, .server = s};
     c->sent = (struct server_tag){.done = on_sent, .call = c, .server = s};
     c->message_sent = (struct server_tag){.done = on_message_sent, .call = c, .server = s};
+    c->message_came = (struct server_tag){.done = on_message_came, .call = c, .server = s};
     (void)sem_init(&c->went_out, 0, 0);
+    (void)sem_init(&c->came_in, 0, 0);
     grpc_call_details_init(&c->details);
     grpc_metadata_array_init(&c->metadata);
     server_tag_give(&c->arrived);

@@ -78,9 +78,45 @@ void image_list_free(struct image **images, size_t n);
 int image_store_pull(struct image_store *store, const char *ref, const Cri__AuthConfig *auth,
                      const struct ctx *ctx, char **image_id, struct error *err);
 
+// How a pull goes on. fn is called on the caller's thread with what is known then, whenever that has changed
+// and the last call has returned: a slow one misses steps, and the pull doesn't wait for it. An error of fn
+// (which fills in err) ends the waiting, not the pull if others wait for it, too.
+enum image_layer_state {
+    IMAGE_LAYER_WAITING, // for its turn, or for another pull that fetches it
+    IMAGE_LAYER_FETCHING,
+    IMAGE_LAYER_UNPACKING, // all bytes are there
+    IMAGE_LAYER_DONE,      // fetched and unpacked
+    IMAGE_LAYER_PRESENT,   // was here already, or another pull brought it
+};
+struct image_layer_progress {
+    char digest[72]; // "sha256:<hex>" of the blob
+    uint64_t size, fetched;
+    enum image_layer_state state;
+};
+struct image_watch {
+    int (*fn)(void *data, const struct image_layer_progress *layers, size_t n, struct error *err);
+    void *data;
+};
+// As image_store_pull(), watched; watch may be NULL.
+int image_store_pull_watched(struct image_store *store, const char *ref, const Cri__AuthConfig *auth,
+                             const struct ctx *ctx, const struct image_watch *watch, char **image_id,
+                             struct error *err);
+
 // Removes the image that ref names (as in resolve) with all its tags. Absent: 0. Layers go with the last
 // image and container that uses them; deletion itself happens in the background.
 int image_store_remove(struct image_store *store, const char *ref, struct error *err);
+
+// Removes images that nobody holds and that are not pinned: those without a tag, or (all) any; with
+// pulled_before_ns only those whose first pull is older. *images (image_list_free()) are those that were
+// removed, or with dry_run would be; *freed_bytes what their layers take that nothing else needs.
+struct image_prune_options {
+    bool all, dry_run;
+    int64_t pulled_before_ns; // wall time; 0: however new
+};
+int image_store_prune(struct image_store *store, const struct image_prune_options *options,
+                      struct image ***images, size_t *n, uint64_t *freed_bytes, struct error *err);
+// Does a container hold the image?
+bool image_store_is_held(struct image_store *store, const char *image_id);
 
 // A holder (a container id) keeps an image's layers on disk even if the image is removed. Holds are not
 // recorded: whoever owns the containers takes them again at start, before image_rootfs_sweep().

@@ -23,6 +23,7 @@ static void op_free(struct pull_op *op)
     free(op->auth);
     free(op->key);
     free(op->image_id);
+    free(op->progress);
     fd_closep(&op->done_fd);
     fd_closep(&op->cancel_fd);
     fd_closep(&op->wake_fd);
@@ -196,6 +197,13 @@ static int op_result(struct image_store *s, const struct pull_op *op, char **ima
 int image_store_pull(struct image_store *s, const char *ref, const Cri__AuthConfig *auth,
                      const struct ctx *ctx, char **image_id, struct error *err)
 {
+    return image_store_pull_watched(s, ref, auth, ctx, NULL, image_id, err);
+}
+
+int image_store_pull_watched(struct image_store *s, const char *ref, const Cri__AuthConfig *auth,
+                             const struct ctx *ctx, const struct image_watch *watch, char **image_id,
+                             struct error *err)
+{
     struct reference parsed;
     _cleanup_free_ char *key = NULL;
     _cleanup_free_ uint8_t *packed = NULL;
@@ -217,7 +225,7 @@ int image_store_pull(struct image_store *s, const char *ref, const Cri__AuthConf
         explicit_bzero(packed, packed_len);
     if (r < 0)
         return r;
-    r = ctx_wait_fd(ctx, op->done_fd, POLLIN, err);
+    r = pull_watch_wait(op, ctx, watch, err);
     r = r > 0 ? op_result(s, op, image_id, err) : error_wrap(err, "pull %s", key);
     leave_op(s, op);
     return r;

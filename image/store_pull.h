@@ -8,6 +8,12 @@
 #include "image/reference.h"
 #include "image/store.h"
 
+// Somebody who wants to know how a pull goes on.
+struct pull_watcher {
+    struct pull_watcher *next;
+    int fd; // an eventfd, written when there is news
+};
+
 struct pull_op {
     struct image_store *store;
     struct pull_op *next;
@@ -19,9 +25,12 @@ struct pull_op {
     bool cancelled;   // nobody may join any more
     bool ended;
     pthread_t thread;
-    int done_fd;   // readable (an eventfd) when it has ended
-    int cancel_fd; // written to call it off
-    int wake_fd;   // written when layers of others have changed
+    int done_fd;                           // readable (an eventfd) when it has ended
+    int cancel_fd;                         // written to call it off
+    int wake_fd;                           // written when layers of others have changed
+    struct pull_watcher *watchers;         // under store->lock, like the next two
+    struct image_layer_progress *progress; // bottom first; NULL: not known yet
+    size_t n_progress;
 
     // The result; constant once ended.
     int result;
@@ -32,6 +41,17 @@ struct pull_op {
 // The whole conversation; fills in the result. Runs on the operation's own thread, for crisp-pull ends with
 // it.
 void pull_op_run(struct pull_op *op);
+
+// store_pull_watch.c: how far it is, for those who watch.
+// A pull of these layers, all WAITING. 0 or -ENOMEM.
+int pull_progress_begin(struct pull_op *op, const Pull__PullResolved *resolved);
+// A layer's state; FETCHING leaves fetched alone, UNPACKING and those after it set it to the whole size.
+void pull_progress_set(struct pull_op *op, size_t layer, enum image_layer_state state);
+void pull_progress_amounts(struct pull_op *op, const Pull__Amounts *amounts);
+// Waits for the end, telling watch (NULL: nobody) of the news: 1, or -errno as ctx_wait_fd() or the watch has
+// it.
+int pull_watch_wait(struct pull_op *op, const struct ctx *ctx, const struct image_watch *watch,
+                    struct error *err);
 
 // Sends the PullRequest; arena is scratch memory.
 int pull_request_send(const struct pull_op *op, int sock, const char *staging_dir, struct arena *arena,

@@ -39,7 +39,10 @@ struct pull_run {
     size_t n_open;
     bool done;
     uint64_t fetched_bytes;
-    uint64_t unsynced_bytes; // of layers that it has published since it last synced
+    uint64_t unsynced_bytes;                 // of layers that it has published since it last synced
+    uint64_t fetch_ns, inflate_ns, write_ns; // summed over the layers
+    uint64_t commit_ns;
+    size_t n_fetched;
 };
 
 // Proxies are the environment's business, and nothing else of it is crisp-pull's.
@@ -163,8 +166,17 @@ static int decide_layers(struct pull_run *run, struct error *err)
         r = pb_frame_send(run->sock, &m.base, NULL, 0, err);
         if (r < 0)
             return r;
+        pull_progress_set(run->op, i, run->layers[i] == HELD ? IMAGE_LAYER_PRESENT : IMAGE_LAYER_FETCHING);
     }
     return 0;
+}
+
+static void count_layer(struct pull_run *run, const Pull__LayerDone *done)
+{
+    run->n_fetched++;
+    run->fetch_ns += done->fetch_ns;
+    run->inflate_ns += done->inflate_ns;
+    run->write_ns += done->write_ns;
 }
 
 static int take_layer(struct pull_run *run, const Pull__LayerDone *done, struct error *err)
@@ -187,6 +199,8 @@ static int take_layer(struct pull_run *run, const Pull__LayerDone *done, struct 
     if (r < 0)
         return r;
     run->layers[done->index] = HELD;
+    pull_progress_set(run->op, done->index, IMAGE_LAYER_DONE);
+    count_layer(run, done);
     run->unsynced_bytes += done->bytes;
     if (run->unsynced_bytes < SYNC_EARLY_BYTES)
         return 0;
@@ -233,7 +247,7 @@ static int take_resolved(struct pull_run *run, Pull__FromPull **m, struct error 
             !str_eq(resolved->layers[i]->diff_id, resolved->config->diff_ids[i]))
             return error_set(err, STATUS_INTERNAL, EPROTO, "crisp-pull's answer makes no sense");
     run->layers = calloc(resolved->n_layers + 1, sizeof(*run->layers));
-    if (!run->layers)
+    if (!run->layers || pull_progress_begin(run->op, resolved) < 0)
         return error_errno(err, ENOMEM, "pull");
     run->resolved = resolved;
     run->resolved_frame = steal_ptr(m);
@@ -247,6 +261,9 @@ static int handle_message(struct pull_run *run, Pull__FromPull **m, struct error
         return take_resolved(run, m, err);
     case PULL__FROM_PULL__KIND_LAYER_DONE:
         return take_layer(run, (*m)->layer_done, err);
+    case PULL__FROM_PULL__KIND_AMOUNTS:
+        pull_progress_amounts(run->op, (*m)->amounts);
+        return 0;
     case PULL__FROM_PULL__KIND_DONE:
         run->done = true;
         run->fetched_bytes = (*m)->done->bytes_fetched;
@@ -380,13 +397,32 @@ static void clean_up(struct pull_run *run)
     free(run->staging);
 }
 
+// Milliseconds of a time, or a number, as text for the log.
+static const char *text_ms(uint64_t ns, char out[32])
+{
+    (void)snprintf(out, 32, "%llu", (unsigned long long)(ns / (uint64_t)NS_PER_MS));
+    return out;
+}
+
+static const char *text_number(uint64_t n, char out[32])
+{
+    (void)snprintf(out, 32, "%llu", (unsigned long long)n);
+    return out;
+}
+
+// fetch_ms (waiting for bytes), inflate_ms (and hashing) and write_ms are sums over the layers, which go on
+// at the same time; commit_ms is writing all to disk and recording it.
 static void log_pull(const struct pull_run *run, int64_t started_ns)
 {
-    char bytes[32], ms[32];
+    char bytes[32], ms[32], fetched[32], here[32], fetch[32], inflate[32], write_[32], commit_[32];
 
-    (void)snprintf(bytes, sizeof(bytes), "%llu", (unsigned long long)run->fetched_bytes);
-    (void)snprintf(ms, sizeof(ms), "%lld", (long long)((clock_mono_ns() - started_ns) / NS_PER_MS));
-    log_info("image pulled", "image", run->op->key, "id", run->op->image_id, "bytes", bytes, "ms", ms);
+    log_info("image pulled", "image", run->op->key, "id", run->op->image_id, "bytes",
+             text_number(run->fetched_bytes, bytes), "ms",
+             text_ms((uint64_t)(clock_mono_ns() - started_ns), ms), "layers_fetched",
+             text_number(run->n_fetched, fetched), "layers_here",
+             text_number(run->resolved->n_layers - run->n_fetched, here), "fetch_ms",
+             text_ms(run->fetch_ns, fetch), "inflate_ms", text_ms(run->inflate_ns, inflate), "write_ms",
+             text_ms(run->write_ns, write_), "commit_ms", text_ms(run->commit_ns, commit_));
 }
 
 void pull_op_run(struct pull_op *op)
@@ -398,8 +434,11 @@ void pull_op_run(struct pull_op *op)
     op->result = start(&run, &op->error);
     if (op->result == 0)
         op->result = converse(&run, &op->error);
-    if (op->result == 0)
+    if (op->result == 0) {
+        int64_t commit_started_ns = clock_mono_ns();
         op->result = commit(&run, &op->error);
+        run.commit_ns = (uint64_t)(clock_mono_ns() - commit_started_ns);
+    }
     if (op->error.errnum == ENOSPC || op->error.errnum == EDQUOT)
         error_wrap(&op->error, "no space or no inodes are left for %s", run.store->root);
     if (op->result < 0)

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/str.h"
 
 #define ATTEMPTS_MAX 3
@@ -89,6 +90,7 @@ int layer_start(struct layer *l, struct registry *r, int forker, const char *sta
     _cleanup_free_ char *dir = str_printf("%s/%u", staging_dir, l->index);
     int rc;
 
+    l->started_ns = clock_mono_ns();
     l->digest = digest_new();
     if (!dir || !l->digest)
         return error_errno(err, ENOMEM, "layer %s", l->desc->digest);

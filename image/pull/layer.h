@@ -21,6 +21,7 @@ struct layer {
     const Pull__Layer *desc;
     uint32_t index;
     enum layer_state state;
+    int64_t started_ns; // monotonic; by layer_start()
 
     struct http_request http;
     char *url;

@@ -11,6 +11,7 @@
 #include "base/str.h"
 #include "image/pull/layer.h"
 #include "image/pull/manifest.h"
+#include "image/pull/progress.h"
 #include "image/pull/registry.h"
 #include "image/pull/resolve.h"
 
@@ -30,6 +31,7 @@ struct session {
     struct layer *layers;
     size_t n_layers;
     uint64_t fetched_bytes;
+    struct progress progress;
 };
 
 // A frame from crispd: 1 and *m, 0 when it would block, -errno (-EPIPE: crispd is gone).
@@ -184,6 +186,7 @@ static int report_layer(struct session *s, struct layer *l, struct error *err)
     done.index = l->index;
     done.bytes = l->unpack.result->bytes;
     done.inodes = l->unpack.result->inodes;
+    progress_figures(l, &done);
     m.kind_case = PULL__FROM_PULL__KIND_LAYER_DONE;
     m.layer_done = &done;
     s->fetched_bytes += l->received;
@@ -235,6 +238,8 @@ static int fetch_layers(struct session *s, struct error *err)
             r = wait_for_something(s, err);
         if (r == 0)
             r = step_layers(s, err);
+        if (r == 0)
+            r = progress_report(&s->progress, s->sock, s->layers, s->n_layers, err);
         if (r == 0)
             r = read_decisions(s, err);
         if (r < 0)
