@@ -44,9 +44,14 @@ void cli_message_freep(void *message)
 
 int cli_parse_nothing(const struct options *table, int argc, char **argv)
 {
+    return cli_parse_nothing_into(table, NULL, argc, argv);
+}
+
+int cli_parse_nothing_into(const struct options *table, void *data, int argc, char **argv)
+{
     char **words = NULL;
     int n = 0;
-    int code = options_parse(table, NULL, argc, argv, &words, &n);
+    int code = options_parse(table, data, argc, argv, &words, &n);
 
     return code >= 0 || n == 0 ? code : options_bad(table, "%s takes no \"%s\"", table->command, words[0]);
 }

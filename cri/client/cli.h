@@ -33,12 +33,17 @@ int cli_call(struct cli *cli, const char *rpc, const ProtobufCMessage *request, 
 // For commands without options and arguments: an exit code if --help or a mistake is all there is to do, else
 // -1.
 int cli_parse_nothing(const struct options *table, int argc, char **argv);
+// The same with options, which go into data.
+int cli_parse_nothing_into(const struct options *table, void *data, int argc, char **argv);
 
 // Each gets the words after the global options, its own name first, and returns the exit code.
 int command_run(struct cli *cli, int argc, char **argv);
 int command_exec(struct cli *cli, int argc, char **argv);
 int command_inspect(struct cli *cli, int argc, char **argv);
 int command_ps(struct cli *cli, int argc, char **argv);
+int command_pull(struct cli *cli, int argc, char **argv);
+int command_rmi(struct cli *cli, int argc, char **argv);
+int command_prune(struct cli *cli, int argc, char **argv);
 int command_images(struct cli *cli, int argc, char **argv);
 int command_stop(struct cli *cli, int argc, char **argv);
 int command_rm(struct cli *cli, int argc, char **argv);

@@ -1,8 +1,7 @@
-#include "cri/client/client.h"
+#include "cri/client/client_internal.h"
 
 #include <grpc/byte_buffer.h>
 #include <grpc/byte_buffer_reader.h>
-#include <grpc/grpc.h>
 #include <grpc/grpc_security.h>
 #include <grpc/slice.h>
 #include <poll.h>
@@ -15,22 +14,14 @@
 #include <unistd.h>
 
 #include "api/cri/api.pb-c.h"
+#include "api/crisp/images.pb-c.h"
 #include "base/cleanup.h"
 #include "base/str.h"
 
 #define RECEIVE_MAX (64 << 20) // bytes of one answer; servers stop at 16 MiB
 
-struct client {
-    char *path; // of the socket
-    grpc_channel *channel;
-    grpc_completion_queue *cq;
-    pthread_t poller;
-    bool poller_runs;
-    // Hands a call over to the poller. gRPC's queue orders memory, too, but nobody can check that it does.
-    pthread_mutex_t handover;
-};
-
 struct client_call {
+    struct client_tag tag; // first: done_fd is readable at its end
     struct client *client;
     const ProtobufCMethodDescriptor *method;
     grpc_call *call;
@@ -38,10 +29,9 @@ struct client_call {
     grpc_metadata_array initial, trailing;
     grpc_status_code status;
     grpc_slice details;
-    int done_fd;
 };
 
-// Completions: every tag is a call, whose eventfd is written.
+// Completions: the eventfd of the tag is written.
 static void *poll_completions(void *data)
 {
     struct client *c = data;
@@ -53,7 +43,8 @@ static void *poll_completions(void *data)
         if (e.type != GRPC_OP_COMPLETE)
             continue;
         (void)pthread_mutex_lock(&c->handover);
-        int fd = ((struct client_call *)e.tag)->done_fd;
+        ((struct client_tag *)e.tag)->ok = e.success;
+        int fd = ((struct client_tag *)e.tag)->done_fd;
         (void)pthread_mutex_unlock(&c->handover);
         // write(2) and not eventfd_write(): ThreadSanitizer knows that the one orders memory.
         (void)!write(fd, &(uint64_t){1}, sizeof(uint64_t));
@@ -145,10 +136,10 @@ void client_freep(struct client **c)
     *c = NULL;
 }
 
-static const ProtobufCMethodDescriptor *find_method(const char *rpc, const char **service)
+const ProtobufCMethodDescriptor *client_find_method(const char *rpc, const char **service)
 {
-    static const ProtobufCServiceDescriptor *const services[] = {&cri__runtime_service__descriptor,
-                                                                 &cri__image_service__descriptor};
+    static const ProtobufCServiceDescriptor *const services[] = {
+        &cri__runtime_service__descriptor, &cri__image_service__descriptor, &crisp__images__descriptor};
 
     for (size_t i = 0; i < ARRAY_SIZE(services); i++) {
         const ProtobufCMethodDescriptor *m =
@@ -172,11 +163,11 @@ static void call_free(struct client_call *call)
     grpc_metadata_array_destroy(&call->initial);
     grpc_metadata_array_destroy(&call->trailing);
     grpc_slice_unref(call->details);
-    fd_closep(&call->done_fd);
+    fd_closep(&call->tag.done_fd);
     free(call);
 }
 
-static grpc_byte_buffer *pack_request(const ProtobufCMessage *request)
+grpc_byte_buffer *client_pack(const ProtobufCMessage *request)
 {
     grpc_slice slice = grpc_slice_malloc(protobuf_c_message_get_packed_size(request));
 
@@ -204,11 +195,23 @@ static grpc_call_error start_batch(struct client_call *call)
     return code;
 }
 
+grpc_call *client_create_call(struct client *c, const char *path, int64_t timeout_ns)
+{
+    gpr_timespec deadline = gpr_inf_future(GPR_CLOCK_MONOTONIC);
+    if (timeout_ns > 0)
+        deadline = gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_nanos(timeout_ns, GPR_TIMESPAN));
+    grpc_slice slice = grpc_slice_from_copied_string(path);
+    grpc_call *call = grpc_channel_create_call(c->channel, NULL, GRPC_PROPAGATE_DEFAULTS, c->cq, slice, NULL,
+                                               deadline, NULL);
+    grpc_slice_unref(slice);
+    return call;
+}
+
 int client_call_start(struct client *c, const char *rpc, const ProtobufCMessage *request, int64_t timeout_ns,
                       struct client_call **out, struct error *err)
 {
     const char *service = NULL;
-    const ProtobufCMethodDescriptor *method = find_method(rpc, &service);
+    const ProtobufCMethodDescriptor *method = client_find_method(rpc, &service);
     if (!method || method->input != request->descriptor)
         return error_set(err, STATUS_INTERNAL, EINVAL, "%s isn't called with a %s", rpc,
                          request->descriptor->name);
@@ -220,22 +223,16 @@ int client_call_start(struct client *c, const char *rpc, const ProtobufCMessage 
     call->details = grpc_empty_slice();
     grpc_metadata_array_init(&call->initial);
     grpc_metadata_array_init(&call->trailing);
-    call->done_fd = eventfd(0, EFD_CLOEXEC);
+    call->tag.done_fd = eventfd(0, EFD_CLOEXEC);
     _cleanup_free_ char *path = str_printf("/%s/%s", service, rpc);
-    if (call->done_fd < 0 || !path) {
+    if (call->tag.done_fd < 0 || !path) {
         int rc = error_errno(err, errno, "%s", rpc);
         call_free(call);
         return rc;
     }
 
-    call->request = pack_request(request);
-    gpr_timespec deadline = gpr_inf_future(GPR_CLOCK_MONOTONIC);
-    if (timeout_ns > 0)
-        deadline = gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_nanos(timeout_ns, GPR_TIMESPAN));
-    grpc_slice slice = grpc_slice_from_copied_string(path);
-    call->call = grpc_channel_create_call(c->channel, NULL, GRPC_PROPAGATE_DEFAULTS, c->cq, slice, NULL,
-                                          deadline, NULL);
-    grpc_slice_unref(slice);
+    call->request = client_pack(request);
+    call->call = client_create_call(c, path, timeout_ns);
     grpc_call_error code = start_batch(call);
     if (code != GRPC_CALL_OK) {
         call_free(call);
@@ -247,7 +244,7 @@ int client_call_start(struct client *c, const char *rpc, const ProtobufCMessage 
 
 int client_call_fd(const struct client_call *call)
 {
-    return call->done_fd;
+    return call->tag.done_fd;
 }
 
 void client_call_cancel(struct client_call *call)
@@ -285,41 +282,42 @@ static int explain_unreachable(const struct client *c, struct error *err, const 
                      hint ? hint : details);
 }
 
-static int call_failure(const struct client_call *call, struct error *err)
+int client_failure(const struct client *c, const char *rpc, grpc_status_code status, grpc_slice text,
+                   struct error *err)
 {
     char details[ERROR_MESSAGE_MAX];
-    size_t len = GRPC_SLICE_LENGTH(call->details);
+    size_t len = GRPC_SLICE_LENGTH(text);
 
     if (len > sizeof(details) - 1)
         len = sizeof(details) - 1;
-    memcpy(details, GRPC_SLICE_START_PTR(call->details), len);
+    memcpy(details, GRPC_SLICE_START_PTR(text), len);
     details[len] = '\0';
-    if (call->status == GRPC_STATUS_UNAVAILABLE)
-        return explain_unreachable(call->client, err, details);
-    int errnum = call->status == GRPC_STATUS_NOT_FOUND           ? ENOENT
-                 : call->status == GRPC_STATUS_ALREADY_EXISTS    ? EEXIST
-                 : call->status == GRPC_STATUS_CANCELLED         ? ECANCELED
-                 : call->status == GRPC_STATUS_DEADLINE_EXCEEDED ? ETIMEDOUT
-                 : call->status == GRPC_STATUS_UNIMPLEMENTED     ? ENOSYS
-                                                                 : EREMOTEIO;
-    return error_set(err, (enum status)call->status, errnum, "%s: %s (%s)", call->method->name, details,
-                     error_status_name((enum status)call->status));
+    if (status == GRPC_STATUS_UNAVAILABLE)
+        return explain_unreachable(c, err, details);
+    int errnum = status == GRPC_STATUS_NOT_FOUND           ? ENOENT
+                 : status == GRPC_STATUS_ALREADY_EXISTS    ? EEXIST
+                 : status == GRPC_STATUS_CANCELLED         ? ECANCELED
+                 : status == GRPC_STATUS_DEADLINE_EXCEEDED ? ETIMEDOUT
+                 : status == GRPC_STATUS_UNIMPLEMENTED     ? ENOSYS
+                                                           : EREMOTEIO;
+    return error_set(err, (enum status)status, errnum, "%s: %s (%s)", rpc, details,
+                     error_status_name((enum status)status));
 }
 
-static int unpack_response(const struct client_call *call, ProtobufCMessage **response, struct error *err)
+int client_unpack(grpc_byte_buffer *buffer, const ProtobufCMethodDescriptor *method, ProtobufCMessage **out,
+                  struct error *err)
 {
     grpc_byte_buffer_reader reader;
 
-    if (!call->response || !grpc_byte_buffer_reader_init(&reader, call->response))
-        return error_set(err, STATUS_INTERNAL, EPROTO, "%s: an answer without a message", call->method->name);
+    if (!buffer || !grpc_byte_buffer_reader_init(&reader, buffer))
+        return error_set(err, STATUS_INTERNAL, EPROTO, "%s: an answer without a message", method->name);
     grpc_slice all = grpc_byte_buffer_reader_readall(&reader);
-    *response = protobuf_c_message_unpack(call->method->output, NULL, GRPC_SLICE_LENGTH(all),
-                                          GRPC_SLICE_START_PTR(all));
+    *out = protobuf_c_message_unpack(method->output, NULL, GRPC_SLICE_LENGTH(all), GRPC_SLICE_START_PTR(all));
     grpc_slice_unref(all);
     grpc_byte_buffer_reader_destroy(&reader);
-    if (!*response)
-        return error_set(err, STATUS_INTERNAL, EPROTO, "%s: the answer isn't a %s", call->method->name,
-                         call->method->output->name);
+    if (!*out)
+        return error_set(err, STATUS_INTERNAL, EPROTO, "%s: the answer isn't a %s", method->name,
+                         method->output->name);
     return 0;
 }
 
@@ -328,12 +326,12 @@ int client_call_finish(struct client_call *call, ProtobufCMessage **response, st
     uint64_t count;
     int rc = 0;
 
-    while (read(call->done_fd, &count, sizeof(count)) < 0 && errno == EINTR)
+    while (read(call->tag.done_fd, &count, sizeof(count)) < 0 && errno == EINTR)
         continue;
     if (call->status != GRPC_STATUS_OK)
-        rc = call_failure(call, err);
+        rc = client_failure(call->client, call->method->name, call->status, call->details, err);
     else if (response)
-        rc = unpack_response(call, response, err);
+        rc = client_unpack(call->response, call->method, response, err);
     call_free(call);
     return rc;
 }

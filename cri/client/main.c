@@ -39,7 +39,11 @@ static const char usage_text[] =
     "  ps [-a]     list the containers that run (-a: all)\n"
     "  inspect [--info] CONTAINER\n"
     "              tell about a container and its pod\n"
+    "  pull IMAGE…\n"
+    "              fetch images\n"
     "  images      list the images\n"
+    "  rmi IMAGE…  remove images\n"
+    "  prune [-a]  remove images that no container uses\n"
     "  info        tell about the runtime and whether it is ready\n"
     "\n"
     "Options:\n"
@@ -60,6 +64,7 @@ static const struct {
     {"rm", command_rm, false},           {"exec", command_exec, false},     {"update", command_update, false},
     {"top", command_top, true},          {"stats", command_stats, true},    {"ps", command_ps, false},
     {"inspect", command_inspect, false}, {"images", command_images, false}, {"info", command_info, false},
+    {"pull", command_pull, false},       {"rmi", command_rmi, false},       {"prune", command_prune, false},
 };
 
 enum { OPTION_ENDPOINT = 256, OPTION_TIMEOUT, OPTION_VERSION };

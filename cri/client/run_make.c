@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/str.h"
 #include "cri/client/output.h"
+#include "cri/client/pull.h"
 
 #define LOG_ROOT "/var/log/crisp"
 
@@ -29,16 +30,10 @@ static int image_is_there(struct run *r, const char *image, bool *there, struct 
 
 static int pull(struct run *r, const char *image, struct error *err)
 {
-    Cri__PullImageRequest request = CRI__PULL_IMAGE_REQUEST__INIT;
-    Cri__ImageSpec spec = CRI__IMAGE_SPEC__INIT;
-    struct ctx ctx = CTX_NONE;
+    _cleanup_free_ char *id = NULL;
 
     (void)fprintf(stderr, "crisp: pulling %s\n", image);
-    spec.image = (char *)image;
-    request.image = &spec;
-    ctx.cancel_fd = r->cli->signal_fd;
-    return client_call(r->cli->client, &ctx, "PullImage", &request.base,
-                       r->cli->timeout_given ? r->cli->timeout_ns : 0, NULL, err);
+    return pull_image(r->cli, image, NULL, isatty(STDERR_FILENO) ? PULL_SHOW_BARS : PULL_SHOW_NONE, &id, err);
 }
 
 static int have_image(struct run *r, const char *image, struct error *err)

@@ -171,7 +171,7 @@ def test_lists(runtime, crisp):
     assert row.split()[1] == "registry.local:5000/team/img:1" and row.split()[3:] == ["EXITED", "done", "done", "default"]
     assert header.index("STATE") == row.index("EXITED")
     code, out, _ = crisp("images")
-    assert code == 0 and out.splitlines()[1].split() == ["registry.local:5000/team/img:1", "ab" * 6, "4.3MB", "no"]
+    assert code == 0 and out.splitlines()[1].split() == ["registry.local:5000/team/img:1", "ab" * 6, "4.3MB", "no", "-"]
 
 
 def test_exec(runtime, crisp):
@@ -253,7 +253,7 @@ def test_nobody_there(runtime, crisp, tmp_path):
     runtime.start()
 
 
-@pytest.mark.parametrize("words", [[], ["nope"], ["ps", "x"], ["images", "x"], ["info", "x"], ["ps", "-z"], ["exec"], ["exec", "box"], ["exec", "-it", "box", "sh"], ["inspect"], ["inspect", "a", "b"],
+@pytest.mark.parametrize("words", [[], ["nope"], ["ps", "x"], ["images", "--what"], ["images", "-o", "xml"], ["images", "-f", "size=1"], ["pull"], ["pull", "--progress", "dots", "x"], ["pull", "-u", "me", "x"], ["rmi"], ["rmi", "-a", "x"], ["prune", "x"], ["prune", "--older-than", "9"], ["info", "x"], ["ps", "-z"], ["exec"], ["exec", "box"], ["exec", "-it", "box", "sh"], ["inspect"], ["inspect", "a", "b"],
                                    ["stop"], ["stop", "-t", "x", "box"], ["rm"], ["rm", "-z"], ["top", "--what"],
                                    ["update"], ["update", "box"], ["stats", "-o", "xml"], ["--timeout", "0", "ps"], ["--timeout", "x", "ps"], ["--endpoint", "tcp://x", "ps"],
                                    ["--endpoint", "unix:///" + "x" * 200, "ps"], ["--what"]])
@@ -263,7 +263,7 @@ def test_usage_errors(crisp, words):
 
 
 def test_help_needs_no_runtime(crisp, runtime):
-    for words in (["--help"], ["--version"], ["run", "--help"], ["ps", "--help"], ["images", "--help"], ["info", "--help"],
+    for words in (["--help"], ["--version"], ["run", "--help"], ["ps", "--help"], ["images", "--help"], ["info", "--help"], ["pull", "--help"], ["rmi", "--help"], ["prune", "--help"],
                   ["exec", "--help"], ["inspect", "--help"]):
         code, out, err = crisp(*words)
         assert code == 0 and out and not err
