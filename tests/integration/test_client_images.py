@@ -71,7 +71,7 @@ def test_pull_tells_lines_and_figures(crisp, crispd):
         first = next(line for line in f if "image pulled" in line and BUSYBOX in line)
     figures = dict(re.findall(r"(\w+)=(\d+)(?= |$)", first))
     assert int(figures["bytes"]) > 1 << 20 and figures["layers_fetched"] == "1" and figures["layers_here"] == "0"
-    assert {"ms", "fetch_ms", "inflate_ms", "write_ms", "publish_ms"} <= set(figures)
+    assert {"ms", "fetch_ms", "inflate_ms", "write_ms", "commit_ms"} <= set(figures)
 
 
 def test_pull_draws_bars_on_a_terminal(crisp):
