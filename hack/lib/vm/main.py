@@ -206,7 +206,7 @@ def run(args, jobs):
 def main():
     args = arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the machine is ended and its disks removed
-    names = list(parts.PARTS) if args.all else args.part
+    names = args.part or (list(parts.PARTS) if args.all else None)
     if names:
         jobs = [(name, parts.part(name, TOP, BUILD), parts.PARTS[name][0], args.minutes or parts.PARTS[name][2])
                 for name in names]
