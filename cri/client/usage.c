@@ -111,12 +111,20 @@ static int read_containers(struct cli *cli, char *const *ids, struct usage_list 
     return rc;
 }
 
+// The runtime has no statistics of pods, or can't make them: containerd's fail as a whole while any pod is
+// without a cgroup parent (as those of `crisp run` are), though it knows what the containers use.
+static bool has_none_of_pods(const struct error *err)
+{
+    return err->status == STATUS_UNIMPLEMENTED || err->status == STATUS_UNKNOWN ||
+           err->status == STATUS_INTERNAL;
+}
+
 int usage_read(struct cli *cli, char *const *ids, const struct usage_list *previous, struct usage_list *out,
                struct error *err)
 {
     *out = (struct usage_list){0};
     int rc = read_pods(cli, ids, out, err);
-    if (rc < 0 && err->status == STATUS_UNIMPLEMENTED)
+    if (rc < 0 && has_none_of_pods(err))
         rc = read_containers(cli, ids, out, err);
     for (size_t i = 0; rc == 0 && i < out->n; i++)
         out->items[i].cpu_percent = cpu_percent(&out->items[i], find(previous, out->items[i].id));

@@ -379,10 +379,14 @@ def test_stats(runtime, crisp):
     # The runtime looks more seldom than we: its own figure is taken.
     runtime.pod_stats = [stats(1, 0, usage_nano_cores=pb.UInt64Value(value=300_000_000))]
     assert json.loads(crisp.ok("stats", "--no-stream", "-o", "json").splitlines()[0])["cpu_percent"] == 30
-    # One without statistics of pods.
+    # One without statistics of pods, one that can't make them.
+    for status in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNKNOWN):
+        runtime.fail["ListPodSandboxStats"] = (status, "no")
+        facts = json.loads(crisp.ok("stats", "--no-stream", "-o", "json").splitlines()[0])
+        assert facts["memory_bytes"] == 25 * MIB and facts["pids"] is None and facts["network_rx_bytes"] is None
+    runtime.fail["ListPodSandboxStats"] = (grpc.StatusCode.PERMISSION_DENIED, "not you")
+    assert "ListPodSandboxStats: not you" in crisp("stats", "--no-stream")[2]
     runtime.fail["ListPodSandboxStats"] = (grpc.StatusCode.UNIMPLEMENTED, "no")
-    facts = json.loads(crisp.ok("stats", "--no-stream", "-o", "json").splitlines()[0])
-    assert facts["memory_bytes"] == 25 * MIB and facts["pids"] is None and facts["network_rx_bytes"] is None
     runtime.fail["ListContainerStats"] = (grpc.StatusCode.UNIMPLEMENTED, "not even")
     code, _, err = crisp("stats", "--no-stream")
     assert code == 1 and "ListContainerStats: not even" in err
