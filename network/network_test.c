@@ -58,13 +58,14 @@ static void pin_fresh_netns(char *path)
 static void open_network_as(struct fixture *f, bool exclusive)
 {
     struct error err = ERROR_INIT;
-    const struct network_options options = {.conf_dir = f->bed.conf_dir,
-                                            .bin_dirs = f->bed.bin_dirs,
-                                            .cache_dir = f->bed.cache_dir,
-                                            .netns_dir = f->bed.netns_dir,
-                                            .plugin_timeout_ns =
-                                                2 * NS_PER_SEC + testing_limit(NS_PER_SEC) / 2,
-                                            .exclusive = exclusive};
+    const struct network_options options = {
+        .conf_dir = f->bed.conf_dir,
+        .bin_dirs = f->bed.bin_dirs,
+        .cache_dir = f->bed.cache_dir,
+        .netns_dir = f->bed.netns_dir,
+        // A GC that is to be called off doesn't end by itself before.
+        .plugin_timeout_ns = exclusive ? 60 * NS_PER_SEC : 2 * NS_PER_SEC + testing_limit(NS_PER_SEC) / 2,
+        .exclusive = exclusive};
     if (network_open(&options, &f->net, &err) < 0)
         fail_msg("%s", err.message);
 }
@@ -470,13 +471,13 @@ static void test_add_ends_a_gc(void **state)
     cni_testbed_write(&f->bed, "conf/a.conflist",
                       "{\"cniVersion\": \"1.1.0\", \"name\": \"net\", \"plugins\": [{\"type\": \"one\"}]}");
     cni_testbed_plugin(&f->bed, "one",
-                       "[ $CNI_COMMAND = GC ] && [ ! -e $root/quick ] && { sleep 60; exit 0; }\n"
+                       "[ $CNI_COMMAND = GC ] && [ ! -e $root/slow ] && { >$root/slow; exec sleep 60; }\n"
                        "[ $CNI_COMMAND = ADD ] && echo '{\"cniVersion\": \"1.1.0\", \"ips\":"
                        " [{\"address\": \"10.9.8.7/24\"}]}'\nexit 0\n");
     open_network_as(f, true);
     assert_int_equal(network_sweep(f->net, NULL, 0, &err), 0);
-    wait_for_gcs(f, 1);
-    cni_testbed_write(&f->bed, "quick", "");
+    while (!cni_testbed_exists(&f->bed, "slow")) // the first one sleeps
+        (void)poll(NULL, 0, 5);
     int64_t start = clock_mono_ns();
     attach(f);
     assert_true(clock_mono_ns() - start < 20 * NS_PER_SEC); // the GC was ended for it
