@@ -11,17 +11,14 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/str.h"
-#include "cri/lockfile.h"
 
 struct fixture {
     char dir[64];
@@ -134,34 +131,6 @@ static void test_second_daemon_is_told(void **state)
     listener_close(l);
 }
 
-// A killed daemon's lock is held for a moment by a helper that it was just starting.
-static void test_lock_of_a_dead_daemon_is_waited_for(void **state)
-{
-    struct fixture *f = *state;
-    struct lockfile lock = LOCKFILE_INIT;
-    char *path = str_printf("%s/lock", f->dir), pid[16];
-    pid_t dead = fork();
-    if (dead == 0)
-        _exit(0);
-    assert_int_equal(waitpid(dead, NULL, 0), dead);
-    pid_t helper = fork(); // holds the lock in the dead one's name
-    if (helper == 0) {
-        int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-        int len = snprintf(pid, sizeof(pid), "%d\n", (int)dead);
-        if (fd < 0 || flock(fd, LOCK_EX) < 0 || write(fd, pid, (size_t)len) != len)
-            _exit(1);
-        (void)poll(NULL, 0, 300);
-        _exit(0);
-    }
-    while (access(path, F_OK) < 0)
-        (void)poll(NULL, 0, 1);
-    (void)poll(NULL, 0, 50);
-    assert_int_equal(lockfile_take(&lock, path, "the test", NULL), 0);
-    assert_int_equal(waitpid(helper, NULL, 0), helper);
-    lockfile_release(&lock);
-    free(path);
-}
-
 static void test_stale_socket_is_replaced(void **state)
 {
     struct fixture *f = *state;
@@ -245,7 +214,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bind_and_remove),
         cmocka_unit_test(test_second_daemon_is_told),
-        cmocka_unit_test(test_lock_of_a_dead_daemon_is_waited_for),
         cmocka_unit_test(test_stale_socket_is_replaced),
         cmocka_unit_test(test_foreign_things_stay),
         cmocka_unit_test(test_connection_cap),

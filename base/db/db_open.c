@@ -5,11 +5,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/filelock.h"
 #include "base/str.h"
 
 static int take_lock(struct db *db, struct error *err)
@@ -25,18 +25,13 @@ static int take_lock(struct db *db, struct error *err)
                          db->path);
     if (db->lock_fd < 0)
         return error_errno(err, errno, "open %s", path);
-    if (flock(db->lock_fd, LOCK_EX | LOCK_NB) == 0) {
-        char pid[16];
-        int n = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
-        if (ftruncate(db->lock_fd, 0) == 0) // the number is only for people
-            (void)!pwrite(db->lock_fd, pid, (size_t)n, 0);
+    int rc = filelock_take(db->lock_fd);
+    if (rc == 0)
         return 0;
-    }
-    if (errno != EWOULDBLOCK)
-        return error_errno(err, errno, "lock %s", path);
-    char holder[16] = "";
-    ssize_t n = pread(db->lock_fd, holder, sizeof(holder) - 1, 0);
-    holder[n > 0 ? strcspn(holder, "\n") : 0] = '\0';
+    if (rc != -EBUSY)
+        return error_errno(err, rc, "lock %s", path);
+    char holder[FILELOCK_PID_SIZE];
+    filelock_holder(db->lock_fd, holder);
     return error_set(
         err, STATUS_FAILED_PRECONDITION, EBUSY,
         "database %s is in use by process %s: two daemons can't share a root directory; stop the other "
