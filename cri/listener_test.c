@@ -212,12 +212,9 @@ static void test_long_path(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bind_and_remove),
-        cmocka_unit_test(test_second_daemon_is_told),
-        cmocka_unit_test(test_stale_socket_is_replaced),
-        cmocka_unit_test(test_foreign_things_stay),
-        cmocka_unit_test(test_connection_cap),
-        cmocka_unit_test(test_long_path),
+        cmocka_unit_test(test_bind_and_remove),          cmocka_unit_test(test_second_daemon_is_told),
+        cmocka_unit_test(test_stale_socket_is_replaced), cmocka_unit_test(test_foreign_things_stay),
+        cmocka_unit_test(test_connection_cap),           cmocka_unit_test(test_long_path),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
