@@ -56,7 +56,9 @@ static Cri__Image *describe(struct rpc_call *call, const struct image *image)
     out->id = arena_strdup(arena, image->id);
     out->repo_tags = copy_strings(arena, image->repo_tags, &out->n_repo_tags);
     out->repo_digests = copy_strings(arena, image->repo_digests, &out->n_repo_digests);
-    out->size = image->size_bytes;
+    // An image without files has its config at least, and kubelet takes no 0 for an answer.
+    out->size =
+        image->size_bytes > 0 ? image->size_bytes : pull__image_config__get_packed_size(image->config) + 1;
     out->pinned = image->pinned;
     out->spec = RPC_NEW(call, cri__image_spec, Cri__ImageSpec);
     if (out->spec)
@@ -125,14 +127,18 @@ static const char *spec_reference(const Cri__ImageSpec *spec, struct error *err)
 static int add_info(struct rpc_call *call, const struct image *image, Cri__ImageStatusResponse *out,
                     struct error *err)
 {
+    _cleanup_(image_source_done) struct image_source source = {0};
+    int r = image_store_source(call->daemon->images, image->id, &source, err);
     Cri__ImageStatusResponse__InfoEntry *entry =
         RPC_NEW(call, cri__image_status_response__info_entry, Cri__ImageStatusResponse__InfoEntry);
 
     out->info = arena_alloc(call->arena, sizeof(*out->info));
+    if (r < 0 && r != -ENOENT)
+        return r;
     if (!entry || !out->info)
         return rpc_no_memory(err);
     entry->key = arena_strdup(call->arena, "info");
-    entry->value = image_info_json(image, call->arena);
+    entry->value = image_info_json(image, r == 0 ? &source : NULL, call->arena);
     if (!entry->key || !entry->value)
         return rpc_no_memory(err);
     out->info[out->n_info++] = entry;
@@ -150,6 +156,8 @@ int rpc_image_status(struct rpc_call *call, const ProtobufCMessage *request, Pro
 
     if (!ref)
         return -EINVAL;
+    if (in->verbose && !call->may_block)
+        return RPC_DEFER; // more than what is in memory
     if (!out)
         return rpc_no_memory(err);
     r = image_store_resolve(call->daemon->images, ref, &image, err);

@@ -1,6 +1,7 @@
 // ImageStatus's verbose information: the image config as OCI's "Image JSON", for people and crictl inspecti.
 #include <jansson.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/cleanup.h"
@@ -73,16 +74,39 @@ static json_t *spec_json(const Pull__ImageConfig *config)
     return spec;
 }
 
-char *image_info_json(const struct image *image, struct arena *arena)
+// crisp-pull has seen that they are JSON objects, and the daemon doesn't parse what others wrote: they go in
+// as they are.
+static char *add_source(const char *info, const struct image_source *source, struct arena *arena)
+{
+    size_t len = strlen(info);
+    const char *manifest = source->manifest_len > 0 ? source->manifest : "null";
+
+    if (len == 0 || info[len - 1] != '}')
+        return NULL;
+    return arena_printf(arena, "%.*s,\"manifest\":%s,\"imageSpec\":%s}", (int)len - 1, info, manifest,
+                        source->config);
+}
+
+char *image_info_json(const struct image *image, const struct image_source *source, struct arena *arena)
 {
     json_t *info = json_object();
-    char *text, *copy;
+    char *text, *copy, pulled[CLOCK_RFC3339_MAX];
 
+    clock_format_rfc3339(image->pulled_ns, pulled);
     set_string(info, "id", image->id);
+    set_string(info, "pulledAt", pulled);
     set_list(info, "layers", image->layers, strv_len(image->layers));
-    (void)json_object_set_new(info, "imageSpec", spec_json(image->config));
+    if (source) {
+        set_string(info, "chainID", source->chain_id);
+        set_string(info, "manifestDigest", source->manifest_digest);
+        set_string(info, "manifestMediaType", source->manifest_type);
+    } else {
+        // An older version pulled it, or it is too large: what the runtime uses of the config.
+        set_string(info, "note", "the manifest and the whole config are not recorded; pull the image again");
+        (void)json_object_set_new(info, "imageSpec", spec_json(image->config));
+    }
     text = json_dumps(info, JSON_COMPACT);
-    copy = text ? arena_strdup(arena, text) : NULL;
+    copy = !text ? NULL : source ? add_source(text, source, arena) : arena_strdup(arena, text);
     free(text);
     json_decref(info);
     return copy;

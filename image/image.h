@@ -70,6 +70,22 @@ int image_store_resolve(struct image_store *store, const char *ref, struct image
 int image_store_list(struct image_store *store, struct image ***out, size_t *n, struct error *err);
 void image_list_free(struct image **images, size_t n);
 
+// The manifest for this machine and the config as the registry (or archive) had them.
+struct image_source {
+    char *manifest_digest; // "" and no manifest: an archive without one
+    char *manifest_type;   // "" if nobody said it
+    char *chain_id;        // of all layers; "" when there are none
+    char *manifest;        // JSON, UTF-8, NUL-terminated
+    size_t manifest_len;
+    char *config; // likewise; its digest is the image's id
+    size_t config_len;
+};
+// Reads it from the disk. *out is the caller's to image_source_done(). -ENOENT (FAILED_PRECONDITION) for
+// images that an older version pulled, or whose manifest or config is over 1 MiB.
+int image_store_source(struct image_store *store, const char *image_id, struct image_source *out,
+                       struct error *err);
+void image_source_done(struct image_source *source);
+
 // Fetches what ref names and returns the image's id (the caller frees). Equal pulls (same reference and
 // credentials) join. The pull is called off when nobody waits for it any more; nothing is then left.
 // Errors: INVALID_ARGUMENT (bad reference), NOT_FOUND, PERMISSION_DENIED, UNAUTHENTICATED, UNAVAILABLE

@@ -33,6 +33,7 @@ struct image_record {
     char **diff_ids; // bottom first; NULL-terminated
     Pull__ImageConfig *config;
     int64_t pulled_ns;
+    char *source_digest;    // of the manifest in image_source, "" when only the config is there; NULL: no row
     bool removed;           // no longer an image to anybody but its holders
     bool damaged;           // a layer is missing on disk
     char **missing;         // the diffIDs of such layers; NULL: none
@@ -71,12 +72,21 @@ struct image_store {
 int records_load(struct image_store *s, struct error *err);
 void records_free(struct image_store *s);
 // Records an image with all its layers (which are all there) and gives it the names. names: NULL-terminated.
-int records_commit(struct image_store *s, const char *id, const Pull__ImageConfig *config, char **names,
+int records_commit(struct image_store *s, const Pull__PullResolved *resolved, char **names,
                    struct error *err);
 void image_record_free(struct image_record *record); // NULL is fine
 void image_layer_free(struct layer *layer);
 // Makes the snapshot anew after a change of names; `lock` is held.
 int record_refresh(struct image_store *s, struct image_record *record);
+
+// store_source.c
+// May what crisp-pull tells of the manifest and config be kept?
+bool source_is_sane(const Pull__PullResolved *resolved);
+// Is it more than what is recorded?
+bool source_is_news(const struct image_record *record, const Pull__PullResolved *resolved);
+int source_write(struct image_store *s, const char *id, const Pull__PullResolved *resolved,
+                 struct error *err);
+int sources_load(struct image_store *s, struct error *err);
 
 // store_remove.c, under `write` too.
 // Takes an image away: its names at once, its row and layers when nobody holds it. `record` may be gone then.

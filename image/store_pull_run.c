@@ -240,7 +240,7 @@ static int take_resolved(struct pull_run *run, Pull__FromPull **m, struct error 
 
     if (run->resolved || !resolved->config || !digest_is_valid(resolved->config_digest) ||
         !digest_is_valid(resolved->manifest_digest) || resolved->n_layers > IMAGE_LAYERS_MAX ||
-        resolved->n_layers != resolved->config->n_diff_ids)
+        resolved->n_layers != resolved->config->n_diff_ids || !source_is_sane(resolved))
         return error_set(err, STATUS_INTERNAL, EPROTO, "crisp-pull's answer makes no sense");
     for (size_t i = 0; i < resolved->n_layers; i++)
         if (!digest_is_valid(resolved->layers[i]->diff_id) ||
@@ -352,7 +352,7 @@ static int commit(struct pull_run *run, struct error *err)
     if (r < 0)
         return r;
     pthread_mutex_lock(&run->store->write);
-    r = records_commit(run->store, run->resolved->config_digest, run->resolved->config, names, err);
+    r = records_commit(run->store, run->resolved, names, err);
     pthread_mutex_unlock(&run->store->write);
     if (r < 0)
         return r;

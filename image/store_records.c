@@ -17,6 +17,10 @@ static const char *const migrations[] = {
     "CREATE TABLE image_name (name TEXT PRIMARY KEY, image_id TEXT NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE layer (diff_id TEXT PRIMARY KEY, dir TEXT NOT NULL UNIQUE, bytes INTEGER NOT NULL,"
     "                    inodes INTEGER NOT NULL) WITHOUT ROWID;",
+    // What registries had, byte for byte. Images of before have none until they are pulled again.
+    "CREATE TABLE image_source (image_id TEXT PRIMARY KEY, manifest_digest TEXT NOT NULL,"
+    "                           manifest_type TEXT NOT NULL, chain_id TEXT NOT NULL, manifest BLOB NOT NULL,"
+    "                           config BLOB NOT NULL);",
 };
 
 const struct db_module image_db_module = {"image", migrations, ARRAY_SIZE(migrations)};
@@ -29,6 +33,7 @@ void image_record_free(struct image_record *record)
     strv_free(record->diff_ids);
     strv_free(record->holders);
     strv_free(record->missing);
+    free(record->source_digest);
     if (record->config)
         pull__image_config__free_unpacked(record->config, NULL);
     image_unref(record->snapshot);
@@ -242,6 +247,8 @@ int records_load(struct image_store *s, struct error *err)
                      "SELECT id, config, pulled_ns, removed FROM image ORDER BY pulled_ns", "");
     if (r == 0)
         r = db_query(s->db, err, load_name, s, "SELECT name, image_id FROM image_name", "");
+    if (r == 0)
+        r = sources_load(s, err);
     if (r < 0)
         return r;
     for (struct map_iter it = {0}; map_next(s->records, &it);)
@@ -285,8 +292,8 @@ static int insert_names(struct image_store *s, const char *id, char **names, str
     return r;
 }
 
-static int write_image(struct image_store *s, const struct image_record *record, char **names,
-                       struct error *err)
+static int write_image(struct image_store *s, const struct image_record *record,
+                       const Pull__PullResolved *resolved, char **names, struct error *err)
 {
     _cleanup_free_ uint8_t *blob = NULL;
     size_t len;
@@ -304,6 +311,8 @@ static int write_image(struct image_store *s, const struct image_record *record,
         r = insert_layers(s, record->diff_ids, err);
     if (r == 0)
         r = insert_names(s, record->id, names, err);
+    if (r == 0 && source_is_news(record, resolved))
+        r = source_write(s, record->id, resolved, err);
     if (r < 0) {
         db_rollback(s->db);
         return r;
@@ -325,9 +334,10 @@ static int move_names(struct image_store *s, struct image_record *record, char *
     return record_refresh(s, record);
 }
 
-static bool is_unchanged(struct image_store *s, const struct image_record *record, char **names)
+static bool is_unchanged(struct image_store *s, const struct image_record *record,
+                         const Pull__PullResolved *resolved, char **names)
 {
-    if (!record || !record->snapshot)
+    if (!record || !record->snapshot || source_is_news(record, resolved))
         return false;
     for (; *names; names++)
         if (map_get(s->names, *names) != record)
@@ -351,9 +361,15 @@ static struct image_record *prepare_record(struct image_store *s, const char *id
     return record;
 }
 
-static int publish_record(struct image_store *s, struct image_record *record, char **names)
+static int publish_record(struct image_store *s, struct image_record *record,
+                          const Pull__PullResolved *resolved, char **names)
 {
     bool is_new = map_get(s->records, record->id) == NULL;
+
+    if (source_is_news(record, resolved)) {
+        free(record->source_digest); // without memory: NULL, and it is written again the next time
+        record->source_digest = strdup(resolved->platform_digest);
+    }
 
     if (is_new && map_set(s->records, record->id, record) < 0)
         return -ENOMEM;
@@ -367,30 +383,30 @@ static int publish_record(struct image_store *s, struct image_record *record, ch
     return move_names(s, record, names);
 }
 
-int records_commit(struct image_store *s, const char *id, const Pull__ImageConfig *config, char **names,
-                   struct error *err)
+int records_commit(struct image_store *s, const Pull__PullResolved *resolved, char **names, struct error *err)
 {
+    const char *id = resolved->config_digest;
     struct image_record *record;
     bool unchanged;
     int r;
 
     pthread_mutex_lock(&s->lock);
-    unchanged = is_unchanged(s, map_get(s->records, id), names);
-    record = unchanged ? NULL : prepare_record(s, id, config);
+    unchanged = is_unchanged(s, map_get(s->records, id), resolved, names);
+    record = unchanged ? NULL : prepare_record(s, id, resolved->config);
     bool is_new = record && !map_get(s->records, id);
     pthread_mutex_unlock(&s->lock);
     if (unchanged)
         return 0;
     if (!record)
         return error_errno(err, ENOMEM, "record image %s", id);
-    r = write_image(s, record, names, err);
+    r = write_image(s, record, resolved, names, err);
     if (r < 0) {
         if (is_new)
             image_record_free(record);
         return error_wrap(err, "record image %s", id);
     }
     pthread_mutex_lock(&s->lock);
-    r = publish_record(s, record, names);
+    r = publish_record(s, record, resolved, names);
     pthread_mutex_unlock(&s->lock);
     return r < 0 ? error_errno(err, -r, "record image %s", id) : 0;
 }

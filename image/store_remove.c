@@ -20,6 +20,8 @@ static int write_removal(struct image_store *s, const char *id, bool held, struc
         r = db_exec(s->db, err,
                     held ? "UPDATE image SET removed = 1 WHERE id = ?" : "DELETE FROM image WHERE id = ?",
                     "s", id);
+    if (r == 0 && !held)
+        r = db_exec(s->db, err, "DELETE FROM image_source WHERE image_id = ?", "s", id);
     if (r < 0) {
         db_rollback(s->db);
         return r;

@@ -1,6 +1,8 @@
 """Names, indexes, manifests and media types: which image a reference is, and what isn't one. See store_case.py."""
+import contextlib
 import gzip
 import json
+import sqlite3
 
 import store_case
 from store_case import PullTest, oci, simple_image
@@ -165,6 +167,76 @@ class Types(FormatTest):
         self.registry.manifests["a", "v"] = ("application/vnd.docker.distribution.manifest.v1+prettyjws",
                                              b'{"schemaVersion":1,"name":"a","tag":"v","fsLayers":[],"signatures":[]}')
         self.fails("FAILED_PRECONDITION", "obsolete schema 1", f"pull {self.host}/a:v")
+
+
+class Sources(FormatTest):
+    """The manifest and the config as they were, in the records."""
+
+    def source(self, ref):
+        digest, media_type, chain, manifest, config = self.store(f"source {ref}").split("|")
+        return digest, media_type, chain, manifest.encode(), config.encode()
+
+    def expected(self, image):
+        ids = [layer.diff_id for layer in image.layers]
+        chain = ids[0] if ids else ""
+        for diff_id in ids[1:]:
+            chain = oci.digest(f"{chain} {diff_id}".encode())
+        return oci.digest(image.manifest), image.media_type, chain, image.manifest, image.config
+
+    def sql(self, *statements):
+        self.store.close()
+        with contextlib.closing(sqlite3.connect(f"{self.dir}/image.db")) as db:
+            for statement in statements:
+                found = db.execute(statement).fetchall()
+            db.commit()
+        self.reopen()
+        return found
+
+    def test_kept(self):
+        images = [simple_image(n) for n in (0, 1, 3)]
+        for i, image in enumerate(images):
+            self.pulled(f"a{i}", Nested([(image, ("linux", "amd64"))]))
+        for _ in range(2):
+            for image in images:
+                self.assertEqual(self.source(image.id), self.expected(image))
+            self.reopen()
+        for image in images:
+            self.store(f"remove {image.id}")
+        self.assertEqual(self.sql("SELECT count(*) FROM image_source"), [(0,)])
+
+    def test_another_manifest_of_the_same_config(self):
+        image = simple_image(1)
+        ref = self.add("a", image)
+        self.store(f"pull {ref}")
+        value = json.loads(image.manifest)
+        value["annotations"] = {"other": "manifest"}
+        image.manifest = oci.dumps(value)
+        self.registry.push("a", "v", image)
+        self.assertEqual(self.store(f"pull {ref}"), image.id)
+        self.assertEqual(self.source(ref), self.expected(image))
+        self.assertEqual(len(self.store.status(ref)["digests"]), 2)
+
+    def test_records_of_an_older_version(self):
+        image = simple_image(2)
+        ref = self.add("a", image)
+        self.store(f"pull {ref}")
+        self.sql("DROP TABLE image_source", "UPDATE schema_version SET version = 1 WHERE module = 'image'")
+        with self.assertRaisesRegex(store_case.StoreError, "FAILED_PRECONDITION .* pull it again"):
+            self.source(ref)
+        self.assertEqual(self.store(f"pull {ref}"), image.id)
+        self.assertEqual(self.source(ref), self.expected(image))
+
+    def test_large_ones_are_not_kept(self):
+        image = oci.Image([oci.Layer().add("x", b"y")], {"Labels": {"k": "v"}})
+        value = json.loads(image.config)
+        value["history"] = [{"comment": "x" * 3000}] * 500
+        image.config = oci.dumps(value)
+        manifest = json.loads(image.manifest)
+        manifest["config"].update({"digest": oci.digest(image.config), "size": len(image.config)})
+        image.manifest = oci.dumps(manifest)
+        self.pulled("a", image)
+        with self.assertRaisesRegex(store_case.StoreError, "FAILED_PRECONDITION"):
+            self.source(image.id)
 
 
 class Names(FormatTest):

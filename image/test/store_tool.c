@@ -71,6 +71,21 @@ static int do_status(struct tool *t, char **w, struct error *err)
     return 0;
 }
 
+// source REF: "ok DIGEST TYPE CHAIN" and the two texts, each in a line of its own.
+static int do_source(struct tool *t, char **w, struct error *err)
+{
+    _cleanup_(image_unrefp) struct image *image = NULL;
+    _cleanup_(image_source_done) struct image_source source = {0};
+    int r = image_store_resolve(t->store, w[1], &image, err);
+
+    if (r == 0)
+        r = image_store_source(t->store, image->id, &source, err);
+    if (r == 0)
+        printf("ok %s|%s|%s|%s|%s\n", source.manifest_digest, source.manifest_type, source.chain_id,
+               source.manifest, source.config);
+    return r;
+}
+
 static int do_list(struct tool *t, char **w, struct error *err)
 {
     struct image **images;
@@ -229,12 +244,13 @@ static const struct {
     size_t words; // at least
     int (*fn)(struct tool *, char **, struct error *);
 } commands[] = {
-    {"pull", 2, do_pull},         {"status", 2, do_status},
-    {"list", 1, do_list},         {"remove", 2, do_remove},
-    {"hold", 3, do_hold},         {"release", 3, do_release},
-    {"rootfs", 3, do_rootfs},     {"unroot", 2, do_rootfs_remove},
-    {"sweep", 1, do_sweep},       {"usage", 1, do_usage},
-    {"together", 3, do_together}, {"race", 4, do_race},
+    {"pull", 2, do_pull},     {"status", 2, do_status},
+    {"list", 1, do_list},     {"remove", 2, do_remove},
+    {"hold", 3, do_hold},     {"release", 3, do_release},
+    {"rootfs", 3, do_rootfs}, {"unroot", 2, do_rootfs_remove},
+    {"sweep", 1, do_sweep},   {"usage", 1, do_usage},
+    {"source", 2, do_source}, {"together", 3, do_together},
+    {"race", 4, do_race},
 };
 
 static void run_line(struct tool *t, char *line)

@@ -1,4 +1,7 @@
 """Images: pull, list, status, remove; names and identity."""
+import hashlib
+import json
+
 import grpc
 import pytest
 
@@ -76,6 +79,20 @@ def test_image_user(cri, name, uid, username):
     status = cri.image(image)
     assert (status.uid.value if status.HasField("uid") else None) == uid and status.username == username
     remove(cri, image)
+
+
+def test_verbose_status_has_the_config(cri, registry):
+    ref = cri.pull(BUSYBOX)
+    answer = cri.ImageStatus(image=pb.ImageSpec(image=ref), verbose=True)
+    info = json.loads(answer.info["info"])
+    assert answer.image == cri.image(ref) and info["id"] == ref
+    text = answer.info["info"]
+    spec = text[text.index('"imageSpec":') + len('"imageSpec":'):-1]
+    assert "sha256:" + hashlib.sha256(spec.encode()).hexdigest() == ref  # byte for byte
+    assert info["imageSpec"]["config"]["Env"] and info["imageSpec"]["os"] == "linux"
+    assert info["manifest"]["config"]["digest"] == ref and info["manifestDigest"].startswith("sha256:")
+    assert info["chainID"].startswith("sha256:") and info["manifestMediaType"] == info["manifest"]["mediaType"]
+    assert not cri.ImageStatus(image=pb.ImageSpec(image=ref)).info
 
 
 def test_missing_image_status_is_empty(cri):
