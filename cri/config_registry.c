@@ -6,7 +6,7 @@
 //       mirrors:
 //         - url: http://127.0.0.1:5000
 //           path_prefix: registry.k8s.io
-#include "cri/config_internal.h"
+#include "cri/config_reader.h"
 
 #include <string.h>
 
@@ -24,7 +24,7 @@ static bool is_port(const char *s)
 }
 
 // HOST, HOST:PORT or [IPv6]:PORT.
-static bool is_host(const char *s)
+bool config_is_registry_host(const char *s)
 {
     size_t len = strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_");
     if (s[0] == '[') {
@@ -41,7 +41,7 @@ static bool is_url(const char *s)
     const char *host = str_has_prefix(s, "http://")    ? s + strlen("http://")
                        : str_has_prefix(s, "https://") ? s + strlen("https://")
                                                        : NULL;
-    return host && is_host(host);
+    return host && config_is_registry_host(host);
 }
 
 static bool is_prefix(const char *s)
@@ -52,128 +52,71 @@ static bool is_prefix(const char *s)
     return strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789./_-:{}") == len;
 }
 
-struct reader {
-    struct config_loader *l;
-    char path[320]; // "registries.HOST.mirrors[0]"
-};
-
-// Tells of a mistake at a name below the reader's path.
-static void reader_problem(struct reader *r, const yaml_node_t *node, const char *name, const char *what)
-{
-    char path[400];
-    (void)snprintf(path, sizeof(path), "%s%s%s", r->path, name[0] ? "." : "", name);
-    config_problem_at(r->l, node, path, "%s", what);
-}
-
-static const char *reader_text(struct reader *r, const yaml_node_t *node, const char *name,
-                               bool (*valid)(const char *), const char *allowed)
-{
-    const char *text = config_scalar(node);
-    if (!text || !valid(text)) {
-        reader_problem(r, node, name, allowed);
-        return NULL;
-    }
-    return arena_strdup(r->l->config->arena, text);
-}
-
-static bool reader_bool(struct reader *r, const yaml_node_t *node, const char *name)
-{
-    const char *text = config_scalar(node);
-    bool yes = text && strcmp(text, "true") == 0;
-    if (!text || !config_is_plain(node) || (!yes && strcmp(text, "false") != 0))
-        reader_problem(r, node, name, "expected true or false");
-    return yes;
-}
-
-static void read_mirror_pair(struct reader *r, const yaml_node_t *key, const yaml_node_t *value,
+static void read_mirror_pair(struct config_reader *r, const yaml_node_t *key, const yaml_node_t *value,
                              struct registry_mirror *m)
 {
     const char *name = config_scalar(key);
     if (str_eq(name, "url"))
-        m->url = reader_text(r, value, "url", is_url,
-                             "expected http://HOST[:PORT] or https://HOST[:PORT] without a path; a path goes "
-                             "into path_prefix");
+        m->url = config_reader_text(
+            r, value, "url", is_url,
+            "expected http://HOST[:PORT] or https://HOST[:PORT] without a path; a path goes "
+            "into path_prefix");
     else if (str_eq(name, "path_prefix"))
-        m->path_prefix = reader_text(r, value, "path_prefix", is_prefix,
-                                     "expected a relative repository path of lowercase letters, digits and "
-                                     "./_- (\"{host}\" stands for the registry's host)");
+        m->path_prefix =
+            config_reader_text(r, value, "path_prefix", is_prefix,
+                               "expected a relative repository path of lowercase letters, digits and "
+                               "./_- (\"{host}\" stands for the registry's host)");
     else if (str_eq(name, "ca_file"))
-        m->ca_file = reader_text(r, value, "ca_file", config_is_normal_path, "expected an absolute path");
+        m->ca_file =
+            config_reader_text(r, value, "ca_file", config_is_normal_path, "expected an absolute path");
     else if (str_eq(name, "skip_verify"))
-        m->skip_verify = reader_bool(r, value, "skip_verify");
+        m->skip_verify = config_reader_bool(r, value, "skip_verify");
     else
-        reader_problem(r, key, name ? name : "(key)",
-                       "unknown key; allowed here: url, path_prefix, ca_file, skip_verify");
+        config_reader_problem(r, key, name ? name : "(key)",
+                              "unknown key; allowed here: url, path_prefix, ca_file, skip_verify");
 }
 
-static bool is_repeated(struct config_loader *l, const yaml_node_t *map, const yaml_node_pair_t *pair)
-{
-    const char *name = config_scalar(yaml_document_get_node(l->document, pair->key));
-    for (yaml_node_pair_t *p = map->data.mapping.pairs.start; name && p < pair; p++) {
-        if (str_eq(config_scalar(yaml_document_get_node(l->document, p->key)), name))
-            return true;
-    }
-    return false;
-}
-
-typedef void (*pair_fn)(struct reader *r, const yaml_node_t *key, yaml_node_t *value, void *data);
-
-static void read_map(struct reader *r, const yaml_node_t *map, pair_fn fn, void *data)
-{
-    if (map->type != YAML_MAPPING_NODE) {
-        reader_problem(r, map, "", "expected a map of keys");
-        return;
-    }
-    for (yaml_node_pair_t *p = map->data.mapping.pairs.start; p < map->data.mapping.pairs.top; p++) {
-        const yaml_node_t *key = yaml_document_get_node(r->l->document, p->key);
-        if (is_repeated(r->l, map, p))
-            reader_problem(r, key, config_scalar(key), "is given twice in this file; keep one");
-        else
-            fn(r, key, yaml_document_get_node(r->l->document, p->value), data);
-    }
-}
-
-static void mirror_pair(struct reader *r, const yaml_node_t *key, yaml_node_t *value, void *data)
+static void mirror_pair(struct config_reader *r, const yaml_node_t *key, yaml_node_t *value, void *data)
 {
     read_mirror_pair(r, key, value, data);
 }
 
-static void read_mirrors(struct reader *r, const yaml_node_t *list, struct registry_host *host)
+static void read_mirrors(struct config_reader *r, const yaml_node_t *list, struct registry_host *host)
 {
     if (list->type != YAML_SEQUENCE_NODE) {
-        reader_problem(r, list, "mirrors", "expected a list of maps, each with a url");
+        config_reader_problem(r, list, "mirrors", "expected a list of maps, each with a url");
         return;
     }
     size_t n = (size_t)(list->data.sequence.items.top - list->data.sequence.items.start);
     if (n > MIRRORS_MAX) {
-        reader_problem(r, list, "mirrors", "at most 16 mirrors are allowed");
+        config_reader_problem(r, list, "mirrors", "at most 16 mirrors are allowed");
         return;
     }
     struct registry_mirror *mirrors = arena_alloc(r->l->config->arena, (n + 1) * sizeof(*mirrors));
     for (size_t i = 0; mirrors && i < n; i++) {
         const yaml_node_t *item = yaml_document_get_node(r->l->document, list->data.sequence.items.start[i]);
-        struct reader below = {.l = r->l};
+        struct config_reader below = {.l = r->l};
         size_t before = r->l->problems->n;
         (void)snprintf(below.path, sizeof(below.path), "%.280s.mirrors[%zu]", r->path, i);
-        read_map(&below, item, mirror_pair, &mirrors[i]);
+        config_reader_map(&below, item, mirror_pair, &mirrors[i]);
         if (!mirrors[i].url && r->l->problems->n == before)
-            reader_problem(&below, item, "url",
-                           "is missing; expected http://HOST[:PORT] or https://HOST[:PORT]");
+            config_reader_problem(&below, item, "url",
+                                  "is missing; expected http://HOST[:PORT] or https://HOST[:PORT]");
     }
     host->mirrors = mirrors;
     host->n_mirrors = mirrors ? n : 0;
 }
 
-static void host_pair(struct reader *r, const yaml_node_t *key, yaml_node_t *value, void *data)
+static void host_pair(struct config_reader *r, const yaml_node_t *key, yaml_node_t *value, void *data)
 {
     struct registry_host *host = data;
     const char *name = config_scalar(key);
     if (str_eq(name, "mirrors"))
         read_mirrors(r, value, host);
     else if (str_eq(name, "strict"))
-        host->strict = reader_bool(r, value, "strict");
+        host->strict = config_reader_bool(r, value, "strict");
     else
-        reader_problem(r, key, name ? name : "(key)", "unknown key; allowed here: mirrors, strict");
+        config_reader_problem(r, key, name ? name : "(key)", "unknown key; allowed here: mirrors, strict");
 }
 
 // Puts a host into the configuration in place of an earlier file's entry of the same name, or as a new one.
@@ -199,28 +142,28 @@ static void put_host(struct config_loader *l, const yaml_node_t *key, const stru
     l->config->registries = new;
 }
 
-static void registries_pair(struct reader *r, const yaml_node_t *key, yaml_node_t *value, void *data)
+static void registries_pair(struct config_reader *r, const yaml_node_t *key, yaml_node_t *value, void *data)
 {
     (void)data;
     const char *name = config_scalar(key);
-    if (!name || (strcmp(name, "*") != 0 && !is_host(name))) {
-        reader_problem(r, key, name ? name : "(key)",
-                       "is not a registry host; expected HOST, HOST:PORT or \"*\"");
+    if (!name || (strcmp(name, "*") != 0 && !config_is_registry_host(name))) {
+        config_reader_problem(r, key, name ? name : "(key)",
+                              "is not a registry host; expected HOST, HOST:PORT or \"*\"");
         return;
     }
     struct registry_host host = {.host = arena_strdup(r->l->config->arena, name)};
-    struct reader below = {.l = r->l};
+    struct config_reader below = {.l = r->l};
     (void)snprintf(below.path, sizeof(below.path), "%.16s.%.264s", r->path, name);
-    read_map(&below, value, host_pair, &host);
+    config_reader_map(&below, value, host_pair, &host);
     if (host.strict && host.n_mirrors == 0)
-        reader_problem(&below, value, "strict", "nothing could be pulled: strict without mirrors");
+        config_reader_problem(&below, value, "strict", "nothing could be pulled: strict without mirrors");
     put_host(r->l, key, &host);
 }
 
 void config_read_registries(struct config_loader *l, yaml_node_t *node)
 {
-    struct reader r = {.l = l, .path = "registries"};
-    read_map(&r, node, registries_pair, NULL);
+    struct config_reader r = {.l = l, .path = "registries"};
+    config_reader_map(&r, node, registries_pair, NULL);
 }
 
 static int print_mirror(const struct registry_mirror *m, struct buf *out)
