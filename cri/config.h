@@ -45,7 +45,9 @@ struct config {
     char **default_sysctls;       // NULL-terminated
     char **absent_sources_denied; // NULL-terminated
     char **annotations_allowed;   // NULL-terminated
-    int64_t image_pull_concurrency;
+    int64_t image_pull_concurrency, image_pull_concurrency_node;
+    int64_t image_pull_stall_ns;
+    int64_t image_pull_min_rate;        // bytes a second
     char **image_pinned;                // NULL-terminated
     struct registry_config *registries; // image/registry_config.h
     struct arena *arena;                // where registries are

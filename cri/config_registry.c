@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "base/cleanup.h"
 #include "base/str.h"
 #include "image/registry_config.h"
 
@@ -52,6 +53,57 @@ static bool is_prefix(const char *s)
     return strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789./_-:{}") == len;
 }
 
+#define TLS_KEYS "ca_file, client_cert_file, client_key_file, skip_verify"
+
+// One of the keys that mirrors and registries share: true.
+static bool read_tls_pair(struct config_reader *r, const char *name, const yaml_node_t *value,
+                          struct registry_tls *tls)
+{
+    const struct {
+        const char *name;
+        const char **out;
+    } files[] = {{"ca_file", &tls->ca_file},
+                 {"client_cert_file", &tls->cert_file},
+                 {"client_key_file", &tls->key_file}};
+
+    for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+        if (!str_eq(name, files[i].name))
+            continue;
+        *files[i].out =
+            config_reader_text(r, value, name, config_is_normal_path, "expected an absolute path");
+        return true;
+    }
+    if (!str_eq(name, "skip_verify"))
+        return false;
+    tls->skip_verify = config_reader_bool(r, value, name);
+    return true;
+}
+
+static void check_tls(struct config_reader *r, const yaml_node_t *node, const struct registry_tls *tls)
+{
+    if (!tls->cert_file != !tls->key_file)
+        config_reader_problem(r, node, tls->cert_file ? "client_key_file" : "client_cert_file",
+                              "is missing; client_cert_file and client_key_file go together");
+}
+
+static void read_capabilities(struct config_reader *r, const yaml_node_t *list, struct registry_mirror *m)
+{
+    bool pull = false, resolve = false, other = list->type != YAML_SEQUENCE_NODE;
+
+    for (yaml_node_item_t *i = other ? NULL : list->data.sequence.items.start;
+         i && i < list->data.sequence.items.top; i++) {
+        const char *text = config_scalar(yaml_document_get_node(r->l->document, *i));
+
+        pull = pull || str_eq(text, "pull");
+        resolve = resolve || str_eq(text, "resolve");
+        other = other || (!str_eq(text, "pull") && !str_eq(text, "resolve"));
+    }
+    if (other || (!pull && !resolve))
+        config_reader_problem(r, list, "capabilities", "expected a list of pull, resolve or both");
+    m->no_pull = !pull;
+    m->no_resolve = !resolve;
+}
+
 static void read_mirror_pair(struct config_reader *r, const yaml_node_t *key, const yaml_node_t *value,
                              struct registry_mirror *m)
 {
@@ -66,14 +118,11 @@ static void read_mirror_pair(struct config_reader *r, const yaml_node_t *key, co
             config_reader_text(r, value, "path_prefix", is_prefix,
                                "expected a relative repository path of lowercase letters, digits and "
                                "./_- (\"{host}\" stands for the registry's host)");
-    else if (str_eq(name, "ca_file"))
-        m->ca_file =
-            config_reader_text(r, value, "ca_file", config_is_normal_path, "expected an absolute path");
-    else if (str_eq(name, "skip_verify"))
-        m->skip_verify = config_reader_bool(r, value, "skip_verify");
-    else
+    else if (str_eq(name, "capabilities"))
+        read_capabilities(r, value, m);
+    else if (!read_tls_pair(r, name, value, &m->tls))
         config_reader_problem(r, key, name ? name : "(key)",
-                              "unknown key; allowed here: url, path_prefix, ca_file, skip_verify");
+                              "unknown key; allowed here: url, path_prefix, capabilities, " TLS_KEYS);
 }
 
 static void mirror_pair(struct config_reader *r, const yaml_node_t *key, yaml_node_t *value, void *data)
@@ -102,6 +151,7 @@ static void read_mirrors(struct config_reader *r, const yaml_node_t *list, struc
         if (!mirrors[i].url && r->l->problems->n == before)
             config_reader_problem(&below, item, "url",
                                   "is missing; expected http://HOST[:PORT] or https://HOST[:PORT]");
+        check_tls(&below, item, &mirrors[i].tls);
     }
     host->mirrors = mirrors;
     host->n_mirrors = mirrors ? n : 0;
@@ -115,8 +165,9 @@ static void host_pair(struct config_reader *r, const yaml_node_t *key, yaml_node
         read_mirrors(r, value, host);
     else if (str_eq(name, "strict"))
         host->strict = config_reader_bool(r, value, "strict");
-    else
-        config_reader_problem(r, key, name ? name : "(key)", "unknown key; allowed here: mirrors, strict");
+    else if (!read_tls_pair(r, name, value, &host->tls))
+        config_reader_problem(r, key, name ? name : "(key)",
+                              "unknown key; allowed here: mirrors, strict, " TLS_KEYS);
 }
 
 // Puts a host into the configuration in place of an earlier file's entry of the same name, or as a new one.
@@ -142,6 +193,26 @@ static void put_host(struct config_loader *l, const yaml_node_t *key, const stru
     l->config->registries = new;
 }
 
+static void check_strict(struct config_reader *r, const yaml_node_t *node, const struct registry_host *host)
+{
+    bool pull = false, resolve = false;
+
+    for (size_t i = 0; i < host->n_mirrors; i++) {
+        pull = pull || !host->mirrors[i].no_pull;
+        resolve = resolve || !host->mirrors[i].no_resolve;
+    }
+    if (!host->strict || (pull && resolve))
+        return;
+    if (host->n_mirrors == 0)
+        config_reader_problem(r, node, "strict", "nothing could be pulled: strict without mirrors");
+    else if (!pull)
+        config_reader_problem(r, node, "strict",
+                              "nothing could be pulled: no mirror has the capability pull");
+    else
+        config_reader_problem(r, node, "strict",
+                              "no tag could be pulled: no mirror has the capability resolve");
+}
+
 static void registries_pair(struct config_reader *r, const yaml_node_t *key, yaml_node_t *value, void *data)
 {
     (void)data;
@@ -155,8 +226,8 @@ static void registries_pair(struct config_reader *r, const yaml_node_t *key, yam
     struct config_reader below = {.l = r->l};
     (void)snprintf(below.path, sizeof(below.path), "%.16s.%.264s", r->path, name);
     config_reader_map(&below, value, host_pair, &host);
-    if (host.strict && host.n_mirrors == 0)
-        config_reader_problem(&below, value, "strict", "nothing could be pulled: strict without mirrors");
+    check_tls(&below, value, &host.tls);
+    check_strict(&below, value, &host);
     put_host(r->l, key, &host);
 }
 
@@ -166,21 +237,29 @@ void config_read_registries(struct config_loader *l, yaml_node_t *node)
     config_reader_map(&r, node, registries_pair, NULL);
 }
 
+static int print_text(const char *indent, const char *name, const char *value, struct buf *out)
+{
+    int rc = value ? buf_printf(out, "%s%s: ", indent, name) : 0;
+    if (value)
+        rc = rc ? rc : config_print_quoted(out, value);
+    return rc || !value ? rc : buf_append_str(out, "\n");
+}
+
+static int print_tls(const char *indent, const struct registry_tls *tls, struct buf *out)
+{
+    int rc = print_text(indent, "ca_file", tls->ca_file, out);
+    rc = rc ? rc : print_text(indent, "client_cert_file", tls->cert_file, out);
+    rc = rc ? rc : print_text(indent, "client_key_file", tls->key_file, out);
+    return rc || !tls->skip_verify ? rc : buf_printf(out, "%sskip_verify: true\n", indent);
+}
+
 static int print_mirror(const struct registry_mirror *m, struct buf *out)
 {
-    int rc = buf_append_str(out, "      - url: ");
-    rc = rc ? rc : config_print_quoted(out, m->url);
-    if (m->path_prefix) {
-        rc = rc ? rc : buf_append_str(out, "\n        path_prefix: ");
-        rc = rc ? rc : config_print_quoted(out, m->path_prefix);
-    }
-    if (m->ca_file) {
-        rc = rc ? rc : buf_append_str(out, "\n        ca_file: ");
-        rc = rc ? rc : config_print_quoted(out, m->ca_file);
-    }
-    if (m->skip_verify)
-        rc = rc ? rc : buf_append_str(out, "\n        skip_verify: true");
-    return rc ? rc : buf_append_str(out, "\n");
+    int rc = print_text("      - ", "url", m->url, out);
+    rc = rc ? rc : print_text("        ", "path_prefix", m->path_prefix, out);
+    if (m->no_pull || m->no_resolve)
+        rc = rc ? rc : buf_printf(out, "        capabilities: [%s]\n", m->no_pull ? "resolve" : "pull");
+    return rc ? rc : print_tls("        ", &m->tls, out);
 }
 
 int config_print_registries(const struct registry_config *registries, struct buf *out)
@@ -193,6 +272,7 @@ int config_print_registries(const struct registry_config *registries, struct buf
         rc = buf_append_str(out, "  ");
         rc = rc ? rc : config_print_quoted(out, host->host);
         rc = rc ? rc : buf_printf(out, ":\n    strict: %s\n", host->strict ? "true" : "false");
+        rc = rc ? rc : print_tls("    ", &host->tls, out);
         rc = rc ? rc : buf_append_str(out, host->n_mirrors ? "    mirrors:\n" : "    mirrors: []\n");
         for (size_t j = 0; j < host->n_mirrors && rc == 0; j++)
             rc = print_mirror(&host->mirrors[j], out);

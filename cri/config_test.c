@@ -212,7 +212,16 @@ static const struct {
     {"[a]: b\n", "1: (top): a key has to be a short text\n"},
     {"registries: []\n", "1: registries: expected a map of keys\n"},
     {"registries:\n  docker.io:\n    mirror: []\n",
-     "3: registries.docker.io.mirror: unknown key; allowed here: mirrors, strict\n"},
+     "3: registries.docker.io.mirror: unknown key; allowed here: mirrors, strict, ca_file, client_cert_file, "
+     "client_key_file, skip_verify\n"},
+    {"registries:\n  a:\n    client_cert_file: /c.pem\n",
+     "3: registries.a.client_key_file: is missing; client_cert_file and client_key_file go together\n"},
+    {"registries:\n  a:\n    mirrors:\n      - {url: 'http://m', capabilities: [push]}\n",
+     "4: registries.a.mirrors[0].capabilities: expected a list of pull, resolve or both\n"},
+    {"registries:\n  a:\n    strict: true\n    mirrors: [{url: 'http://m', capabilities: [pull]}]\n",
+     "3: registries.a.strict: no tag could be pulled: no mirror has the capability resolve\n"},
+    {"registries:\n  a:\n    strict: true\n    mirrors: [{url: 'http://m', capabilities: [resolve]}]\n",
+     "3: registries.a.strict: nothing could be pulled: no mirror has the capability pull\n"},
     {"registries:\n  docker.io:\n    mirrors:\n      - url: 127.0.0.1:5000\n",
      "4: registries.docker.io.mirrors[0].url: expected http://HOST[:PORT] or https://HOST[:PORT] without a "
      "path; "
@@ -245,6 +254,10 @@ static void test_registries(void **state)
                      "      - url: https://[::1]:5001\n"
                      "        skip_verify: true\n"
                      "        ca_file: /etc/ca.pem\n"
+                     "        capabilities: [pull]\n"
+                     "        client_cert_file: /etc/cert.pem\n"
+                     "        client_key_file: /etc/key.pem\n"
+                     "    ca_file: /etc/own.pem\n"
                      "  '*': {}\n");
     assert_int_equal(c->registries->n_hosts, 2);
     const struct registry_host *host = &c->registries->hosts[0];
@@ -252,10 +265,15 @@ static void test_registries(void **state)
     assert_true(host->strict);
     assert_int_equal(host->n_mirrors, 2);
     assert_string_equal(host->mirrors[0].path_prefix, "registry.k8s.io");
-    assert_null(host->mirrors[0].ca_file);
+    assert_string_equal(host->tls.ca_file, "/etc/own.pem");
+    assert_null(host->mirrors[0].tls.ca_file);
+    assert_false(host->mirrors[0].no_resolve || host->mirrors[0].no_pull || host->mirrors[1].no_pull);
+    assert_true(host->mirrors[1].no_resolve);
+    assert_string_equal(host->mirrors[1].tls.cert_file, "/etc/cert.pem");
+    assert_string_equal(host->mirrors[1].tls.key_file, "/etc/key.pem");
     assert_string_equal(host->mirrors[1].url, "https://[::1]:5001");
-    assert_string_equal(host->mirrors[1].ca_file, "/etc/ca.pem");
-    assert_true(host->mirrors[1].skip_verify);
+    assert_string_equal(host->mirrors[1].tls.ca_file, "/etc/ca.pem");
+    assert_true(host->mirrors[1].tls.skip_verify);
     assert_string_equal(c->registries->hosts[1].host, "*");
 }
 

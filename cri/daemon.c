@@ -46,7 +46,10 @@ static int open_images(struct daemon *d, struct error *err)
                                           .db = d->db,
                                           .registries = c->registries,
                                           .pinned = (const char *const *)c->image_pinned,
-                                          .parallel_layers = (unsigned)c->image_pull_concurrency};
+                                          .parallel_layers = (unsigned)c->image_pull_concurrency,
+                                          .node_layers = (unsigned)c->image_pull_concurrency_node,
+                                          .stall_ns = c->image_pull_stall_ns,
+                                          .min_rate = (uint64_t)c->image_pull_min_rate};
     if (!root)
         return error_errno(err, ENOMEM, "open the image store");
     return image_store_open(&options, &d->images, err);

@@ -84,6 +84,15 @@ static Pull__Endpoint *add(Pull__PullRequest *request, char *url, struct arena *
     return e;
 }
 
+static int set_tls(Pull__Endpoint *e, const struct registry_tls *tls, struct arena *arena)
+{
+    e->ca_file = arena_strdup(arena, tls->ca_file ? tls->ca_file : "");
+    e->cert_file = arena_strdup(arena, tls->cert_file ? tls->cert_file : "");
+    e->key_file = arena_strdup(arena, tls->key_file ? tls->key_file : "");
+    e->skip_verify = tls->skip_verify;
+    return e->ca_file && e->cert_file && e->key_file ? 0 : -ENOMEM;
+}
+
 static int add_mirror(const struct registry_mirror *mirror, const struct reference *ref,
                       const char *server_address, struct arena *arena, Pull__PullRequest *request)
 {
@@ -92,16 +101,16 @@ static int add_mirror(const struct registry_mirror *mirror, const struct referen
     if (!e)
         return -ENOMEM;
     e->path_prefix = expand_prefix(mirror->path_prefix, ref->domain, arena);
-    e->ca_file = arena_strdup(arena, mirror->ca_file ? mirror->ca_file : "");
-    e->skip_verify = mirror->skip_verify;
+    e->no_resolve = mirror->no_resolve;
+    e->no_pull = mirror->no_pull;
     // A mirror of the registry's own host only says how to reach it.
     e->send_credentials =
         address_is_host(mirror->url, str_empty(server_address) ? ref->domain : url_host(server_address));
-    return e->path_prefix && e->ca_file ? 0 : -ENOMEM;
+    return e->path_prefix ? set_tls(e, &mirror->tls, arena) : -ENOMEM;
 }
 
-static int add_origin(const char *scheme, const struct reference *ref, const char *server_address,
-                      struct arena *arena, Pull__PullRequest *request)
+static int add_origin(const struct registry_host *config, const char *scheme, const struct reference *ref,
+                      const char *server_address, struct arena *arena, Pull__PullRequest *request)
 {
     const char *host = str_eq(ref->domain, DOCKER_DOMAIN) ? DOCKER_HOST : ref->domain;
     Pull__Endpoint *e = add(request, arena_printf(arena, "%s://%s", scheme, host), arena);
@@ -110,7 +119,7 @@ static int add_origin(const char *scheme, const struct reference *ref, const cha
         return -ENOMEM;
     e->origin = true;
     e->send_credentials = str_empty(server_address) || address_is_registry(server_address, ref->domain);
-    return 0;
+    return config ? set_tls(e, &config->tls, arena) : 0;
 }
 
 int endpoints_build(const struct registry_config *config, const struct reference *ref,
@@ -128,9 +137,9 @@ int endpoints_build(const struct registry_config *config, const struct reference
     for (size_t i = 0; r == 0 && i < n_mirrors; i++)
         r = add_mirror(&host->mirrors[i], ref, server_address, arena, request);
     if (r == 0 && !(host && host->strict))
-        r = add_origin("https", ref, server_address, arena, request);
+        r = add_origin(host, "https", ref, server_address, arena, request);
     // A registry on the machine itself needs no TLS; nobody is between.
     if (r == 0 && !(host && host->strict) && reference_domain_is_loopback(ref->domain))
-        r = add_origin("http", ref, server_address, arena, request);
+        r = add_origin(host, "http", ref, server_address, arena, request);
     return r < 0 ? error_errno(err, ENOMEM, "registry endpoints") : 0;
 }

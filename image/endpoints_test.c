@@ -11,15 +11,15 @@
 
 static const struct registry_mirror k8s_mirrors[] = {
     {.url = "http://127.0.0.1:5000", .path_prefix = "registry.k8s.io"},
-    {.url = "https://registry.k8s.io/", .ca_file = "/ca.pem"},
+    {.url = "https://registry.k8s.io/", .tls = {.ca_file = "/ca.pem"}, .no_resolve = true},
 };
 static const struct registry_mirror any_mirrors[] = {
-    {.url = "https://mirror.example", .path_prefix = "/all/{host}/x/", .skip_verify = true},
+    {.url = "https://mirror.example", .path_prefix = "/all/{host}/x/", .tls = {.skip_verify = true}},
 };
 static const struct registry_host hosts[] = {
-    {"registry.k8s.io", k8s_mirrors, 2, false},
-    {"*", any_mirrors, 1, true},
-    {"none.example", NULL, 0, false},
+    {.host = "registry.k8s.io", .mirrors = k8s_mirrors, .n_mirrors = 2},
+    {.host = "*", .mirrors = any_mirrors, .n_mirrors = 1, .strict = true},
+    {.host = "none.example", .tls = {"/own-ca.pem", "/client.pem", "/client.key", false}},
 };
 static const struct registry_config config = {hosts, ARRAY_SIZE(hosts)};
 
@@ -58,6 +58,30 @@ static void test_endpoints(void **state)
     expect(&config, "none.example/x", "", "https://none.example|!");
 }
 
+static void test_tls(void **state)
+{
+    struct arena *arena = arena_new(1 << 20);
+    Pull__PullRequest request = PULL__PULL_REQUEST__INIT;
+    struct reference ref;
+
+    (void)state;
+    assert_int_equal(reference_parse("none.example/x", &ref, NULL), 0);
+    assert_int_equal(endpoints_build(&config, &ref, "", arena, &request, NULL), 0);
+    assert_string_equal(request.endpoints[0]->ca_file, "/own-ca.pem");
+    assert_string_equal(request.endpoints[0]->cert_file, "/client.pem");
+    assert_string_equal(request.endpoints[0]->key_file, "/client.key");
+    assert_false(request.endpoints[0]->skip_verify);
+    reference_done(&ref);
+    assert_int_equal(reference_parse("registry.k8s.io/x", &ref, NULL), 0);
+    assert_int_equal(endpoints_build(&config, &ref, "", arena, &request, NULL), 0);
+    assert_false(request.endpoints[0]->no_resolve);
+    assert_true(request.endpoints[1]->no_resolve);
+    assert_string_equal(request.endpoints[1]->ca_file, "/ca.pem");
+    assert_string_equal(request.endpoints[2]->ca_file, "");
+    reference_done(&ref);
+    arena_free(arena);
+}
+
 static void test_credentials(void **state)
 {
     (void)state;
@@ -72,6 +96,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_endpoints),
+        cmocka_unit_test(test_tls),
         cmocka_unit_test(test_credentials),
     };
 

@@ -36,6 +36,9 @@ struct image_store_options {
     const struct registry_config *registries; // outlives the store; NULL: none configured
     const char *const *pinned; // references never to be collected, NULL-terminated; may be NULL
     unsigned parallel_layers;  // per pull; 0: a default by the number of CPUs
+    unsigned node_layers;      // all pulls' at a time; 0: 16
+    int64_t stall_ns;          // how long a transfer may be slower than min_rate; 0: a minute
+    uint64_t min_rate;         // bytes a second; 0: 1
 };
 
 // Reads the records, checks them against the disk, sweeps staging and starts the background thread.

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/pb.h"
@@ -13,8 +14,10 @@
 #include "image/reference.h"
 #include "image/store.h"
 
-#define PREFIX_MIN       4 // hex digits that may stand for an id
-#define PARALLEL_DEFAULT 4
+#define PREFIX_MIN          4 // hex digits that may stand for an id
+#define NODE_LAYERS_DEFAULT 16
+#define PARALLEL_DEFAULT    4
+#define NODE_LAYERS_DEFAULT 16
 
 struct image *image_ref(struct image *image)
 {
@@ -114,6 +117,9 @@ static int init_store(struct image_store *s, const struct image_store_options *o
     pthread_condattr_destroy(&attr);
     s->db = o->db;
     s->registries = o->registries;
+    s->node_layers = o->node_layers ? o->node_layers : NODE_LAYERS_DEFAULT;
+    s->stall_ms = (uint32_t)(o->stall_ns / NS_PER_MS);
+    s->min_rate = o->min_rate;
     s->parallel_layers = o->parallel_layers;
     if (s->parallel_layers == 0)
         s->parallel_layers = cpus > 0 && cpus < PARALLEL_DEFAULT ? (unsigned)cpus : PARALLEL_DEFAULT;

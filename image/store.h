@@ -45,8 +45,11 @@ struct image_store {
     char *root, *layers_dir, *containers_dir, *staging_dir, *trash_dir, *crisp_pull_path;
     struct db *db;
     const struct registry_config *registries;
-    char **pinned; // normalised references
-    unsigned parallel_layers;
+    char **pinned;            // normalised references
+    unsigned parallel_layers; // of a pull
+    unsigned node_layers;     // of all pulls
+    uint32_t stall_ms;        // of a transfer below min_rate (bytes a second)
+    uint64_t min_rate;
 
     pthread_mutex_t write;
     pthread_mutex_t lock;
@@ -56,6 +59,7 @@ struct image_store {
     struct layer *doomed;  // in no map any more; the worker deletes their rows, then their folders:
     struct layer *burying; // these just now; changed by it alone, under `lock`
     uint64_t publish_seq, synced_seq;
+    unsigned slots_used; // of node_layers
     struct pull_op *ops; // running and ended ones; the worker joins the latter
     bool settled;        // holds were taken again: what nobody holds may go
     bool closing;

@@ -35,7 +35,10 @@ struct pull_run {
     struct pb_frame_reader reader;
     Pull__FromPull *resolved_frame; // holds `resolved`
     const Pull__PullResolved *resolved;
-    enum { OPEN, FETCHING, HELD } * layers; // per layer: undecided; ours to bring; there, with our reference
+    // Per layer: undecided; ours to bring, but not told yet; told; brought, not published; there, with our
+    // reference.
+    enum { OPEN, CLAIMED, FETCHING, BROUGHT, HELD } * layers;
+    unsigned granted; // FETCHING ones
     size_t n_open;
     bool done;
     uint64_t fetched_bytes;
@@ -45,11 +48,10 @@ struct pull_run {
     size_t n_fetched;
 };
 
-// Proxies are the environment's business, and nothing else of it is crisp-pull's.
+// Proxies are the environment's business, too, but their URLs may hold a password: they go by the socket.
 static char **pull_environment(void)
 {
-    static const char *const passed[] = {"http_proxy", "https_proxy", "no_proxy",      "HTTPS_PROXY",
-                                         "NO_PROXY",   "all_proxy",   "SSL_CERT_FILE", "SSL_CERT_DIR"};
+    static const char *const passed[] = {"SSL_CERT_FILE", "SSL_CERT_DIR"};
     char **env = strv_new(1, "PATH=/usr/bin:/bin");
 
     for (size_t i = 0; env && i < ARRAY_SIZE(passed); i++) {
@@ -138,37 +140,79 @@ static int claim_layer(struct pull_run *run, size_t i)
         free(layer);
         return -ENOMEM;
     }
-    run->layers[i] = FETCHING;
+    run->layers[i] = CLAIMED;
     return 1;
+}
+
+// The node's bound. A pull holds a slot for each of its layers that is on its way, up to as many as a pull
+// may have; as many again it knows of ahead, so that a layer that is done is followed by the next at once.
+// store->lock is held.
+static bool take_slot(struct pull_run *run)
+{
+    struct image_store *s = run->store;
+
+    if (run->granted >= 2 * s->parallel_layers)
+        return false;
+    if (run->granted < s->parallel_layers) {
+        if (s->slots_used >= s->node_layers)
+            return false;
+        s->slots_used++;
+    }
+    run->granted++;
+    return true;
+}
+
+static void give_slot(struct pull_run *run)
+{
+    run->granted--;
+    if (run->granted < run->store->parallel_layers)
+        run->store->slots_used--;
+}
+
+static int send_decision(struct pull_run *run, size_t i, Pull__LayerDecision__Action action,
+                         struct error *err)
+{
+    Pull__ToPull m = PULL__TO_PULL__INIT;
+    Pull__LayerDecision decision = PULL__LAYER_DECISION__INIT;
+
+    decision.index = (uint32_t)i;
+    decision.action = action;
+    m.kind_case = PULL__TO_PULL__KIND_DECISION;
+    m.decision = &decision;
+    return pb_frame_send(run->sock, &m.base, NULL, 0, err);
+}
+
+static int decide_layer(struct pull_run *run, size_t i, struct error *err)
+{
+    bool granted;
+    int r = 0;
+
+    pthread_mutex_lock(&run->store->lock);
+    if (run->layers[i] == OPEN)
+        r = claim_layer(run, i);
+    granted = run->layers[i] == CLAIMED && take_slot(run);
+    pthread_mutex_unlock(&run->store->lock);
+    if (r < 0)
+        return error_errno(err, -r, "claim a layer");
+    if (granted) {
+        run->layers[i] = FETCHING;
+        pull_progress_set(run->op, i, IMAGE_LAYER_FETCHING);
+        return send_decision(run, i, PULL__LAYER_DECISION__ACTION__FETCH, err);
+    }
+    if (r == 0 || run->layers[i] != HELD)
+        return 0;
+    pull_progress_set(run->op, i, IMAGE_LAYER_PRESENT);
+    return send_decision(run, i, PULL__LAYER_DECISION__ACTION__HAVE, err);
 }
 
 static int decide_layers(struct pull_run *run, struct error *err)
 {
-    for (size_t i = 0; i < run->resolved->n_layers; i++) {
-        Pull__ToPull m = PULL__TO_PULL__INIT;
-        Pull__LayerDecision decision = PULL__LAYER_DECISION__INIT;
-        int r;
+    int r = 0;
 
-        if (run->layers[i] != OPEN)
-            continue;
-        pthread_mutex_lock(&run->store->lock);
-        r = claim_layer(run, i);
-        pthread_mutex_unlock(&run->store->lock);
-        if (r < 0)
-            return error_errno(err, -r, "claim a layer");
-        if (r == 0)
-            continue;
-        decision.index = (uint32_t)i;
-        decision.action =
-            run->layers[i] == HELD ? PULL__LAYER_DECISION__ACTION__HAVE : PULL__LAYER_DECISION__ACTION__FETCH;
-        m.kind_case = PULL__TO_PULL__KIND_DECISION;
-        m.decision = &decision;
-        r = pb_frame_send(run->sock, &m.base, NULL, 0, err);
-        if (r < 0)
-            return r;
-        pull_progress_set(run->op, i, run->layers[i] == HELD ? IMAGE_LAYER_PRESENT : IMAGE_LAYER_FETCHING);
-    }
-    return 0;
+    for (size_t i = 0; r == 0 && i < run->resolved->n_layers; i++)
+        if (run->layers[i] == OPEN || run->layers[i] == CLAIMED)
+            r = decide_layer(run, i, err);
+    return r;
 }
 
 static void count_layer(struct pull_run *run, const Pull__LayerDone *done)
@@ -190,6 +234,14 @@ static int take_layer(struct pull_run *run, const Pull__LayerDone *done, struct 
         return error_set(err, STATUS_INTERNAL, EPROTO, "crisp-pull reports a layer that it was not to fetch");
     if (!from)
         return error_errno(err, ENOMEM, "publish a layer");
+    pthread_mutex_lock(&s->lock);
+    run->layers[done->index] = BROUGHT;
+    give_slot(run);
+    pull_ops_wake(s);
+    pthread_mutex_unlock(&s->lock);
+    r = decide_layers(run, err); // before the disk is waited for
+    if (r < 0)
+        return r;
     pthread_mutex_lock(&s->lock);
     layer = map_get(s->layers, run->resolved->layers[done->index]->diff_id);
     layer->bytes = done->bytes;
@@ -223,7 +275,9 @@ static void release_layers(struct pull_run *run)
         if (!layer)
             continue;
         layer->refs--;
-        if (run->layers[i] == FETCHING) {
+        if (run->layers[i] == FETCHING)
+            give_slot(run);
+        if (run->layers[i] != HELD) {
             (void)map_remove(s->layers, diff_id);
             image_layer_free(layer);
         }

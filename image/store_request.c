@@ -1,4 +1,6 @@
 // What crispd asks of a crisp-pull.
+#include <stdlib.h>
+
 #include "base/arena.h"
 #include "base/cleanup.h"
 #include "base/pb.h"
@@ -26,6 +28,27 @@ static int fill_credentials(const struct pull_op *op, struct arena *arena, Pull_
     return 0;
 }
 
+// The first of the environment's variables that is set. crispd is no CGI program: HTTP_PROXY is as good as
+// its small letters.
+static char *environment(const char *name, const char *or_name)
+{
+    char *value = getenv(name);
+
+    if (str_empty(value))
+        value = getenv(or_name);
+    return value ? value : (char *)"";
+}
+
+static void fill_transfers(const struct image_store *s, Pull__Transfers *out)
+{
+    out->stall_ms = s->stall_ms;
+    out->min_rate = s->min_rate;
+    out->http_proxy = environment("http_proxy", "HTTP_PROXY");
+    out->https_proxy = environment("https_proxy", "HTTPS_PROXY");
+    out->all_proxy = environment("all_proxy", "ALL_PROXY");
+    out->no_proxy = environment("no_proxy", "NO_PROXY");
+}
+
 int pull_request_send(const struct pull_op *op, int sock, const char *staging_dir, struct arena *arena,
                       struct error *err)
 {
@@ -33,6 +56,7 @@ int pull_request_send(const struct pull_op *op, int sock, const char *staging_di
     Pull__PullRequest request = PULL__PULL_REQUEST__INIT;
     Pull__Credentials credentials = PULL__CREDENTIALS__INIT;
     Pull__Limits limits = PULL__LIMITS__INIT;
+    Pull__Transfers transfers = PULL__TRANSFERS__INIT;
     const char *server_address = "";
     int r = fill_credentials(op, arena, &credentials, &server_address, err);
 
@@ -54,6 +78,8 @@ int pull_request_send(const struct pull_op *op, int sock, const char *staging_di
     request.credentials = &credentials;
     request.staging_dir = (char *)staging_dir;
     request.limits = &limits;
+    fill_transfers(op->store, &transfers);
+    request.transfers = &transfers;
     m.kind_case = PULL__TO_PULL__KIND_REQUEST;
     m.request = &request;
     return pb_frame_send(sock, &m.base, NULL, 0, err);

@@ -1,5 +1,7 @@
 #include "image/pull/http.h"
 
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -8,16 +10,16 @@
 #include "image/reference.h"
 
 #define CONNECT_TIMEOUT_MS 10000L
-#define STALL_SECONDS      60L // without a byte
 #define REDIRECTS_MAX      5L
 #define STEP_MS            1000
 #define SMALL_BODY_MAX     (64 * 1024)
 
 struct http {
     CURLM *multi;
+    struct http_limits limits;
 };
 
-int http_new(struct http **out, struct error *err)
+int http_new(const struct http_limits *limits, struct http **out, struct error *err)
 {
     struct http *http = calloc(1, sizeof(*http));
 
@@ -26,6 +28,7 @@ int http_new(struct http **out, struct error *err)
         return error_errno(err, ENOMEM, "start the HTTP client");
     }
     curl_multi_setopt(http->multi, CURLMOPT_PIPELINING, CURLPIPE_MULTIPLEX);
+    http->limits = *limits;
     *out = http;
     return 0;
 }
@@ -98,11 +101,13 @@ static size_t on_header(char *line, size_t size, size_t count, void *user)
         for (size_t i = 0; i < request->n_challenges; i++)
             free(request->challenges[i]);
         request->n_challenges = 0;
-        request->content_type[0] = request->content_range[0] = '\0';
+        request->content_type[0] = request->content_range[0] = request->content_digest[0] = '\0';
     } else if (header_is(line, len, "content-type", &value, &n)) {
         copy_value(request->content_type, sizeof(request->content_type), value, n);
     } else if (header_is(line, len, "content-range", &value, &n)) {
         copy_value(request->content_range, sizeof(request->content_range), value, n);
+    } else if (header_is(line, len, "docker-content-digest", &value, &n)) {
+        copy_value(request->content_digest, sizeof(request->content_digest), value, n);
     } else if (header_is(line, len, "www-authenticate", &value, &n) &&
                request->n_challenges < HTTP_CHALLENGES_MAX) {
         char *copy = strndup(value, n);
@@ -144,7 +149,35 @@ static bool is_loopback(const char *url)
     return loopback;
 }
 
-static void set_options(struct http_request *request)
+static void set_tls(CURL *easy, const struct http_tls *tls)
+{
+    if (tls->skip_verify) {
+        curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 0L);
+        curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 0L);
+    }
+    if (!str_empty(tls->ca_file))
+        curl_easy_setopt(easy, CURLOPT_CAINFO, tls->ca_file);
+    if (!str_empty(tls->cert_file)) {
+        curl_easy_setopt(easy, CURLOPT_SSLCERT, tls->cert_file);
+        curl_easy_setopt(easy, CURLOPT_SSLKEY, tls->key_file);
+    }
+}
+
+// Not by CURLOPT_RESUME_FROM, with which any answer without a range, be it a 401, is curl's own error.
+static void set_range(struct http_request *request)
+{
+    char range[64];
+
+    if (request->offset == 0 && request->end == 0)
+        return;
+    (void)snprintf(range, sizeof(range), "%llu-", (unsigned long long)request->offset);
+    if (request->end > 0)
+        (void)snprintf(range, sizeof(range), "%llu-%llu", (unsigned long long)request->offset,
+                       (unsigned long long)request->end - 1);
+    curl_easy_setopt(request->easy, CURLOPT_RANGE, range);
+}
+
+static void set_options(const struct http *http, struct http_request *request)
 {
     CURL *easy = request->easy;
     bool tls = str_has_prefix(request->url, "https://");
@@ -159,8 +192,9 @@ static void set_options(struct http_request *request)
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, request->headers);
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
-    curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, STALL_SECONDS);
+    curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, http->limits.min_rate);
+    curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, http->limits.stall_seconds);
+    curl_easy_setopt(easy, CURLOPT_PIPEWAIT, 1L); // one HTTP/2 connection carries them all
     curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, 256L * 1024);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, request);
@@ -170,16 +204,41 @@ static void set_options(struct http_request *request)
     curl_easy_setopt(easy, CURLOPT_PRIVATE, request);
     if (request->form)
         curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request->form);
-    if (request->offset > 0)
-        curl_easy_setopt(easy, CURLOPT_RESUME_FROM_LARGE, (curl_off_t)request->offset);
-    if (request->skip_verify) {
-        curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 0L);
-        curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 0L);
-    }
-    if (!str_empty(request->ca_file))
-        curl_easy_setopt(easy, CURLOPT_CAINFO, request->ca_file);
+    if (request->head)
+        curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
+    set_range(request);
+    set_tls(easy, &request->tls);
     if (is_loopback(request->url))
         curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
+}
+
+bool http_is_transient(const struct http_request *request)
+{
+    switch (request->result) {
+    case CURLE_OK:
+        return request->status == 408 || request->status == 429 ||
+               (request->status >= 500 && request->status != 501);
+    case CURLE_COULDNT_CONNECT:
+    case CURLE_SEND_ERROR:
+    case CURLE_RECV_ERROR:
+    case CURLE_GOT_NOTHING:
+    case CURLE_PARTIAL_FILE:
+    case CURLE_HTTP2:
+    case CURLE_HTTP2_STREAM:
+        return true;
+    default:
+        return false;
+    }
+}
+
+long http_retry_after(const struct http_request *request)
+{
+    curl_off_t seconds = 0;
+
+    if (request->result != CURLE_OK || !request->easy)
+        return 0;
+    (void)curl_easy_getinfo(request->easy, CURLINFO_RETRY_AFTER, &seconds);
+    return seconds < 0 ? 0 : seconds > LONG_MAX ? LONG_MAX : (long)seconds;
 }
 
 int http_start(struct http *http, struct http_request *request, struct error *err)
@@ -194,7 +253,7 @@ int http_start(struct http *http, struct http_request *request, struct error *er
         http_done(http, request);
         return error_errno(err, ENOMEM, "start a request");
     }
-    set_options(request);
+    set_options(http, request);
     if (curl_multi_add_handle(http->multi, request->easy) != CURLM_OK) {
         http_done(http, request);
         return error_errno(err, ENOMEM, "start a request");

@@ -15,16 +15,31 @@ struct http;
 #define HTTP_CHALLENGES_MAX 4
 #define HTTP_SINK_PAUSE     1
 
+// Bounds on every transfer.
+struct http_limits {
+    long stall_seconds; // give up after so long below min_rate; waits of ours (a paused sink) don't count
+    long min_rate;      // bytes a second
+};
+
+// How a server is known and how we are to it.
+struct http_tls {
+    const char *ca_file;              // PEM; "" or NULL: the system's store
+    const char *cert_file, *key_file; // PEM, the client's; "" or NULL: none
+    bool skip_verify;
+};
+
 // One request. The caller fills the first part (strings stay the caller's), http_start() to http_done() own
 // the rest.
 struct http_request {
     const char *url;
     const char *accept;        // may be NULL
     const char *authorization; // the header's value, a secret; never follows a redirect to another host
+    unsigned authorization_no; // the caller's own: which one it is
     const char *form;          // POST this body, a secret, and follow no redirect; NULL: GET
-    const char *ca_file;       // "" or NULL: the system's store
-    bool skip_verify;
+    struct http_tls tls;
+    bool head;       // ask for the headers only
     uint64_t offset; // ask for bytes from here on
+    uint64_t end;    // and up to here (exclusive); 0: all
     // Gets the body of a 200 or 206 answer: 0 taken, HTTP_SINK_PAUSE not taken and to be offered again after
     // http_resume(), -1 to give up. NULL: it is collected in `body`. Bodies of other answers always are.
     int (*sink)(void *data, const void *bytes, size_t len);
@@ -34,6 +49,7 @@ struct http_request {
     long status; // 0 before an answer
     char content_type[128];
     char content_range[128];
+    char content_digest[128];              // Docker-Content-Digest
     char *challenges[HTTP_CHALLENGES_MAX]; // values of WWW-Authenticate
     size_t n_challenges;
     struct buf body;
@@ -45,8 +61,13 @@ struct http_request {
     struct curl_slist *headers;
 };
 
-int http_new(struct http **out, struct error *err);
+int http_new(const struct http_limits *limits, struct http **out, struct error *err);
 void http_free(struct http *http);
+// Did the attempt fail in a way that another one soon may not: the connection broke or was refused, 408, 429
+// or a 5xx other than 501?
+bool http_is_transient(const struct http_request *request);
+// What a finished 429 or 503 asked to wait, in seconds; 0: it did not say.
+long http_retry_after(const struct http_request *request);
 int http_start(struct http *http, struct http_request *request, struct error *err);
 void http_resume(struct http_request *request);
 // Ends the transfer if need be and releases what http_start() made.

@@ -7,7 +7,9 @@
 #include "base/clock.h"
 #include "base/str.h"
 
-#define ATTEMPTS_MAX 3
+#define TRANSFERS_MAX  100          // of one layer: a server that answers a few bytes at a time ends here
+#define PROGRESS_BYTES (64u * 1024) // of a large layer: as much counts as progress
+#define PROGRESS_PART  16           // so much of a small one does
 
 void layer_init(struct layer *l, const Pull__Layer *desc, uint32_t index)
 {
@@ -32,10 +34,23 @@ static int check_offset(struct layer *l)
 
     if (l->http.offset == 0)
         return 0;
-    if (l->http.status == 206)
-        return sscanf(l->http.content_range, "bytes %llu-", &from) == 1 && from == l->http.offset ? 0 : -1;
+    if (l->http.status == 206) {
+        l->bad_range = sscanf(l->http.content_range, "bytes %llu-", &from) != 1 || from != l->http.offset;
+        return l->bad_range ? -1 : 0;
+    }
     l->skip = l->http.offset;
     return 0;
+}
+
+static void note_progress(struct layer *l)
+{
+    uint64_t part = l->desc->size / PROGRESS_PART + 1;
+
+    if (l->received - l->milestone < (part < PROGRESS_BYTES ? part : PROGRESS_BYTES))
+        return;
+    l->milestone = l->received;
+    l->retry = (struct retry){0};
+    l->authentications = 0;
 }
 
 static int on_bytes(void *data, const void *bytes, size_t len)
@@ -62,10 +77,10 @@ static int on_bytes(void *data, const void *bytes, size_t len)
     }
     if (len == 0)
         return 0;
-    l->attempts = 0;
     if (digest_update(l->digest, p, len) < 0)
         return -1;
     l->received += len;
+    note_progress(l);
     return layer_unpack_write(&l->unpack, p, len);
 }
 
@@ -76,7 +91,10 @@ static int start_transfer(struct layer *l, struct registry *r, struct error *err
     free(steal_ptr(&l->url));
     l->http = (struct http_request){.sink = on_bytes, .sink_data = l, .offset = l->received};
     l->skip = 0;
-    l->paused = false;
+    l->from = l->received;
+    l->start_at_mono_ns = 0;
+    l->paused = l->too_large = l->bad_range = false;
+    l->transfers++;
     rc = registry_prepare_blob(r, l->endpoint, l->desc->digest, &l->http, &l->url, err);
     if (rc == 0)
         rc = http_start(r->http, &l->http, err);
@@ -84,64 +102,161 @@ static int start_transfer(struct layer *l, struct registry *r, struct error *err
     return rc;
 }
 
-int layer_start(struct layer *l, struct registry *r, int forker, const char *staging_dir,
-                const Pull__Limits *limits, struct error *err)
+static int start_unpacking(struct layer *l, struct error *err)
 {
-    _cleanup_free_ char *dir = str_printf("%s/%u", staging_dir, l->index);
-    int rc;
+    _cleanup_free_ char *dir = str_printf("%s/%u", l->staging_dir, l->index);
 
     l->started_ns = clock_mono_ns();
     l->digest = digest_new();
     if (!dir || !l->digest)
         return error_errno(err, ENOMEM, "layer %s", l->desc->digest);
-    rc = layer_unpack_start(&l->unpack, forker, steal_ptr(&dir), limits, err);
+    return layer_unpack_start(&l->unpack, l->forker, steal_ptr(&dir), l->limits, err);
+}
+
+int layer_start(struct layer *l, struct registry *r, int forker, const char *staging_dir,
+                const Pull__Limits *limits, struct error *err)
+{
+    int rc;
+
+    l->forker = forker;
+    l->staging_dir = staging_dir;
+    l->limits = limits;
+    l->endpoint = registry_next(r, 0, true);
+    if (l->endpoint == r->request->n_endpoints)
+        return error_set(err, STATUS_FAILED_PRECONDITION, EDESTADDRREQ,
+                         "no registry or mirror that may be asked for layers is configured for %s",
+                         r->request->reference);
+    rc = start_unpacking(l, err);
     if (rc < 0)
         return rc;
-    l->endpoint = r->first;
     l->state = LAYER_RUNNING;
     return start_transfer(l, r, err);
 }
 
-static int retry(struct layer *l, struct registry *r, struct error *err)
+int64_t layer_deadline_mono_ns(const struct layer *l)
 {
-    http_done(r->http, &l->http);
+    return l->state == LAYER_RUNNING ? l->start_at_mono_ns : 0;
+}
+
+static void end_transfer(struct layer *l, struct registry *r)
+{
+    if (l->transferring)
+        http_done(r->http, &l->http);
     l->transferring = false;
-    return start_transfer(l, r, err);
 }
 
-static int truncated(struct layer *l, const struct registry *r, struct error *err)
+static int start_again(struct layer *l, struct registry *r, int64_t after_ms, struct error *err)
 {
-    return error_set(err, STATUS_DATA_LOSS, ENODATA, "%s: layer %s is truncated: got %llu of %llu bytes",
-                     r->request->endpoints[l->endpoint]->url, l->desc->digest,
-                     (unsigned long long)l->received, (unsigned long long)l->desc->size);
+    end_transfer(l, r);
+    if (after_ms == 0)
+        return start_transfer(l, r, err);
+    l->start_at_mono_ns = clock_mono_ns() + after_ms * NS_PER_MS;
+    return 0;
 }
 
-// The transfer ended before everything was there: the same again from where it broke, then the next endpoint.
+static const char *url_of(const struct layer *l, const struct registry *r)
+{
+    return r->request->endpoints[l->endpoint]->url;
+}
+
+static bool was_answered(const struct layer *l)
+{
+    return l->http.result == CURLE_OK && l->http.status / 100 == 2;
+}
+
+static int describe_failure(struct layer *l, const struct registry *r, struct error *err)
+{
+    if (l->bad_range)
+        return error_set(
+            err, STATUS_DATA_LOSS, EPROTO,
+            "%s: layer %s: the answer has another range (\"%s\") than asked for (from byte %llu)",
+            url_of(l, r), l->desc->digest, l->http.content_range, (unsigned long long)l->received);
+    if (l->too_large)
+        return error_set(err, STATUS_DATA_LOSS, EFBIG,
+                         "%s: layer %s is larger than the manifest says (%llu bytes)", url_of(l, r),
+                         l->desc->digest, (unsigned long long)l->desc->size);
+    if (was_answered(l) || l->http.result == CURLE_PARTIAL_FILE)
+        return error_set(err, STATUS_DATA_LOSS, ENODATA, "%s: layer %s is truncated: got %llu of %llu bytes",
+                         url_of(l, r), l->desc->digest, (unsigned long long)l->received,
+                         (unsigned long long)l->desc->size);
+    return registry_failure(r, l->endpoint, &l->http, "layer", err);
+}
+
+// The error to report, with what was wrong elsewhere before.
+static int fail(const struct layer *l, struct error *err)
+{
+    const struct error last = *err;
+
+    if (l->refused.message[0] == '\0')
+        return -err->errnum;
+    return error_set(err, last.status, last.errnum, "%.500s (before that: %.400s)", last.message,
+                     l->refused.message);
+}
+
+// Goes to the next endpoint, where there is one that may be asked after this failure: 1, else 0.
+static int move_on(struct layer *l, struct registry *r, const struct error *why)
+{
+    size_t next = registry_next(r, l->endpoint + 1, true);
+    bool missing = l->http.result == CURLE_OK && l->http.status == 404;
+
+    if (next == r->request->n_endpoints || !registry_may_fall_back(r, l->endpoint, &l->http))
+        return 0;
+    if (l->refused.message[0] == '\0')
+        l->refused = *why;
+    if (!missing)
+        r->endpoints[l->endpoint].out = true;
+    l->endpoint = next;
+    l->retry = (struct retry){0};
+    l->authentications = 0;
+    return 1;
+}
+
+// What this endpoint sent is not the layer: all of it from another one.
+static int begin_elsewhere(struct layer *l, struct registry *r, struct error *err)
+{
+    _cleanup_free_ char *aside = str_printf("%s/%u.refused%u", l->staging_dir, l->index, ++l->restarts);
+
+    if (!move_on(l, r, err))
+        return fail(l, err);
+    end_transfer(l, r);
+    if (!aside)
+        return error_errno(err, ENOMEM, "layer %s", l->desc->digest);
+    if (rename(l->unpack.dir, aside) < 0)
+        return error_errno(err, errno, "rename %s", l->unpack.dir);
+    layer_unpack_done(&l->unpack); // its child sees a layer that ends too early, and nobody listens to it
+    digest_freep(&l->digest);
+    l->received = l->milestone = 0;
+    int rc = start_unpacking(l, err);
+    return rc < 0 ? rc : start_transfer(l, r, err);
+}
+
+// The transfer ended before everything was there. One that broke is continued where it did, here; then it is
+// another endpoint's turn; and what may pass is waited for.
 static int go_on(struct layer *l, struct registry *r, struct error *err)
 {
-    bool answered = l->http.result == CURLE_OK;
-    bool ok = answered && (l->http.status == 200 || l->http.status == 206);
+    bool progress = l->received > l->from;
+    bool broke = was_answered(l) || l->http.status / 100 == 2;
+    int64_t ms = -1;
 
-    if (answered && l->http.status == 401 && !l->authenticated) {
-        int rc = registry_authenticate(r, l->endpoint, &l->http, err);
-        if (rc < 0)
-            return rc;
-        l->authenticated = true;
-        return retry(l, r, err);
+    if (l->http.result == CURLE_OK && l->http.status == 401 && l->authentications++ == 0) {
+        if (registry_authenticate(r, l->endpoint, &l->http, err) == 0)
+            return start_again(l, r, 0, err);
+    } else {
+        (void)describe_failure(l, r, err);
     }
-    if (!answered || ok || l->http.status >= 500) {
-        if (++l->attempts < ATTEMPTS_MAX && (l->received > 0 || l->http.status >= 500))
-            return retry(l, r, err);
-    }
-    if (l->endpoint + 1 < r->request->n_endpoints && registry_may_fall_back(r, l->endpoint, &l->http)) {
-        l->endpoint++;
-        l->attempts = 0;
-        l->authenticated = false;
-        return retry(l, r, err);
-    }
-    if (ok || l->http.result == CURLE_PARTIAL_FILE)
-        return truncated(l, r, err);
-    return registry_failure(r, l->endpoint, &l->http, "layer", err);
+    if (l->transfers >= TRANSFERS_MAX)
+        return fail(l, err);
+    if (broke && l->http.result != CURLE_OPERATION_TIMEDOUT && !l->bad_range)
+        ms = retry_delay_ms(&l->retry, 0);
+    if (ms >= 0)
+        return start_again(l, r, progress ? 0 : ms, err);
+    if (move_on(l, r, err))
+        return start_again(l, r, 0, err);
+    // A stalled transfer is broken, too, but has taken its time.
+    if ((http_is_transient(&l->http) && !broke) ||
+        (l->http.result == CURLE_OPERATION_TIMEDOUT && l->received > 0))
+        ms = retry_delay_ms(&l->retry, http_retry_after(&l->http));
+    return ms >= 0 ? start_again(l, r, ms, err) : fail(l, err);
 }
 
 static int on_transferred(struct layer *l, struct registry *r, struct error *err)
@@ -150,36 +265,43 @@ static int on_transferred(struct layer *l, struct registry *r, struct error *err
 
     if (l->unpack.broken)
         return 0; // the child's events say why
-    if (l->too_large)
-        return error_set(
-            err, STATUS_DATA_LOSS, EFBIG, "%s: layer %s is larger than the manifest says (%llu bytes)",
-            r->request->endpoints[l->endpoint]->url, l->desc->digest, (unsigned long long)l->desc->size);
-    if (l->received < l->desc->size || l->http.result != CURLE_OK || l->http.status / 100 != 2)
+    if (l->too_large) {
+        (void)describe_failure(l, r, err);
+        return begin_elsewhere(l, r, err);
+    }
+    if (l->received < l->desc->size || !was_answered(l))
         return go_on(l, r, err);
-    http_done(r->http, &l->http);
-    l->transferring = false;
     if (digest_final(l->digest, actual) < 0)
         return error_set(err, STATUS_INTERNAL, EIO, "hash layer %s", l->desc->digest);
-    if (!str_eq(actual, l->desc->digest))
-        return error_set(err, STATUS_DATA_LOSS, EBADMSG, "%s: digest mismatch: asked for layer %s, got %s",
-                         r->request->endpoints[l->endpoint]->url, l->desc->digest, actual);
+    if (!str_eq(actual, l->desc->digest)) {
+        error_set(err, STATUS_DATA_LOSS, EBADMSG, "%s: digest mismatch: asked for layer %s, got %s",
+                  url_of(l, r), l->desc->digest, actual);
+        return begin_elsewhere(l, r, err);
+    }
+    end_transfer(l, r);
+    l->verified = true;
     layer_unpack_end(&l->unpack);
     return 0;
 }
 
 int layer_step(struct layer *l, struct registry *r, struct error *err)
 {
-    int rc;
+    int rc = 0;
 
+    if (l->start_at_mono_ns > 0 && clock_mono_ns() >= l->start_at_mono_ns)
+        rc = start_transfer(l, r, err);
     layer_unpack_flush(&l->unpack);
     if (l->paused && !layer_unpack_is_full(&l->unpack)) {
         l->paused = false;
         http_resume(&l->http);
     }
-    if (l->transferring && l->http.done && !layer_unpack_is_full(&l->unpack)) {
+    if (rc == 0 && l->transferring && l->http.done && !layer_unpack_is_full(&l->unpack))
         rc = on_transferred(l, r, err);
-        if (rc < 0)
-            return rc;
-    }
-    return layer_unpack_step(&l->unpack, err);
+    if (rc < 0)
+        return rc;
+    rc = layer_unpack_step(&l->unpack, err);
+    // Bytes that can't be unpacked are perhaps not the layer's.
+    if (rc < 0 && !l->verified && err->status == STATUS_DATA_LOSS)
+        return begin_elsewhere(l, r, err);
+    return rc;
 }

@@ -9,6 +9,7 @@
 #include "image/pull/digest.h"
 #include "image/pull/layer_unpack.h"
 #include "image/pull/registry.h"
+#include "image/pull/retry.h"
 
 enum layer_state {
     LAYER_UNDECIDED, // crispd has not said what to do
@@ -27,16 +28,29 @@ struct layer {
     char *url;
     bool transferring;
     size_t endpoint;
-    int attempts;            // at this endpoint without a byte of progress
-    bool authenticated;      // a 401 was answered at this endpoint
-    uint64_t received, skip; // bytes taken; bytes of an answer that repeats what was taken
+    struct retry retry;       // at this endpoint, since `milestone`
+    int transfers;            // all in all
+    int64_t start_at_mono_ns; // 0: not waiting to start the next transfer
+    unsigned authentications; // at this endpoint, since `milestone`
+    uint64_t received, skip;  // bytes taken; bytes of an answer that repeats what was taken
+    uint64_t from;            // `received` when the transfer began
+    uint64_t milestone;       // `received` when there was progress worth the name
     struct digest *digest;
-    bool too_large;
+    bool too_large, bad_range; // what the server sends
+    bool verified;             // all is there and has the right digest
+    struct error refused;      // what endpoints before this one did wrong; "" none
+    unsigned restarts;
+
+    int forker;
+    const char *staging_dir; // the session's
+    const Pull__Limits *limits;
 
     bool paused; // until the child has taken what was written
     struct layer_unpack unpack;
 };
 
+// The time at which layer_step() has something to do though nothing happens, 0: none.
+int64_t layer_deadline_mono_ns(const struct layer *l);
 void layer_init(struct layer *l, const Pull__Layer *desc, uint32_t index);
 void layer_done(struct layer *l, struct http *http);
 // Makes the folder, has a child forked and starts the transfer.

@@ -2,12 +2,14 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/str.h"
-#include "image/pull/auth.h"
 #include "image/pull/digest.h"
 #include "image/pull/manifest.h"
+#include "image/pull/retry.h"
 #include "image/reference.h"
 
 static const Pull__Endpoint *endpoint(const struct registry *r, size_t e)
@@ -20,16 +22,15 @@ int registry_init(struct registry *r, struct http *http, const Pull__PullRequest
     size_t n = request->n_endpoints;
 
     *r = (struct registry){.http = http, .request = request};
-    r->authorization = calloc(n + 1, sizeof(*r->authorization));
-    r->url = calloc(n + 1, sizeof(*r->url));
-    if (!r->authorization || !r->url)
+    r->endpoints = calloc(n + 1, sizeof(*r->endpoints));
+    if (!r->endpoints)
         return error_errno(err, ENOMEM, "prepare the pull");
     for (size_t e = 0; e < n; e++) {
         const Pull__Endpoint *ep = endpoint(r, e);
 
-        r->url[e] = str_printf("%s/v2/%s%s%s", ep->url, ep->path_prefix, *ep->path_prefix ? "/" : "",
-                               request->repository);
-        if (!r->url[e])
+        r->endpoints[e].url = str_printf("%s/v2/%s%s%s", ep->url, ep->path_prefix,
+                                         *ep->path_prefix ? "/" : "", request->repository);
+        if (!r->endpoints[e].url)
             return error_errno(err, ENOMEM, "prepare the pull");
     }
     return 0;
@@ -37,54 +38,89 @@ int registry_init(struct registry *r, struct http *http, const Pull__PullRequest
 
 void registry_done(struct registry *r)
 {
-    for (size_t e = 0; r->request && e < r->request->n_endpoints; e++) {
-        if (r->authorization && r->authorization[e])
-            explicit_bzero(r->authorization[e], strlen(r->authorization[e]));
-        free(r->authorization ? r->authorization[e] : NULL);
-        free(r->url ? r->url[e] : NULL);
+    for (size_t e = 0; r->endpoints && e < r->request->n_endpoints; e++) {
+        auth_forget(&r->endpoints[e].authorization);
+        challenge_done(&r->endpoints[e].challenge);
+        free(r->endpoints[e].url);
     }
-    free(r->authorization);
-    free(r->url);
+    free(r->endpoints);
     *r = (struct registry){0};
 }
 
-static void prepare(const struct registry *r, size_t e, struct http_request *request)
+size_t registry_next(const struct registry *r, size_t from, bool by_digest)
+{
+    size_t n = r->request->n_endpoints;
+    bool any = false;
+
+    for (size_t e = 0; e < n; e++) {
+        bool may = by_digest ? !endpoint(r, e)->no_pull : !endpoint(r, e)->no_resolve;
+
+        if (may && !r->endpoints[e].out && e >= from)
+            return e;
+        any = any || (may && !r->endpoints[e].out);
+    }
+    for (size_t e = from; !any && e < n; e++)
+        if (by_digest ? !endpoint(r, e)->no_pull : !endpoint(r, e)->no_resolve)
+            return e;
+    return n;
+}
+
+// A new value for an endpoint's Authorization, from its last challenge.
+static int renew(struct registry *r, size_t e, struct error *err)
 {
     const Pull__Endpoint *ep = endpoint(r, e);
+    struct registry_endpoint *mine = &r->endpoints[e];
+    struct authorization fresh;
+    _cleanup_free_ char *scope = str_printf("repository:%s%s%s:pull", ep->path_prefix,
+                                            *ep->path_prefix ? "/" : "", r->request->repository);
+    int rc;
 
-    request->ca_file = ep->ca_file;
-    request->skip_verify = ep->skip_verify;
-    request->authorization = r->authorization[e];
+    if (!scope)
+        return error_errno(err, ENOMEM, "authenticate");
+    rc = auth_answer(r->http, ep, ep->send_credentials ? r->request->credentials : NULL, &mine->challenge,
+                     scope, &fresh, err);
+    auth_forget(&mine->authorization);
+    mine->authorization_no++;
+    if (rc < 0)
+        return rc;
+    mine->authorization = fresh;
+    return 0;
+}
+
+// What has expired would only be refused.
+static void prepare(struct registry *r, size_t e, struct http_request *request)
+{
+    struct registry_endpoint *mine = &r->endpoints[e];
+
+    if (mine->authorization.expires_mono_ns > 0 && mine->authorization.expires_mono_ns <= clock_mono_ns())
+        (void)renew(r, e, NULL); // else the registry will say what it wants
+    request->tls = auth_tls(endpoint(r, e));
+    request->authorization = mine->authorization.value;
+    request->authorization_no = mine->authorization_no;
 }
 
 int registry_authenticate(struct registry *r, size_t e, const struct http_request *denied, struct error *err)
 {
-    const Pull__Endpoint *ep = endpoint(r, e);
-    _cleanup_free_ char *scope = NULL, *value = NULL;
+    struct registry_endpoint *mine = &r->endpoints[e];
+    struct challenge c;
     int rc;
 
-    // Another request may have got a token meanwhile; one that was refused has perhaps expired.
-    if (r->authorization[e] && denied->authorization != r->authorization[e])
+    if (mine->authorization.value && denied->authorization_no != mine->authorization_no)
         return 0;
-    scope = str_printf("repository:%s%s%s:pull", ep->path_prefix, *ep->path_prefix ? "/" : "",
-                       r->request->repository);
-    if (!scope)
-        return error_errno(err, ENOMEM, "authenticate");
-    rc = auth_answer(r->http, ep, ep->send_credentials ? r->request->credentials : NULL, denied, scope,
-                     &value, err);
-    if (rc < 0)
-        return error_wrap(err, "%s", ep->url);
-    if (r->authorization[e])
-        explicit_bzero(r->authorization[e], strlen(r->authorization[e]));
-    free(r->authorization[e]);
-    r->authorization[e] = steal_ptr(&value);
-    return 0;
+    rc = auth_read_challenges(denied, &c, err);
+    if (rc == 0) {
+        challenge_done(&mine->challenge);
+        mine->challenge = c;
+        rc = renew(r, e, err);
+    }
+    return rc < 0 ? error_wrap(err, "%s", endpoint(r, e)->url) : 0;
 }
 
 static int status_failure(const struct registry *r, size_t e, const struct http_request *request,
                           const char *what, struct error *err)
 {
     const char *url = endpoint(r, e)->url;
+    long wait = http_retry_after(request);
 
     switch (request->status) {
     case 401:
@@ -101,8 +137,9 @@ static int status_failure(const struct registry *r, size_t e, const struct http_
                          r->request->reference);
     case 429:
         return error_set(err, STATUS_UNAVAILABLE, EAGAIN,
-                         "RegistryUnavailable: %s: %s of %s: too many requests; try again later", url, what,
-                         r->request->reference);
+                         "RegistryUnavailable: %s: %s of %s: too many requests (HTTP status 429); try again "
+                         "in %ld seconds or later",
+                         url, what, r->request->reference, wait > 0 ? wait : 1);
     default:
         return error_set(err, STATUS_UNAVAILABLE, EIO, "RegistryUnavailable: %s: %s of %s: HTTP status %ld",
                          url, what, r->request->reference, request->status);
@@ -193,32 +230,63 @@ static int check_digest(const struct http_request *request, const char *wanted, 
     return 0;
 }
 
-// Asks the endpoints, beginning with `first`, until one has it. kind: "manifests" or "blobs".
-static int fetch(struct registry *r, const char *kind, const char *reference, const char *digest,
-                 size_t first, struct http_request *request, struct error *err)
+struct question {
+    const char *kind;      // "manifests" or "blobs"
+    const char *reference; // tag or digest
+    const char *digest;    // what the answer must have; NULL: it isn't known
+};
+
+// How the last endpoint that was asked failed.
+struct outcome {
+    bool transient;
+    long retry_after;
+};
+
+static int ask_endpoint(struct registry *r, size_t e, const struct question *q, struct http_request *request,
+                        struct outcome *outcome, struct error *err)
+{
+    _cleanup_free_ char *url = str_printf("%s/%s/%s", r->endpoints[e].url, q->kind, q->reference);
+    int rc;
+
+    if (!url)
+        return error_errno(err, ENOMEM, "ask the registry");
+    *outcome = (struct outcome){0};
+    rc = get(r, e, url, request, str_eq(q->kind, "blobs") ? "blob" : "manifest", err);
+    if (rc == 0)
+        rc = check_digest(request, q->digest, err);
+    else
+        *outcome = (struct outcome){http_is_transient(request), http_retry_after(request)};
+    request->url = NULL;
+    return rc;
+}
+
+// Asks the endpoints in order until one has it.
+static int ask_all(struct registry *r, const struct question *q, struct http_request *request,
+                   struct outcome *outcome, struct error *err)
 {
     _cleanup_(buf_done) struct buf notes;
+    size_t n = r->request->n_endpoints, previous = n;
     int rc = error_set(err, STATUS_FAILED_PRECONDITION, EDESTADDRREQ,
-                       "no registry or mirror is configured for %s", r->request->reference);
+                       "no registry or mirror that may be asked is configured for %s", r->request->reference);
 
     buf_init(&notes, 900);
-    for (size_t e = first; e < r->request->n_endpoints; e++) {
-        _cleanup_free_ char *url = str_printf("%s/%s/%s", r->url[e], kind, reference);
+    for (size_t e = registry_next(r, 0, q->digest); e < n; e = registry_next(r, e + 1, q->digest)) {
+        bool missing, more;
 
         // That a registry on the machine itself has no TLS is no news.
-        if (e > first && !endpoint(r, e - 1)->origin)
+        if (previous < n && !endpoint(r, previous)->origin)
             note_failure(&notes, err);
-        if (!url)
-            return error_errno(err, ENOMEM, "ask the registry");
-        rc = get(r, e, url, request, str_eq(kind, "blobs") ? "blob" : "manifest", err);
-        if (rc == 0)
-            rc = check_digest(request, digest, err);
-        request->url = NULL;
+        previous = e;
+        rc = ask_endpoint(r, e, q, request, outcome, err);
         if (rc == 0) {
-            r->first = e;
+            r->endpoints[e].failed = false;
+            for (size_t i = 0; i < e; i++)
+                r->endpoints[i].out = r->endpoints[i].out || r->endpoints[i].failed;
             return 0;
         }
-        bool more = registry_may_fall_back(r, e, request);
+        missing = request->result == CURLE_OK && request->status == 404;
+        more = registry_may_fall_back(r, e, request);
+        r->endpoints[e].failed = !missing;
         http_done(r->http, request);
         if (!more)
             break;
@@ -226,12 +294,29 @@ static int fetch(struct registry *r, const char *kind, const char *reference, co
     return fail_after(&notes, err);
 }
 
+static int fetch(struct registry *r, const struct question *q, struct http_request *request,
+                 struct error *err)
+{
+    struct outcome outcome = {0};
+    struct retry retry = {0};
+
+    for (;;) {
+        int rc = ask_all(r, q, request, &outcome, err);
+        int64_t ms = rc < 0 && outcome.transient ? retry_delay_ms(&retry, outcome.retry_after) : -1;
+        const struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * NS_PER_MS};
+
+        if (ms < 0)
+            return rc;
+        (void)nanosleep(&pause, NULL); // crispd may end us meanwhile
+    }
+}
+
 int registry_get_manifest(struct registry *r, const char *reference, struct buf *out, char **content_type,
                           struct error *err)
 {
     struct http_request request = {.accept = MANIFEST_ACCEPT, .body_max = MANIFEST_BYTES_MAX};
     const char *digest = digest_is_valid(reference) ? reference : NULL;
-    int rc = fetch(r, "manifests", reference, digest, r->first, &request, err);
+    int rc = fetch(r, &(struct question){"manifests", reference, digest}, &request, err);
 
     if (rc < 0)
         return rc;
@@ -245,7 +330,7 @@ int registry_get_manifest(struct registry *r, const char *reference, struct buf 
 int registry_get_blob(struct registry *r, const char *digest, size_t max, struct buf *out, struct error *err)
 {
     struct http_request request = {.body_max = max};
-    int rc = fetch(r, "blobs", digest, digest, r->first, &request, err);
+    int rc = fetch(r, &(struct question){"blobs", digest, digest}, &request, err);
 
     if (rc < 0)
         return rc;
@@ -258,7 +343,7 @@ int registry_get_blob(struct registry *r, const char *digest, size_t max, struct
 int registry_prepare_blob(struct registry *r, size_t e, const char *digest, struct http_request *request,
                           char **url, struct error *err)
 {
-    *url = str_printf("%s/blobs/%s", r->url[e], digest);
+    *url = str_printf("%s/blobs/%s", r->endpoints[e].url, digest);
     if (!*url)
         return error_errno(err, ENOMEM, "ask the registry");
     request->url = *url;

@@ -8,19 +8,31 @@
 
 #include "api/pull/pull.pb-c.h"
 #include "base/error.h"
+#include "image/pull/auth.h"
 #include "image/pull/http.h"
+
+// One of request->endpoints.
+struct registry_endpoint {
+    char *url; // <url>/v2/[prefix/]<repository>
+    struct authorization authorization;
+    unsigned authorization_no;  // counts up with each one
+    struct challenge challenge; // the last one, for asking again when a token has expired
+    bool failed;                // when it was asked last, and not because it lacks something
+    bool out;                   // failed where a later one did not: no longer asked
+};
 
 struct registry {
     struct http *http;
     const Pull__PullRequest *request;
-    char **authorization; // for each endpoint: the header's value; NULL until the registry asks for one
-    char **url;           // for each endpoint: <url>/v2/[prefix/]<repository>
-    size_t first;         // the endpoint that had the manifest: blobs are asked there first
+    struct registry_endpoint *endpoints;
 };
 
 int registry_init(struct registry *r, struct http *http, const Pull__PullRequest *request, struct error *err);
 void registry_done(struct registry *r);
 
+// The next endpoint at or after `from` that may be asked for content by its digest, or else for tags;
+// n_endpoints: none. Those that are out are left out, unless there are no others at all.
+size_t registry_next(const struct registry *r, size_t from, bool by_digest);
 // The manifest of a tag or digest, from the first endpoint that has it; *content_type in fresh memory too.
 int registry_get_manifest(struct registry *r, const char *reference, struct buf *out, char **content_type,
                           struct error *err);
@@ -31,7 +43,8 @@ int registry_get_blob(struct registry *r, const char *digest, size_t max, struct
 // must outlive the request.
 int registry_prepare_blob(struct registry *r, size_t e, const char *digest, struct http_request *request,
                           char **url, struct error *err);
-// After a 401: answers the challenge. 0: ask again; else the error to report.
+// After a 401: answers the challenge, unless another request's answer already did since `denied` was sent:
+// one new token serves all. 0: ask again; else the error to report.
 int registry_authenticate(struct registry *r, size_t e, const struct http_request *denied, struct error *err);
 // What a finished request that is no 200 or 206 means.
 int registry_failure(const struct registry *r, size_t e, const struct http_request *request, const char *what,

@@ -7,6 +7,7 @@
 
 #include "base/arena.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/pb.h"
 #include "base/str.h"
 #include "image/pull/layer.h"
@@ -14,6 +15,7 @@
 #include "image/pull/progress.h"
 #include "image/pull/registry.h"
 #include "image/pull/resolve.h"
+#include "image/pull/transfers.h"
 
 #define ARENA_MAX       (32u << 20)
 #define STEP_TIMEOUT_MS 1000
@@ -211,6 +213,20 @@ static int step_layers(struct session *s, struct error *err)
     return 0;
 }
 
+// How long to wait at most until a layer wants to do something by itself.
+static int step_timeout_ms(const struct session *s)
+{
+    int64_t now = clock_mono_ns(), ms = STEP_TIMEOUT_MS;
+
+    for (size_t i = 0; i < s->n_layers; i++) {
+        int64_t at = layer_deadline_mono_ns(&s->layers[i]);
+
+        if (at > 0 && (at - now) / NS_PER_MS + 1 < ms)
+            ms = at > now ? (at - now) / NS_PER_MS + 1 : 0;
+    }
+    return (int)ms;
+}
+
 static int wait_for_something(struct session *s, struct error *err)
 {
     struct curl_waitfd fds[1 + 2 * PARALLEL_MAX];
@@ -226,7 +242,7 @@ static int wait_for_something(struct session *s, struct error *err)
         if (layer_unpack_is_full(&l->unpack))
             fds[n++] = (struct curl_waitfd){.fd = l->unpack.data_fd, .events = CURL_WAIT_POLLOUT};
     }
-    return http_step(s->http, fds, n, STEP_TIMEOUT_MS, err);
+    return http_step(s->http, fds, n, step_timeout_ms(s), err);
 }
 
 static int fetch_layers(struct session *s, struct error *err)
@@ -253,7 +269,11 @@ static int run(struct session *s, struct error *err)
     int r = read_request(s, err);
 
     if (r == 0)
-        r = http_new(&s->http, err);
+        r = transfers_set_proxies(s->request->transfers, err);
+    if (r == 0) {
+        const struct http_limits limits = transfers_limits(s->request->transfers);
+        r = http_new(&limits, &s->http, err);
+    }
     if (r == 0)
         r = registry_init(&s->registry, s->http, s->request, err);
     s->arena = arena_new(ARENA_MAX);

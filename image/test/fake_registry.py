@@ -22,10 +22,14 @@ class Registry:
         self.requests = []  # (path, Authorization, Range)
         self.forms = []  # what was posted
         self.basic = None  # (user, password)
+        self.expiry = {}  # token -> time.monotonic()
         self.tokens = None  # set of valid tokens: Bearer is asked for
         self.redirect_to = None  # base URL for blobs
         self.redirect_tokens_to = None  # URL for token requests
         self.status = None  # answer everything with it
+        self.busy = None  # iterator of None or (status, headers): answers before the real ones
+        self.lifetime = None  # seconds of a token
+        self.connections = 0
         registry = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -34,7 +38,14 @@ class Registry:
             def log_message(self, *args):
                 pass
 
+            def setup(self):
+                registry.connections += 1
+                super().setup()
+
             def do_GET(self):
+                registry.answer(self)
+
+            def do_HEAD(self):
                 registry.answer(self)
 
             def do_POST(self):
@@ -69,7 +80,8 @@ class Registry:
         if self.basic:
             return value == "Basic " + base64.b64encode(":".join(self.basic).encode()).decode()
         if self.tokens is not None:
-            return value.startswith("Bearer ") and value[7:] in self.tokens
+            good = value.startswith("Bearer ") and value[7:] in self.tokens
+            return good and time.monotonic() < self.expiry.get(value[7:], float("inf"))
         return True
 
     def challenge(self):
@@ -84,6 +96,9 @@ class Registry:
             return self.answer_token(handler)
         if self.status:
             return self.send(handler, self.status, b"no")
+        busy = next(self.busy, None) if self.busy else None
+        if busy:
+            return self.send(handler, busy[0], b"no", busy[1])
         if not self.authorized(handler):
             return self.send(handler, 401, b"{}", {"WWW-Authenticate": self.challenge()})
         parts = path.split("/")
@@ -92,7 +107,7 @@ class Registry:
         repository, kind, what = "/".join(parts[2:-2]), parts[-2], parts[-1]
         if kind == "manifests" and (repository, what) in self.manifests:
             media_type, data = self.manifests[repository, what]
-            return self.send(handler, 200, data, {"Content-Type": media_type})
+            return self.send(handler, 200, data, {"Content-Type": media_type, "Docker-Content-Digest": oci.digest(data)})
         if kind == "blobs" and what in self.blobs:
             if self.redirect_to:
                 return self.send(handler, 307, b"", {"Location": f"{self.redirect_to}/v2/{repository}/blobs/{what}"})
@@ -109,8 +124,13 @@ class Registry:
             return self.send(handler, 401, b"{}")
         token = f"token{len(self.requests)}"
         self.tokens.add(token)
-        return self.send(handler, 200, json.dumps({"token": token}).encode())
+        answer = {"token": token}
+        if self.lifetime:
+            self.expiry[token] = time.monotonic() + self.lifetime
+            answer["expires_in"] = self.told_lifetime or self.lifetime
+        return self.send(handler, 200, json.dumps(answer).encode())
 
+    told_lifetime = None
     token_user = None
     identity_token = None
 
@@ -134,25 +154,41 @@ class Registry:
             data = data[: len(data) // 2]
         if isinstance(fault, int) and fault >= 400:
             return self.send(handler, fault, b"no")
+        if isinstance(fault, tuple):  # (status, headers)
+            return self.send(handler, fault[0], b"no", fault[1])
         headers, status = {}, 200
         if start:
             status, headers = 206, {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}
             data = data[start:]
+        if fault == "other range":
+            headers["Content-Range"] = f"bytes 1-{len(data)}/{len(data) + 1}"
+        if fault == "trickle":  # for as long as anybody listens
+            self.head(handler, status, data, headers)
+            for i in range(len(data)):
+                handler.wfile.write(data[i:i + 1])
+                time.sleep(0.2)
+            return None
+        if isinstance(fault, str) and fault.startswith("cut at "):
+            self.head(handler, status, data, headers)
+            handler.wfile.write(data[:int(fault[7:])])
+            handler.close_connection = True
+            return None
         if fault == "cut":  # promises everything, breaks off
-            handler.send_response(status)
-            handler.send_header("Content-Length", str(len(data)))
-            for key, value in headers.items():
-                handler.send_header(key, value)
-            handler.end_headers()
+            self.head(handler, status, data, headers)
             handler.wfile.write(data[: (len(data) + 1) // 2])
             handler.close_connection = True
             return None
         return self.send(handler, status, data, headers)
 
-    def send(self, handler, status, data, headers=None):
+    @staticmethod
+    def head(handler, status, data, headers):
         handler.send_response(status)
         for key, value in (headers or {}).items():
             handler.send_header(key, value)
         handler.send_header("Content-Length", str(len(data)))
         handler.end_headers()
-        handler.wfile.write(data)
+
+    def send(self, handler, status, data, headers=None):
+        self.head(handler, status, data, headers)
+        if handler.command != "HEAD":
+            handler.wfile.write(data)

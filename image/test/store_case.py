@@ -21,10 +21,11 @@ TOOL, CRISP_PULL = sys.argv[1:3]
 class Store:
     """A store_tool process: store("pull x") returns the answer's words, or raises its error."""
 
-    def __init__(self, root, *mirror):
+    def __init__(self, root, *mirror, **environment):
         self.root = Path(root)
+        environment = {**os.environ, **{key: str(value) for key, value in environment.items()}}
         self.process = subprocess.Popen([TOOL, str(root), CRISP_PULL, *mirror], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
         self.log = []
         threading.Thread(target=self._read_log, daemon=True).start()
 
@@ -94,8 +95,8 @@ class PullTest(unittest.TestCase):
         self.host = f"127.0.0.1:{self.registry.port}"
         self.store = self.open()
 
-    def open(self, *mirror):
-        store = Store(Path(self.dir) / "image", *mirror)
+    def open(self, *mirror, **environment):
+        store = Store(Path(self.dir) / "image", *mirror, **environment)
         self.addCleanup(self.close_quietly, store)
         return store
 
@@ -105,10 +106,10 @@ class PullTest(unittest.TestCase):
             store.close()
         store.process.stderr.close()
 
-    def reopen(self, *mirror, sweep=True):
+    def reopen(self, *mirror, sweep=True, **environment):
         if self.store.process.poll() is None:
             self.store.close()
-        self.store = self.open(*mirror)
+        self.store = self.open(*mirror, **environment)
         if sweep:
             self.store("sweep")
         return self.store

@@ -15,7 +15,7 @@
 
 struct tool {
     struct image_store *store;
-    struct registry_mirror mirror;
+    struct registry_mirror mirrors[4];
     struct registry_host host;
     struct registry_config registries;
 };
@@ -271,10 +271,39 @@ static void run_line(struct tool *t, char *line)
     printf("error INVALID_ARGUMENT no such command\n");
 }
 
-// store_tool ROOT CRISP_PULL [MIRROR_URL [strict]]: the mirror is asked for every registry, under its name.
+// "URL,URL!pull,URL!resolve": mirrors with all capabilities or with one.
+static void set_mirrors(struct tool *t, char *list)
+{
+    char *save;
+
+    for (char *url = strtok_r(list, ",", &save); url && t->host.n_mirrors < ARRAY_SIZE(t->mirrors);
+         url = strtok_r(NULL, ",", &save)) {
+        struct registry_mirror *m = &t->mirrors[t->host.n_mirrors++];
+        char *mark = strchr(url, '!');
+
+        m->no_resolve = mark && str_eq(mark, "!pull");
+        m->no_pull = mark && str_eq(mark, "!resolve");
+        if (mark)
+            *mark = '\0';
+        m->url = url;
+        m->path_prefix = "{host}";
+    }
+}
+
+static uint64_t number_from_environment(const char *name)
+{
+    const char *text = getenv(name);
+    uint64_t value = 0;
+
+    if (text && str_parse_u64(text, 0, UINT32_MAX, &value) < 0)
+        exit(2);
+    return value;
+}
+
+// store_tool ROOT CRISP_PULL [MIRRORS [strict]]: the mirrors are asked for every registry, under its name.
 int main(int argc, char **argv)
 {
-    struct tool t = {.mirror = {.path_prefix = "{host}"}, .host = {.host = "*", .n_mirrors = 1}};
+    struct tool t = {.host = {.host = "*"}};
     struct error err = ERROR_INIT;
     struct db *db = NULL;
     char *line = NULL;
@@ -284,10 +313,18 @@ int main(int argc, char **argv)
         return 2;
     _cleanup_free_ char *db_path = str_printf("%s.db", argv[1]);
     const char *pinned[] = {"pinned.example/a:b", NULL};
-    struct image_store_options o = {.root_dir = argv[1], .crisp_pull_path = argv[2], .pinned = pinned};
+    struct image_store_options o = {
+        .root_dir = argv[1],
+        .crisp_pull_path = argv[2],
+        .pinned = pinned,
+        .parallel_layers = (unsigned)number_from_environment("TOOL_PULL_LAYERS"),
+        .node_layers = (unsigned)number_from_environment("TOOL_NODE_LAYERS"),
+        .stall_ns = (int64_t)number_from_environment("TOOL_STALL_MS") * NS_PER_MS,
+        .min_rate = number_from_environment("TOOL_MIN_RATE"),
+    };
     if (argc > 3) {
-        t.mirror.url = argv[3];
-        t.host.mirrors = &t.mirror;
+        set_mirrors(&t, argv[3]);
+        t.host.mirrors = t.mirrors;
         t.host.strict = argc > 4;
         t.registries = (struct registry_config){&t.host, 1};
         o.registries = &t.registries;
