@@ -8,6 +8,7 @@
 #include "base/str.h"
 
 #define TRANSFERS_MAX  100          // of one layer: a server that answers a few bytes at a time ends here
+#define BREAKS_MAX     8            // connections in a row that broke after some bytes, without progress
 #define PROGRESS_BYTES (64u * 1024) // of a large layer: as much counts as progress
 #define PROGRESS_PART  16           // so much of a small one does
 
@@ -50,7 +51,7 @@ static void note_progress(struct layer *l)
         return;
     l->milestone = l->received;
     l->retry = (struct retry){0};
-    l->authentications = 0;
+    l->breaks = l->authentications = 0;
 }
 
 static int on_bytes(void *data, const void *bytes, size_t len)
@@ -207,7 +208,7 @@ static int move_on(struct layer *l, struct registry *r, const struct error *why)
         r->endpoints[l->endpoint].out = true;
     l->endpoint = next;
     l->retry = (struct retry){0};
-    l->authentications = 0;
+    l->breaks = l->authentications = 0;
     return 1;
 }
 
@@ -247,9 +248,9 @@ static int go_on(struct layer *l, struct registry *r, struct error *err)
     if (l->transfers >= TRANSFERS_MAX)
         return fail(l, err);
     if (broke && l->http.result != CURLE_OPERATION_TIMEDOUT && !l->bad_range)
-        ms = retry_delay_ms(&l->retry, 0);
+        ms = progress && l->breaks++ < BREAKS_MAX ? 0 : retry_delay_ms(&l->retry, 0);
     if (ms >= 0)
-        return start_again(l, r, progress ? 0 : ms, err);
+        return start_again(l, r, ms, err);
     if (move_on(l, r, err))
         return start_again(l, r, 0, err);
     // A stalled transfer is broken, too, but has taken its time.

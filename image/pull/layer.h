@@ -28,13 +28,13 @@ struct layer {
     char *url;
     bool transferring;
     size_t endpoint;
-    struct retry retry;       // at this endpoint, since `milestone`
-    int transfers;            // all in all
-    int64_t start_at_mono_ns; // 0: not waiting to start the next transfer
-    unsigned authentications; // at this endpoint, since `milestone`
-    uint64_t received, skip;  // bytes taken; bytes of an answer that repeats what was taken
-    uint64_t from;            // `received` when the transfer began
-    uint64_t milestone;       // `received` when there was progress worth the name
+    struct retry retry;               // at this endpoint, since `milestone`
+    int transfers;                    // all in all
+    int64_t start_at_mono_ns;         // 0: not waiting to start the next transfer
+    unsigned breaks, authentications; // at this endpoint, since `milestone`
+    uint64_t received, skip;          // bytes taken; bytes of an answer that repeats what was taken
+    uint64_t from;                    // `received` when the transfer began
+    uint64_t milestone;               // `received` when there was progress worth the name
     struct digest *digest;
     bool too_large, bad_range; // what the server sends
     bool verified;             // all is there and has the right digest
