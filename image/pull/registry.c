@@ -1,8 +1,8 @@
 #include "image/pull/registry.h"
 
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -303,11 +303,10 @@ static int fetch(struct registry *r, const struct question *q, struct http_reque
     for (;;) {
         int rc = ask_all(r, q, request, &outcome, err);
         int64_t ms = rc < 0 && outcome.transient ? retry_delay_ms(&retry, outcome.retry_after) : -1;
-        const struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * NS_PER_MS};
 
         if (ms < 0)
             return rc;
-        (void)nanosleep(&pause, NULL); // crispd may end us meanwhile
+        (void)poll(NULL, 0, (int)ms); // crispd may end us meanwhile
     }
 }
 
