@@ -12,15 +12,21 @@
 
 #define OPEN_FLAGS (O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)
 
+#define NAMES_MIN 256       // bytes of a level's names: one has room in any case
+#define READS_MAX (1 << 20) // of parts of directories, in one walk
+
 struct level {
-    char *names; // of the children, each with its NUL
+    char *names; // of the children, or of a part of them; each with its NUL
     size_t len, size, at;
+    off_t from, next; // where this part began in the directory, and where the next one does
+    bool more;        // there is a next one
 };
 
 struct walk {
     struct level *levels;
     size_t depth, room;
     size_t bytes, max_bytes;
+    size_t reads;
     long total, failure;
 };
 
@@ -32,44 +38,85 @@ static void note(struct walk *w, long result)
         w->failure = result;
 }
 
+// Half of the memory is for levels further down, however wide those above are.
 static bool level_grow(struct walk *w, struct level *l, size_t len)
 {
     if (l->len + len <= l->size)
         return true;
-    size_t size = l->size ? l->size * 2 : 256;
-    char *names = w->bytes + size - l->size <= w->max_bytes ? realloc(l->names, size) : NULL;
+    size_t size = l->size ? l->size * 2 : NAMES_MIN, max = l->size ? w->max_bytes / 2 : w->max_bytes;
+    char *names = w->bytes + size - l->size <= max ? realloc(l->names, size) : NULL;
     if (!names)
         return false;
     w->bytes += size - l->size;
     l->names = names;
     l->size = size;
-    return l->len + len <= size || level_grow(w, l, len);
+    return l->len + len <= size;
 }
 
-static void read_children(struct walk *w, struct level *l, int fd)
+// The part of the directory that begins at l->next, as far as there is memory for it. false: for none of it.
+static bool take_names(struct walk *w, struct level *l, DIR *dir)
 {
-    int copy = openat(fd, ".", OPEN_FLAGS);
-    _cleanup_(dir_closep) DIR *dir = copy < 0 ? NULL : fdopendir(copy);
-    if (!dir) {
-        note(w, copy < 0 ? -errno : -ENOMEM);
-        if (copy >= 0)
-            (void)close(copy);
-        return;
-    }
-    for (const struct dirent *e; (e = readdir(dir)) != NULL;) { // NOLINT(concurrency-mt-unsafe): own stream
+    l->from = l->next;
+    l->len = l->at = 0;
+    l->more = false;
+    for (const struct dirent *e; (e = readdir(dir)) != NULL;
+         l->next = e->d_off) { // NOLINT(concurrency-mt-unsafe): own stream
         if (e->d_type != DT_DIR || strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
             continue;
         size_t len = strlen(e->d_name) + 1;
         if (!level_grow(w, l, len)) {
-            note(w, -E2BIG);
-            return;
+            l->more = true;
+            return l->len > 0;
         }
         memcpy(l->names + l->len, e->d_name, len);
         l->len += len;
     }
+    return true;
 }
 
-// Goes down into fd. false: too deep.
+// false: there is no memory for a single name.
+static bool read_children(struct walk *w, struct level *l, int fd)
+{
+    int copy = openat(fd, ".", OPEN_FLAGS);
+    _cleanup_(dir_closep) DIR *dir = copy < 0 ? NULL : fdopendir(copy);
+    if (!dir || (l->next && lseek(copy, l->next, SEEK_SET) < 0)) {
+        note(w, copy < 0 ? -errno : dir ? -errno : -ENOMEM);
+        if (!dir && copy >= 0)
+            (void)close(copy);
+        l->len = l->at = 0;
+        l->more = false;
+        return true;
+    }
+    if (take_names(w, l, dir))
+        return true;
+    note(w, -E2BIG);
+    return false;
+}
+
+// The next part of a directory that had no room as a whole: it goes on at the place the kernel named, which
+// in cgroup file systems is a name's hash and stays true when others come and go. Where many names have one
+// hash it would not get on.
+static bool read_more(struct walk *w, struct level *l, int fd)
+{
+    if (!l->more)
+        return false;
+    if (l->next == l->from || ++w->reads > READS_MAX) {
+        note(w, -E2BIG);
+        l->more = false;
+        return false;
+    }
+    (void)read_children(w, l, fd);
+    return l->len > 0;
+}
+
+static void pop(struct walk *w)
+{
+    struct level *l = &w->levels[--w->depth];
+    w->bytes -= l->size;
+    free(l->names);
+}
+
+// Goes down into fd. false: too deep for the memory.
 static bool push(struct walk *w, int fd)
 {
     if (w->depth == w->room) {
@@ -86,34 +133,32 @@ static bool push(struct walk *w, int fd)
     }
     struct level *l = &w->levels[w->depth++];
     *l = (struct level){0};
-    read_children(w, l, fd);
-    return true;
+    if (read_children(w, l, fd))
+        return true;
+    pop(w);
+    return false;
 }
-
-static void pop(struct walk *w)
-{
-    struct level *l = &w->levels[--w->depth];
-    w->bytes -= l->size;
-    free(l->names);
-}
-
-// The next child of the directory in *fd, which becomes *fd. false: there is none (any more).
-static bool descend(struct walk *w, int *fd)
+// The next child of the directory in *fd, which becomes *fd. One that is too deep is visited without what is
+// below it. false: there is none (any more).
+static bool descend(struct walk *w, int *fd, dirwalk_fn visit, void *arg)
 {
     struct level *l = &w->levels[w->depth - 1];
-    while (l->at < l->len) {
+    while (l->at < l->len || read_more(w, l, *fd)) {
         const char *name = l->names + l->at;
         _cleanup_fd_ int child = openat(*fd, name, OPEN_FLAGS);
         if (child < 0)
             note(w, -errno);
         bool down = child >= 0 && push(w, child);
         l = &w->levels[w->depth - (down ? 2 : 1)];
-        l->at += strlen(l->names + l->at) + 1;
+        name = l->names + l->at;
+        l->at += strlen(name) + 1;
         if (down) {
             fd_closep(fd);
             *fd = steal_fd(&child);
             return true;
         }
+        if (child >= 0)
+            note(w, visit(*fd, name, child, arg));
     }
     return false;
 }
@@ -130,10 +175,12 @@ static const char *entered(const struct walk *w)
 
 static void walk_from(struct walk *w, int at_fd, const char *name, int *fd, dirwalk_fn visit, void *arg)
 {
-    if (!push(w, *fd))
+    if (!push(w, *fd)) {
+        note(w, visit(at_fd, name, *fd, arg));
         return;
+    }
     for (;;) {
-        if (descend(w, fd))
+        if (descend(w, fd, visit, arg))
             continue;
         if (w->depth == 1) {
             note(w, visit(at_fd, name, *fd, arg));

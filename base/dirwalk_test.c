@@ -101,20 +101,55 @@ static void depth_and_width_are_bounded(void **state)
     assert_int_equal(errno, ENOENT);
 }
 
-static void little_memory_still_gets_on(void **state)
+static long count_it(int parent_fd, const char *name, int fd, void *arg)
+{
+    (void)parent_fd;
+    (void)fd;
+    (void)name;
+    (void)arg;
+    return 1;
+}
+
+// A directory of more names than are remembered at one time is read in parts, also while they are removed.
+static void a_wide_one_is_walked_with_little_memory(void **state)
 {
     (void)state;
     char dir[] = "/tmp/crisp-dirwalk-XXXXXX", name[64];
-    int calls = 0;
     assert_non_null(mkdtemp(dir));
     for (int i = 0; i < 300; i++) {
         (void)snprintf(name, sizeof(name), "child-%d", i);
         make(dir, name);
+        (void)snprintf(name, sizeof(name), "child-%d/grandchild", i);
+        make(dir, name);
     }
-    while (dirwalk(AT_FDCWD, dir, 2048, remove_it, NULL) < 0 && calls++ < 100)
+    assert_int_equal(dirwalk(AT_FDCWD, dir, 2048, count_it, NULL), 601);
+    int calls = 0;
+    while (dirwalk(AT_FDCWD, dir, 2048, remove_it, NULL) < 0 && calls++ < 10)
         ;
-    assert_true(calls > 0 && calls < 100);
     assert_int_equal(access(dir, F_OK), -1);
+}
+
+// What is too deep for the memory is visited without what is below it, and more memory gets there.
+static void a_deep_one_is_visited_as_far_as_memory_goes(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/crisp-dirwalk-XXXXXX", path[512];
+    assert_non_null(mkdtemp(dir));
+    int len = snprintf(path, sizeof(path), "%s", dir);
+    for (int i = 0; i < 40; i++) {
+        len += snprintf(path + len, sizeof(path) - (size_t)len, "/d%d", i);
+        assert_int_equal(mkdir(path, 0700), 0);
+    }
+    char text[1024] = "";
+    assert_int_equal(dirwalk(AT_FDCWD, dir, 4096, append_name, text), -E2BIG);
+    int levels = 0;
+    for (const char *p = text; (p = strchr(p, ' ')) != NULL; p++)
+        levels++;
+    assert_true(levels > 4 && levels < 40);
+    text[0] = '\0';
+    assert_int_equal(dirwalk(AT_FDCWD, dir, 8 * 4096, append_name, text), 41);
+    assert_int_equal(strncmp(text, "d39 d38 ", 8), 0);
+    assert_int_equal(dirwalk(AT_FDCWD, dir, 1 << 20, remove_it, NULL), 41);
 }
 
 int main(void)
@@ -122,7 +157,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(deepest_comes_first),
         cmocka_unit_test(depth_and_width_are_bounded),
-        cmocka_unit_test(little_memory_still_gets_on),
+        cmocka_unit_test(a_wide_one_is_walked_with_little_memory),
+        cmocka_unit_test(a_deep_one_is_visited_as_far_as_memory_goes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,10 +10,12 @@
 
 #include "base/cleanup.h"
 #include "base/dirwalk.h"
+#include "base/log.h"
 #include "base/str.h"
 
 #define EXEC_PREFIX    "exec-"
-#define WALK_BYTES_MAX ((size_t)1 << 20)
+#define WALK_BYTES     ((size_t)1 << 20) // some 3,000 levels
+#define WALK_BYTES_MAX ((size_t)64 << 20)
 #define PIDS_MAX       ((size_t)4 << 20) // bytes of one cgroup.procs (4 million pids are 32 MiB: more passes then)
 
 // The directories that a pod's cgroups are in: each path of theirs is seven components long, and the kernel
@@ -198,7 +200,12 @@ static size_t signal_tree(const char *path, int signal, bool thaw)
 {
     struct signalling s = {.signal = signal, .thaw = thaw};
 
-    (void)dirwalk(AT_FDCWD, path, WALK_BYTES_MAX, signal_one, &s);
+    for (size_t bytes = WALK_BYTES; bytes <= WALK_BYTES_MAX; bytes *= 8) {
+        s.count = 0; // those that were reached get the signal again
+        if (dirwalk(AT_FDCWD, path, bytes, signal_one, &s) != -E2BIG)
+            return s.count;
+    }
+    log_error("cgroups are nested too deep to reach all processes", "cgroup", path);
     return s.count;
 }
 
