@@ -36,4 +36,27 @@ int runtime_container_stats(struct runtime *rt, struct container *c, struct cont
 int runtime_pod_stats(struct runtime *rt, struct pod *pod, struct arena *arena, struct pod_stats *out,
                       struct error *err);
 
+// Many at once. It is the kernel that takes its time to print all those files, so they are read by as many
+// threads as there are CPUs for them, the caller's among them.
+#define STATS_THREADS_MAX 4
+
+struct stats_item {
+    struct container *container; // the caller's: this one is to be read,
+    struct pod *pod;             // or this one
+    bool runs;                   // else nothing of what follows is set
+    union {
+        struct container_stats of_container;
+        struct pod_stats of_pod;
+    };
+};
+
+struct stats_batch {
+    struct stats_item *items; // the caller's
+    size_t n;
+    struct arena *arenas[STATS_THREADS_MAX]; // of the interfaces
+};
+// 0, or the first failure. In any case ended by runtime_stats_done(), before which the interfaces are there.
+int runtime_stats_read(struct runtime *rt, struct stats_batch *batch, struct error *err);
+void runtime_stats_done(struct stats_batch *batch);
+
 #endif
