@@ -107,6 +107,7 @@ bool container_reap(struct pod *p, pid_t pid, int status)
     if (launch_goes_on(&c->launch, pid)) // it was the first one
         return true;
     c->reaped = true;
+    oom_watch_reaped(&c->oom);
     c->wait_status = status;
     c->finished_at_ns = clock_wall_unique_ns();
     c->reaped_mono_ns = clock_mono_ns();

@@ -14,35 +14,24 @@
 #include "base/clock.h"
 #include "runtime/pod/cgroups.h"
 #include "runtime/pod/container.h"
+#include "runtime/pod/procstatus.h"
 #include "runtime/pod/sys.h"
 
-#define STATUS_MAX       4096
 #define RETRY_FIRST_NS   (5 * NS_PER_MS)
 #define RETRY_LONGEST_NS NS_PER_SEC
-
-static uint64_t status_mask(const char *status, const char *name)
-{
-    const char *line = strstr(status, name);
-
-    return line ? strtoull(line + strlen(name), NULL, 16) : 0;
-}
 
 // Would the signal be dropped? Only the first process of the container's own namespace is protected so.
 static bool would_be_dropped(const struct container *c, int signal)
 {
-    char path[64], status[STATUS_MAX];
+    char status[PROCSTATUS_MAX];
 
     if (c->pid_mode != POD__PID_MODE__PID_PRIVATE || signal == SIGKILL || signal == SIGSTOP)
         return false;
-    (void)snprintf(path, sizeof(path), "/proc/%d/status", (int)c->launch.pid);
-    _cleanup_fd_ int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, status, sizeof(status) - 1);
-    if (n <= 0)
+    if (!procstatus_read(c->launch.pid, status))
         return false;
-    status[n] = '\0';
     // Ignored on purpose is no reason to wait; blocked ones stay pending in the kernel.
-    uint64_t seen = status_mask(status, "SigCgt:\t") | status_mask(status, "SigBlk:\t") |
-                    status_mask(status, "SigIgn:\t");
+    uint64_t seen = procstatus_mask(status, "SigCgt") | procstatus_mask(status, "SigBlk") |
+                    procstatus_mask(status, "SigIgn");
     return !(seen >> (signal - 1) & 1);
 }
 

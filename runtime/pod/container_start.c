@@ -285,7 +285,7 @@ static void launched(struct launch *l)
     l->user = NULL;
     c->started_at_ns = clock_wall_unique_ns();
     c->phase = CONTAINER_RUNNING;
-    oom_watch_begin(&c->oom, &c->pod->loop, c->place);
+    oom_watch_begin(&c->oom, &c->pod->loop, c->place, c->reaped ? 0 : c->launch.pid);
     for (size_t i = 0; i < c->n_waiters; i++)
         reply_started(c, c->waiters[i]);
     c->n_waiters = 0;

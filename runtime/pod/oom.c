@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/str.h"
 #include "runtime/pod/cgroups.h"
+#include "runtime/pod/procstatus.h"
 #include "runtime/pod/sys.h"
 
 // A process that the OOM killer took is gone soon after; its memory may take a while to be freed.
@@ -18,8 +19,8 @@
 #define PARENT_NS (10 * NS_PER_SEC)
 // A process that lives so long after a kill, until somebody signals it, was not the victim.
 #define SURVIVED_NS (100 * NS_PER_MS)
-// v1 tells of its being out of memory before it kills and counts.
-#define COUNT_NS (50 * NS_PER_MS)
+// v1 tells of its being out of memory before it kills and counts; and both count just before they kill.
+#define SETTLE_NS (50 * NS_PER_MS)
 
 static void look(struct oom_watch *w)
 {
@@ -30,14 +31,37 @@ static void look(struct oom_watch *w)
     w->kills = kills;
 }
 
-static void count_fired(struct timer *t)
+// Once the kernel has counted nothing more for a while, whoever was to be killed knows it: a first process
+// that does not has got over all kills so far. (Without a pause the count may be one further than the signal
+// is.)
+static void settle_fired(struct timer *t)
 {
     struct oom_watch *w = container_of(t, struct oom_watch, timer);
     int64_t told = w->last_mono_ns;
+    unsigned long before = w->kills;
 
     look(w);
     if (told)
         w->last_mono_ns = told;
+    if (w->kills != before)
+        loop_arm(w->loop, &w->timer, SETTLE_NS);
+    else if (w->pid > 0 && procstatus_is_well(w->pid))
+        w->survived = w->kills;
+}
+
+static void settle(struct oom_watch *w)
+{
+    w->timer.fired = settle_fired;
+    loop_arm(w->loop, &w->timer, SETTLE_NS);
+}
+
+static void counted(struct oom_watch *w)
+{
+    unsigned long before = w->kills;
+
+    look(w);
+    if (w->kills != before)
+        settle(w);
 }
 
 static void ready(struct source *s, uint32_t events)
@@ -51,13 +75,12 @@ static void ready(struct source *s, uint32_t events)
         if (pread(s->fd, text, sizeof(text), 0) < 0)
             oom_watch_done(w);
         else
-            look(w);
+            counted(w);
         return;
     }
     if (read(s->fd, text, sizeof(uint64_t)) == sizeof(uint64_t)) {
         w->last_mono_ns = clock_mono_ns();
-        w->timer.fired = count_fired;
-        loop_arm(w->loop, &w->timer, COUNT_NS);
+        settle(w);
     }
 }
 
@@ -94,12 +117,12 @@ static void begin_fired(struct timer *t)
 
     if (fd >= 0 && loop_add(w->loop, &w->source, fd, w->place->v2 ? EPOLLPRI : EPOLLIN, NULL) < 0)
         fd_closep(&fd);
-    look(w); // for what was before
+    counted(w); // what was before
 }
 
-void oom_watch_begin(struct oom_watch *w, struct loop *loop, const Pod__CgroupPlace *place)
+void oom_watch_begin(struct oom_watch *w, struct loop *loop, const Pod__CgroupPlace *place, pid_t pid)
 {
-    *w = (struct oom_watch){.loop = loop, .place = place, .source = {.fd = -1, .ready = ready}};
+    *w = (struct oom_watch){.loop = loop, .place = place, .pid = pid, .source = {.fd = -1, .ready = ready}};
     if (!place || !*place->memory_dir)
         return;
     w->timer.fired = begin_fired;
@@ -117,6 +140,11 @@ void oom_watch_done(struct oom_watch *w)
         (void)close(fd);
     }
     w->source.fd = -1;
+}
+
+void oom_watch_reaped(struct oom_watch *w)
+{
+    w->pid = 0;
 }
 
 void oom_watch_signal(struct oom_watch *w)
@@ -138,6 +166,8 @@ bool oom_watch_explains(struct oom_watch *w, const Pod__CgroupPlace *place, int 
     if (w->signal_mono_ns && kills == w->kills_at_signal &&
         (w->last_mono_ns == 0 || w->signal_mono_ns - w->last_mono_ns > SURVIVED_NS))
         return false; // the signal explains it
+    if (signal == SIGKILL && kills == w->survived)
+        return false; // an outsider's
     if (kills > w->kills || w->last_mono_ns == 0)
         return true; // just now
     return ended_mono_ns - w->last_mono_ns <= (signal == SIGKILL ? VICTIM_NS : PARENT_NS);

@@ -10,16 +10,19 @@ struct oom_watch {
     struct loop *loop;
     const Pod__CgroupPlace *place;
     struct source source;   // v2: memory.events; v1: an eventfd
-    struct timer timer;     // begins the watch; v1: reads the count once more
+    struct timer timer;     // begins the watch; looks at what a kill has left
+    pid_t pid;              // the container's first process; 0: it has ended
     unsigned long kills;    // as last read
+    unsigned long survived; // that many kills the first process has got over
     int64_t last_mono_ns;   // when the last kill was seen; 0: none yet
     int64_t signal_mono_ns; // when somebody asked for a signal to the container; 0: nobody
     unsigned long kills_at_signal;
 };
 
-// Begins in the loop's next round, when whoever waits for the container's start has their answer. place
-// outlives the watch.
-void oom_watch_begin(struct oom_watch *w, struct loop *loop, const Pod__CgroupPlace *place);
+// Begins in the loop's next round, when whoever waits for the container's start has their answer. pid: of the
+// first process. place outlives the watch.
+void oom_watch_begin(struct oom_watch *w, struct loop *loop, const Pod__CgroupPlace *place, pid_t pid);
+void oom_watch_reaped(struct oom_watch *w); // the first process: its pid may soon be another's
 void oom_watch_done(struct oom_watch *w); // also of one that has never begun
 // The container is being sent a signal: if it ends now, that is likely why.
 void oom_watch_signal(struct oom_watch *w);

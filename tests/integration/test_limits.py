@@ -111,6 +111,10 @@ def test_an_end_long_after_an_oom_kill_is_not_its(cri, pod):
         wait_for(lambda: any(line.text == "survived" for line in cri.log_lines(container)), 30, "the child's end")
         return container
 
+    soon = survivor()
+    time.sleep(1)  # what the kernel has killed knows it by then
+    os.kill(cri.pid_of(soon), signal.SIGKILL)
+    assert (cri.wait(soon).exit_code, cri.status(soon).reason) == (137, "Error")
     stopped, killed, outsiders = survivor(), survivor(), survivor()
     time.sleep(2.5)
     cri.StopContainer(container_id=stopped, timeout=limit(10))
