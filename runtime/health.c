@@ -136,3 +136,25 @@ void health_restore(struct health *h, const char *json)
     }
     json_decref(top);
 }
+
+bool health_turn_take(struct health_turns *t, int64_t now_mono_ns)
+{
+    for (size_t i = 0; i < HEALTH_YOUNG; i++) {
+        int64_t *begun = &t->begun_mono_ns[i];
+        if (*begun != 0 && now_mono_ns - *begun < HEALTH_YOUNG_NS)
+            continue;
+        *begun = now_mono_ns;
+        return true;
+    }
+    return false;
+}
+
+void health_turn_give(struct health_turns *t, int64_t begun_mono_ns)
+{
+    for (size_t i = 0; i < HEALTH_YOUNG; i++) {
+        if (t->begun_mono_ns[i] == begun_mono_ns) { // else another has it already
+            t->begun_mono_ns[i] = 0;
+            return;
+        }
+    }
+}

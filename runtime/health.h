@@ -7,13 +7,16 @@
 #ifndef RUNTIME_HEALTH_H
 #define RUNTIME_HEALTH_H
 
+#include "base/clock.h"
 #include "runtime/annotation.h"
 #include "runtime/runtime.h"
 
 #define HEALTH_LOG_MAX    5    // results that are kept
 #define HEALTH_OUTPUT_MAX 4096 // bytes of a check's output that are kept
-#define HEALTH_THREADS    16   // checks at one time, of all containers
-#define HEALTH_PER_POD    2    // of these, of one pod: its checks that hang hold up nobody else's
+#define HEALTH_THREADS    512  // checks at one time, of all containers
+#define HEALTH_PER_POD    2    // of these, of one pod
+#define HEALTH_YOUNG      16   // of these, younger than HEALTH_YOUNG_NS: so many begin at one time
+#define HEALTH_YOUNG_NS   NS_PER_SEC
 #define HEALTH_NO_CODE    (-1) // exit code of a check that took too long or couldn't be executed
 
 enum health_status { HEALTH_STARTING, HEALTH_HEALTHY, HEALTH_UNHEALTHY };
@@ -32,6 +35,14 @@ struct health {
     struct health_result log[HEALTH_LOG_MAX]; // the oldest first
     size_t n_log;
 };
+
+// Checks that have begun a moment ago. One that takes long, or hangs, gives its place to the next: it holds
+// up nobody else's for more than a moment, and yet a node's checks don't begin all at once.
+struct health_turns {
+    int64_t begun_mono_ns[HEALTH_YOUNG]; // 0: free
+};
+bool health_turn_take(struct health_turns *t, int64_t now_mono_ns);   // false: not yet
+void health_turn_give(struct health_turns *t, int64_t begun_mono_ns); // what was `now` when it was taken
 
 // What is wanted of a container; NULL in *out: nothing.
 int health_new(const Cri__PodSandboxConfig *pod, const Cri__ContainerConfig *config, struct health **out);

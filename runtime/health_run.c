@@ -33,7 +33,7 @@ static void keep(const struct container *c, const char *json)
 
 enum wanted { WANTED, NOT_NOW, NO_MORE };
 
-// How soon one is tried again that found as many of its pod's under way as there may be.
+// How soon one is tried again that found as many under way as there may be.
 #define TURN_WAIT_NS (250 * NS_PER_MS)
 
 // The lock is held. A container that is being stopped is not to be called ill.
@@ -107,19 +107,23 @@ static void take_result(struct runtime *rt, struct container *c, struct health_r
         keep(c, json);
 }
 
-// The lock is held. true: it is one of its pod's checks under way, until turn_give().
-static bool turn_take(struct container *c)
+// The lock is held. Not 0: it is one of its pod's checks under way, and one that has just begun, until
+// turn_give() gets this.
+static int64_t turn_take(struct runtime *rt, struct container *c)
 {
     struct pod_private *pod = c->pod->private;
-    bool free = pod->checks < HEALTH_PER_POD;
-    pod->checks += free;
-    return free;
+    int64_t now = clock_mono_ns();
+    if (pod->checks >= HEALTH_PER_POD || !health_turn_take(rt->health_turns, now))
+        return 0;
+    pod->checks++;
+    return now;
 }
 
-static void turn_give(struct runtime *rt, struct container *c)
+static void turn_give(struct runtime *rt, struct container *c, int64_t turn)
 {
     store_lock(rt);
     c->pod->private->checks--;
+    health_turn_give(rt->health_turns, turn);
     store_unlock(rt);
 }
 
@@ -133,13 +137,13 @@ static int job(void *data, unsigned attempt)
     (void)attempt;
     store_lock(rt);
     enum wanted now = wanted(c);
-    bool turn = now == WANTED && turn_take(c);
+    int64_t turn = now == WANTED ? turn_take(rt, c) : 0;
     store_unlock(rt);
     if (now == NO_MORE)
         return 0;
     if (turn) {
         bool told = check(rt, c, c->private->health->config, &result);
-        turn_give(rt, c);
+        turn_give(rt, c, turn);
         if (told)
             take_result(rt, c, &result);
         else

@@ -175,9 +175,29 @@ static void the_next_daemon_knows_it_too(void **state)
     health_free(h);
 }
 
+static void turns_are_given_away_by_those_that_take_long(void **state)
+{
+    (void)state;
+    struct health_turns t = {0};
+    const int64_t start = 5 * NS_PER_SEC;
+    for (int i = 0; i < HEALTH_YOUNG; i++)
+        assert_true(health_turn_take(&t, start + i));
+    assert_false(health_turn_take(&t, start + 100));
+    health_turn_give(&t, start + 3);
+    assert_true(health_turn_take(&t, start + 200));
+    assert_false(health_turn_take(&t, start + 300));
+    // None ends: a second later there are as many again, and no more.
+    for (int i = 0; i < HEALTH_YOUNG; i++)
+        assert_true(health_turn_take(&t, start + 2 * NS_PER_SEC + i));
+    assert_false(health_turn_take(&t, start + 2 * NS_PER_SEC + 100));
+    health_turn_give(&t, start + 1); // another's by now
+    assert_false(health_turn_take(&t, start + 2 * NS_PER_SEC + 200));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(turns_are_given_away_by_those_that_take_long),
         cmocka_unit_test(bad_values),
         cmocka_unit_test(values_and_defaults),
         cmocka_unit_test(states),

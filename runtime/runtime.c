@@ -151,8 +151,9 @@ static int open_parts(struct runtime *rt, const struct runtime_options *o, struc
     rt->worker = worker_new();
     rt->hook_worker = worker_new();
     rt->health_worker = worker_new_sized(HEALTH_THREADS);
+    rt->health_turns = calloc(1, sizeof(*rt->health_turns));
     if (rt->shutdown_fd < 0 || !rt->pods || !rt->pod_names || !rt->containers || !rt->container_names ||
-        !rt->execs || !rt->worker || !rt->hook_worker || !rt->health_worker)
+        !rt->execs || !rt->worker || !rt->hook_worker || !rt->health_worker || !rt->health_turns)
         return error_errno(err, ENOMEM, "open the runtime");
     int r = open_paths(rt, o, err);
     if (r == 0)
@@ -231,6 +232,7 @@ void runtime_close(struct runtime *rt)
     worker_stop(rt->worker); // while answers still come in that its jobs wait for
     monitor_free(rt->monitor);
     worker_free(rt->health_worker);
+    free(rt->health_turns);
     worker_free(rt->hook_worker);
     worker_free(rt->worker);
     if (rt->containers)

@@ -41,6 +41,7 @@ struct runtime {
     struct worker *worker;
     struct worker *hook_worker;   // poststop hooks, which may take minutes
     struct worker *health_worker; // health checks
+    struct health_turns *health_turns;
 
     pthread_mutex_t lock;        // all below, and what is marked so in pods, containers, execs
     struct map *pods;            // by id; each holds a reference

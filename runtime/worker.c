@@ -25,9 +25,9 @@ struct worker {
     pthread_mutex_t lock;
     pthread_cond_t changed; // on the monotonic clock
     struct job *first;
-    pthread_t threads[WORKER_THREADS_LIMIT];
     unsigned max_threads, n_threads, n_idle;
     bool ending;
+    pthread_t threads[]; // max_threads
 };
 
 struct worker *worker_new(void)
@@ -37,7 +37,8 @@ struct worker *worker_new(void)
 
 struct worker *worker_new_sized(unsigned max_threads)
 {
-    struct worker *w = calloc(1, sizeof(*w));
+    max_threads = max_threads < WORKER_THREADS_LIMIT ? max_threads : WORKER_THREADS_LIMIT;
+    struct worker *w = calloc(1, sizeof(*w) + max_threads * sizeof(w->threads[0]));
     if (!w)
         return NULL;
     pthread_condattr_t attr;
@@ -46,7 +47,7 @@ struct worker *worker_new_sized(unsigned max_threads)
     pthread_cond_init(&w->changed, &attr);
     pthread_condattr_destroy(&attr);
     pthread_mutex_init(&w->lock, NULL);
-    w->max_threads = max_threads < WORKER_THREADS_LIMIT ? max_threads : WORKER_THREADS_LIMIT;
+    w->max_threads = max_threads;
     return w;
 }
 

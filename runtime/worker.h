@@ -12,7 +12,7 @@ typedef int (*worker_fn)(void *data, unsigned attempt);
 typedef void (*worker_drop_fn)(void *data);
 
 #define WORKER_THREADS_MAX   4
-#define WORKER_THREADS_LIMIT 16
+#define WORKER_THREADS_LIMIT 512
 
 struct worker *worker_new(void);                       // NULL on ENOMEM; threads start with the first jobs
 struct worker *worker_new_sized(unsigned max_threads); // up to WORKER_THREADS_LIMIT

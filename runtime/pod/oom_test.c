@@ -31,23 +31,23 @@ static void ends_are_told_apart(void **state)
         bool oom;
         unsigned long survived;
     } cases[] = {
-        {"a plain SIGKILL", 0, 0, 0, 0, 0, 137, SIGKILL, false},
-        {"the victim", 1, 1, 5 * MS, 0, 0, 137, SIGKILL, true},
-        {"the victim, before the watch has heard of it", 1, 0, 0, 0, 0, 137, SIGKILL, true},
-        {"the second victim, long after the first", 2, 1, 900000 * MS, 0, 0, 137, SIGKILL, true},
-        {"a child's parent says 137", 1, 1, 3000 * MS, 0, 0, 137, 0, true},
-        {"a child's parent says 1", 1, 1, 3000 * MS, 0, 0, 1, 0, true},
-        {"got over it", 1, 1, 5 * MS, 0, 0, 0, 0, false},
-        {"got over it long ago, and failed", 1, 1, 20000 * MS, 0, 0, 1, 0, false},
-        {"got over it, and was killed by others", 1, 1, 3000 * MS, 0, 0, 137, SIGKILL, false},
+        {"a plain SIGKILL", 0, 0, 0, 0, 0, 137, SIGKILL, false, 0},
+        {"the victim", 1, 1, 5 * MS, 0, 0, 137, SIGKILL, true, 0},
+        {"the victim, before the watch has heard of it", 1, 0, 0, 0, 0, 137, SIGKILL, true, 0},
+        {"the second victim, long after the first", 2, 1, 900000 * MS, 0, 0, 137, SIGKILL, true, 0},
+        {"a child's parent says 137", 1, 1, 3000 * MS, 0, 0, 137, 0, true, 0},
+        {"a child's parent says 1", 1, 1, 3000 * MS, 0, 0, 1, 0, true, 0},
+        {"got over it", 1, 1, 5 * MS, 0, 0, 0, 0, false, 0},
+        {"got over it long ago, and failed", 1, 1, 20000 * MS, 0, 0, 1, 0, false, 0},
+        {"got over it, and was killed by others", 1, 1, 3000 * MS, 0, 0, 137, SIGKILL, false, 0},
         {"got over it, and was killed by others soon", 1, 1, 300 * MS, 0, 0, 137, SIGKILL, false, 1},
         {"got over one, and is another's victim", 2, 2, 300 * MS, 0, 0, 137, SIGKILL, true, 1},
         {"got over it, and says so later", 1, 1, 300 * MS, 0, 0, 137, 0, true, 1},
-        {"got over it, and was stopped", 1, 1, 3000 * MS, 1000 * MS, 1, 143, 0, false},
-        {"got over it, and was killed by us", 1, 1, 1500 * MS, 10 * MS, 1, 137, SIGKILL, false},
-        {"the victim, while we killed it", 1, 1, 30 * MS, 10 * MS, 1, 137, SIGKILL, true},
-        {"the victim, after a stop signal", 2, 1, 9000 * MS, 500 * MS, 1, 137, SIGKILL, true},
-        {"the victim, after a stop signal, heard of", 2, 2, 5 * MS, 500 * MS, 1, 137, SIGKILL, true},
+        {"got over it, and was stopped", 1, 1, 3000 * MS, 1000 * MS, 1, 143, 0, false, 0},
+        {"got over it, and was killed by us", 1, 1, 1500 * MS, 10 * MS, 1, 137, SIGKILL, false, 0},
+        {"the victim, while we killed it", 1, 1, 30 * MS, 10 * MS, 1, 137, SIGKILL, true, 0},
+        {"the victim, after a stop signal", 2, 1, 9000 * MS, 500 * MS, 1, 137, SIGKILL, true, 0},
+        {"the victim, after a stop signal, heard of", 2, 2, 5 * MS, 500 * MS, 1, 137, SIGKILL, true, 0},
     };
     char dir[256];
     testing_scratch_make(dir);

@@ -98,8 +98,11 @@ def test_many_that_hang_do_not_hold_up_the_others(checked):
     pod, seconds = checked.run_pod(linux=HOST), str(10**7 + os.getpid())
     for _ in range(17):
         start(checked, ["CMD", "sleep", seconds], pod=pod, timeout="1h")
+    for pod in [checked.run_pod(linux=HOST) for _ in range(8)]:
+        start(checked, ["CMD", "sleep", seconds], pod=pod, timeout="1h")
+        start(checked, ["CMD", "sleep", seconds], pod=pod, timeout="1h")
     becomes(checked, start(checked, ["CMD", "true"]), "healthy")
-    assert len(running(["sleep", seconds])) == 2
+    wait_for(lambda: len(running(["sleep", seconds])) == 2 + 2 * 8, what="two in each pod")
     pod = checked.run_pod(linux=HOST)
     for container in [start(checked, ["CMD", "sleep", "3599"], pod=pod, timeout="100ms", retries=1) for _ in range(4)]:
         becomes(checked, container, "unhealthy")
