@@ -23,7 +23,7 @@ struct oom_watch {
 // first process. place outlives the watch.
 void oom_watch_begin(struct oom_watch *w, struct loop *loop, const Pod__CgroupPlace *place, pid_t pid);
 void oom_watch_reaped(struct oom_watch *w); // the first process: its pid may soon be another's
-void oom_watch_done(struct oom_watch *w); // also of one that has never begun
+void oom_watch_done(struct oom_watch *w);   // also of one that has never begun
 // The container is being sent a signal: if it ends now, that is likely why.
 void oom_watch_signal(struct oom_watch *w);
 // Did the container's first process end, with this exit code or signal (0: none), because of an OOM kill of
