@@ -7,7 +7,7 @@
 
 #define WAIT_MAX_NS (2 * NS_PER_SEC) // between two questions
 #define WAIT_MIN_NS (50 * NS_PER_MS)
-#define AWAY_MAX_NS (600 * NS_PER_SEC) // without a runtime: nobody else removes what ended meanwhile
+#define AWAY_CALLS  5 // time-outs (10 minutes) without a runtime: nobody else removes what ended meanwhile
 
 struct rm_options {
     bool force, wait;
@@ -28,7 +28,7 @@ static const struct options table = {
     .bad_code = CLI_EXIT_USAGE,
 };
 
-// 1: it runs; 0: it doesn't, or is gone. A runtime that is away says nothing of the container.
+// 1: it runs; 0: it doesn't, or is gone. A runtime that is away has been waited for.
 static int runs(struct cli *cli, const char *id, struct error *err)
 {
     _cleanup_message_ Cri__ContainerStatusResponse *response = NULL;
@@ -37,7 +37,7 @@ static int runs(struct cli *cli, const char *id, struct error *err)
     request.container_id = (char *)id;
     int rc = cli_call(cli, "ContainerStatus", &request.base, (ProtobufCMessage **)&response, err);
     if (rc < 0)
-        return err->status == STATUS_NOT_FOUND ? 0 : cli_is_away(err) ? 1 : rc;
+        return err->status == STATUS_NOT_FOUND ? 0 : rc;
     return response->status && response->status->state == CRI__CONTAINER_STATE__CONTAINER_RUNNING;
 }
 
@@ -84,6 +84,6 @@ int command_rm(struct cli *cli, int argc, char **argv)
     if (n == 0)
         return options_bad(&table, "rm needs a container");
     if (o.wait) // all that it asks for may be asked again
-        cli->patience_ns = AWAY_MAX_NS;
+        cli->patience_ns = AWAY_CALLS * cli->timeout_ns;
     return end_each(cli, names, remove_one, &o);
 }

@@ -318,6 +318,20 @@ def test_update(runtime, crisp):
     assert code == 1 and "box: UpdateContainerResources: in use" in err
 
 
+def test_what_removes_ends_without_a_runtime(runtime, crisp):
+    """A runtime that stays away isn't waited for without an end."""
+    runtime.exit = None
+    container = crisp.ok("run", "-d", "img:1")
+    runtime.fail["ContainerStatus"] = (grpc.StatusCode.UNAVAILABLE, "not yet")
+    waiting = crisp.start("--timeout", "1", "rm", "--wait", container)
+    wait_for(lambda: len(runtime.named("ContainerStatus")) >= 3, 20, "it asks again")
+    runtime.stop()
+    begin = time.monotonic()
+    assert waiting.wait(limit(60)) == 1 and b"can't reach a CRI runtime" in waiting.communicate()[1]
+    assert time.monotonic() - begin < limit(30)
+    runtime.start()
+
+
 def stats(cpu_ns, at_ns, **more):
     """A pod with the containers "busy" (of a limit) and "idle" (without)."""
     value = lambda n: pb.UInt64Value(value=n)  # noqa: E731
