@@ -26,11 +26,13 @@ def left(job):
 
 
 def run_limited(command, seconds, log, **more):
-    """Runs a command in a session of its own; its exit status, or None if it had to be killed."""
+    """Runs a command in a session of its own; its exit status, or None if it had to be killed or no time is left."""
+    if seconds <= 0:
+        return None
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                                start_new_session=True, **more)
     try:
-        return process.wait(max(1, seconds))
+        return process.wait(seconds)
     except subprocess.TimeoutExpired:
         process.terminate()
         try:
@@ -60,12 +62,13 @@ def unit(tests, job):
             skipped += cmocka.add(suite, case, text.decode("utf-8", "replace")) if status == 0 else 0
             if status != 0:
                 failed += 1
-                why = "takes too long" if status is None else f"ended with {status}"
+                why = f"no result within {took:.0f} s" if status is None else f"ended with {status}"
                 ET.SubElement(case, "failure", message=why)
                 say(f"FAILED {test['name']}: {why}")
                 lines = [x for x in text.decode("utf-8", "replace").splitlines()
                          if "[       OK" not in x and "[ RUN" not in x]
-                print("\n".join("    " + x for x in lines[-25:]), flush=True)
+                wrong = [x for x in lines[:-25] if "ERROR  " in x or x.startswith("ERROR:")]  # cmocka's, far above
+                print("\n".join("    " + x for x in wrong[:25] + lines[-25:]), flush=True)
             elif took > 10:
                 say(f"{test['name']}: {took:.0f} s")
     ET.ElementTree(suite).write(f"{OUT}/vm.unit.xml", encoding="utf-8")
