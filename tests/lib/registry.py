@@ -1,5 +1,6 @@
 """A loopback registry: Debian's docker-registry over a storage directory, and a client that pushes."""
 import http.client
+import json
 import os
 import signal
 import socket
@@ -7,7 +8,7 @@ import subprocess
 import time
 
 CONFIG = """version: 0.1
-log: {{level: warn, accesslog: {{disabled: true}}}}
+log: {{level: warn, accesslog: {{disabled: {quiet}}}}}
 storage:
   filesystem: {{rootdirectory: {storage}}}
   delete: {{enabled: true}}
@@ -26,15 +27,21 @@ class Registry:
     """Runs docker-registry. Repository paths begin with the host of the original registry
     (registry.k8s.io/pause), so that one server stands in for many: crispd's `path_prefix`."""
 
-    def __init__(self, storage, workdir):
+    def __init__(self, storage, workdir, tls=None, auth=None):
+        """tls: docker-registry's own settings (certificate, key, clientcas); auth: likewise. Registries with either
+        aren't pushed to: they share the storage of one without."""
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.port}"
+        self.closed = bool(tls or auth)
         os.makedirs(storage, exist_ok=True)
         os.makedirs(workdir, exist_ok=True)
         config = os.path.join(workdir, f"registry-{self.port}.yml")
         with open(config, "w", encoding="utf-8") as f:
-            f.write(CONFIG.format(storage=storage, port=self.port))
-        with open(os.path.join(workdir, f"registry-{self.port}.log"), "wb") as log:
+            f.write(CONFIG.format(storage=storage, port=self.port, quiet=json.dumps(not tls)))
+            f.write(f"  tls: {json.dumps(tls)}\n" if tls else "")
+            f.write(f"auth: {json.dumps(auth)}\n" if auth else "")
+        self.log = os.path.join(workdir, f"registry-{self.port}.log")
+        with open(self.log, "wb") as log:
             env = {**os.environ, "OTEL_TRACES_EXPORTER": "none"}
             self.process = subprocess.Popen(["docker-registry", "serve", config], stdin=subprocess.DEVNULL,
                                             stdout=log, stderr=log, env=env)
@@ -44,7 +51,10 @@ class Registry:
         deadline = time.monotonic() + 20 * int(os.environ.get("CRISP_TIME_SCALE", "1"))
         while time.monotonic() < deadline:
             try:
-                self.request("GET", "/v2/")
+                if self.closed:
+                    socket.create_connection(("127.0.0.1", self.port), 5).close()
+                else:
+                    self.request("GET", "/v2/")
                 return
             except OSError:
                 if self.process.poll() is not None:

@@ -1,0 +1,203 @@
+"""Debian's docker-registry: plain, with TLS, client certificates, names and tokens; and behind a proxy with faults."""
+import os
+import random
+import time
+
+import grpc
+import pytest
+
+from cri import Cri, code_of
+from daemon import Crispd
+from faultproxy import FaultProxy
+from oci import Image, Layer, digest
+from pki import Authority
+from registry import Registry
+from stubs import pb
+from tokenserver import TokenServer
+
+Code = grpc.StatusCode
+PASSWORD = "secret-word"
+HTPASSWD = "user:$2b$04$fwoCwkf54CZfaw6HVmDg..b.5dergmunObU19t0lxEOMf0TwY5lyi\n"  # bcrypt of "pw"
+
+
+class Servers:
+    """One storage behind several registries, and a crispd that knows them."""
+
+    def __init__(self, folder):
+        def start(**settings):
+            return Registry(f"{folder}/storage", f"{folder}/work", **settings)
+
+        authority = Authority(folder)
+        cert, key = authority.issue("server")
+        client_cert, client_key = authority.issue("node")
+        tls = {"certificate": cert, "key": key}
+        with open(f"{folder}/htpasswd", "w", encoding="ascii") as f:
+            f.write(HTPASSWD)
+        self.tokens = TokenServer(authority)
+        self.plain = start()
+        self.tls = start(tls=tls)
+        self.basic = start(tls=tls, auth={"htpasswd": {"realm": "tests", "path": f"{folder}/htpasswd"}})
+        self.mutual = start(tls={**tls, "clientcas": [authority.ca]})
+        self.token = start(tls=tls, auth=self.tokens.settings())
+        self.proxy = FaultProxy(self.plain.port)
+        own = {"ca_file": authority.ca}
+        client = {"client_cert_file": client_cert, "client_key_file": client_key}
+        registries = {
+            self.host(self.tls): own, self.host(self.basic): own, self.host(self.token): own,
+            self.host(self.mutual): {**own, **client},
+            "unknown.test": self.mirror(self.tls.url), "unchecked.test": self.mirror(self.tls.url, skip_verify=True),
+            "nobody.test": self.mirror(self.mutual.url, **own), "faults.test": self.mirror(self.proxy.url),
+        }
+        self.crispd = Crispd(settings={"registries": registries, "image": {
+            "pull_stall_timeout": "1s", "pull_min_rate": 1000}}).start()
+        self.cri = Cri(self.crispd)
+        self.layers = [Layer().add(f"file{i}", random.Random(i).randbytes(300_000)) for i in range(3)]
+        self.image = Image(self.layers, {"Cmd": ["/file0"]})
+        self.plain.push("app:1", self.image)
+
+    @staticmethod
+    def host(registry):
+        return f"127.0.0.1:{registry.port}"
+
+    @staticmethod
+    def mirror(url, **more):
+        return {"strict": True, "mirrors": [{"url": url, **more}]}
+
+    def close(self):
+        from conftest import finish
+        self.proxy.close()
+        self.tokens.close()
+        for registry in (self.plain, self.tls, self.basic, self.mutual, self.token):
+            registry.stop()
+        finish(self.crispd)
+
+    def pull(self, name, **auth):
+        """Pulls, looks at the files, removes."""
+        ref = self.cri.pull(name, auth=pb.AuthConfig(**auth))
+        assert ref == digest(self.image.config)
+        self.cri.RemoveImage(image=pb.ImageSpec(image=ref))
+
+    def fails(self, name, **auth):
+        code, text = code_of(self.cri.PullImage, image=pb.ImageSpec(image=name), auth=pb.AuthConfig(**auth))
+        assert not self.cri.ListImages().images
+        assert not os.listdir(f"{self.crispd.root}/image/staging")
+        return code, text
+
+
+@pytest.fixture(scope="module")
+def all_servers(tmp_path_factory):
+    servers = Servers(str(tmp_path_factory.mktemp("registries")))
+    yield servers
+    servers.close()
+
+
+@pytest.fixture
+def servers(all_servers):
+    all_servers.proxy.fault = lambda path, start: None
+    all_servers.proxy.requests.clear()
+    all_servers.tokens.requests.clear()
+    return all_servers
+
+
+def test_own_ca(servers):
+    servers.pull(f"{servers.host(servers.tls)}/app:1")
+    with open(servers.tls.log, encoding="utf-8") as f:
+        log = f.read()
+    assert '/blobs/' in log and 'HTTP/2.0" 200' in log and 'HTTP/1.1" 200' not in log
+
+
+def test_unknown_ca(servers):
+    _, text = servers.fails("unknown.test/app:1")
+    assert "certificate" in text
+    servers.pull("unchecked.test/app:1")
+
+
+def test_client_certificate(servers):
+    servers.pull(f"{servers.host(servers.mutual)}/app:1")
+    _, text = servers.fails("nobody.test/app:1")
+    assert "certificate" in text or "SSL" in text
+
+
+def test_name_and_password(servers):
+    name = f"{servers.host(servers.basic)}/app:1"
+    assert servers.fails(name)[0] == Code.UNAUTHENTICATED
+    code, text = servers.fails(name, username="user", password=PASSWORD)
+    assert code == Code.UNAUTHENTICATED and PASSWORD not in text
+    servers.pull(name, username="user", password="pw")
+    servers.pull(name, auth="dXNlcjpwdw==")
+    with open(servers.crispd.log, encoding="utf-8") as f:
+        log = f.read()
+    assert PASSWORD not in log and "dXNlcjpwdw" not in log
+
+
+def test_tokens(servers):
+    name, tokens = f"{servers.host(servers.token)}/app:1", servers.tokens
+    tokens.users, tokens.allowed = {"alice": "a", "bob": "b"}, {"alice": ["app"], "bob": ["other"]}
+    servers.pull(name, username="alice", password="a")
+    assert tokens.requests == [("GET", "alice", ["tests"], ["repository:app:pull"])]
+    assert servers.fails(name, username="alice", password="wrong")[0] == Code.UNAUTHENTICATED
+    assert servers.fails(name, username="bob", password="b")[0] in (Code.UNAUTHENTICATED, Code.PERMISSION_DENIED)
+    assert servers.fails(name)[0] in (Code.UNAUTHENTICATED, Code.PERMISSION_DENIED)
+
+
+def test_identity_and_registry_tokens(servers):
+    name, tokens = f"{servers.host(servers.token)}/app:1", servers.tokens
+    tokens.refresh_tokens, tokens.allowed = {"refresh": "alice"}, {"alice": ["app"]}
+    servers.pull(name, identity_token="refresh")
+    assert tokens.requests == [("POST", "alice", ["tests"], ["repository:app:pull"])]
+    assert servers.fails(name, identity_token="other")[0] == Code.UNAUTHENTICATED
+    tokens.requests.clear()
+    token = tokens.token("alice", {"service": ["tests"], "scope": ["repository:app:pull"]})
+    servers.pull(name, registry_token=token)
+    assert not tokens.requests
+
+
+def test_token_for_everybody(servers):
+    servers.tokens.allowed = {None: ["app"]}
+    servers.pull(f"{servers.host(servers.token)}/app:1")
+
+
+def test_cuts_at_random_bytes(servers):
+    seed = os.environ.get("CRISP_CUT_SEED") or time.time_ns()
+    print(f"CRISP_CUT_SEED={seed}")
+    choose = random.Random(seed)
+    left = 20
+
+    def fault(path, start):
+        nonlocal left
+        if "/blobs/" not in path or left == 0:
+            return None
+        left -= 1
+        return "cut", choose.randrange(1000, 150_000)
+
+    servers.proxy.fault = fault
+    servers.pull("faults.test/app:1")
+    assert any(start > 0 for _, start in servers.proxy.requests)
+
+
+@pytest.mark.parametrize("status", [(429, "Retry-After: 1"), (429,), (500,), (503, "Retry-After: 1")])
+def test_busy(servers, status):
+    answers = iter([("status", *status), None, None, ("status", *status)])
+    servers.proxy.fault = lambda path, start: next(answers, None)
+    start = time.monotonic()
+    servers.pull("faults.test/app:1")
+    assert time.monotonic() - start > (1.9 if len(status) > 1 else 0)
+
+
+@pytest.mark.parametrize("kind", ["stall", "trickle"])
+def test_slow(servers, kind):
+    """Given up after a second, and the rest is fetched anew."""
+    slow = digest(servers.layers[1].blob)
+    servers.proxy.fault = lambda path, start: (kind, 100_000) if slow in path and start == 0 else None
+    start = time.monotonic()
+    servers.pull("faults.test/app:1")
+    assert time.monotonic() - start > 0.9
+    assert [start for path, start in servers.proxy.requests if slow in path][-1] > 50_000
+
+
+def test_deadline(servers):
+    servers.proxy.fault = lambda path, start: ("stall", 1000) if "/blobs/" in path else None
+    code, _ = code_of(servers.cri.PullImage, image=pb.ImageSpec(image="faults.test/app:1"), deadline=0.3)
+    assert code == Code.DEADLINE_EXCEEDED
+    servers.proxy.fault = lambda path, start: None
+    servers.pull("faults.test/app:1")
