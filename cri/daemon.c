@@ -37,7 +37,7 @@ static int open_db(struct daemon *d, struct error *err)
     return db_open(path, modules, ARRAY_SIZE(modules), &d->db, err);
 }
 
-static int open_images(struct daemon *d, struct error *err)
+static int open_images(struct daemon *d, bool offline, struct error *err)
 {
     const struct config *c = d->config;
     _cleanup_free_ char *root = str_printf("%s/image", c->root);
@@ -49,7 +49,8 @@ static int open_images(struct daemon *d, struct error *err)
                                           .parallel_layers = (unsigned)c->image_pull_concurrency,
                                           .node_layers = (unsigned)c->image_pull_concurrency_node,
                                           .stall_ns = c->image_pull_stall_ns,
-                                          .min_rate = (uint64_t)c->image_pull_min_rate};
+                                          .min_rate = (uint64_t)c->image_pull_min_rate,
+                                          .offline = offline};
     if (!root)
         return error_errno(err, ENOMEM, "open the image store");
     return image_store_open(&options, &d->images, err);
@@ -97,7 +98,7 @@ static int open_all(struct daemon *d, struct error *err)
     int rc = own_dir(d->config->root, 0700, &d->root_lock, err);
     rc = rc ? rc : own_dir(d->config->run_dir, 0711, &d->run_lock, err);
     rc = rc ? rc : open_db(d, err);
-    rc = rc ? rc : open_images(d, err);
+    rc = rc ? rc : open_images(d, false, err);
     rc = rc ? rc : open_network(d, err);
     return rc ? rc : open_runtime(d, err);
 }
@@ -110,6 +111,17 @@ int daemon_open(struct daemon *d, const struct config *config, struct error *err
         daemon_close(d);
     else
         recovery_run(d); // before the first call, whose new objects a sweep could take for leftovers
+    return rc;
+}
+
+int daemon_verify_images(const struct config *config, struct image_verified *out, struct error *err)
+{
+    struct daemon d = {.config = config, .root_lock = LOCKFILE_INIT, .run_lock = LOCKFILE_INIT};
+    int rc = own_dir(config->root, 0700, &d.root_lock, err);
+    rc = rc ? rc : open_db(&d, err);
+    rc = rc ? rc : open_images(&d, true, err);
+    rc = rc ? rc : image_store_verify(d.images, out, err);
+    daemon_close(&d);
     return rc;
 }
 

@@ -8,6 +8,7 @@
 struct config;
 struct db;
 struct image_store;
+struct image_verified;
 struct network;
 struct runtime;
 
@@ -23,6 +24,8 @@ struct daemon {
 // Makes and locks the directories, opens records, images, networks and runtime, and finishes or undoes what
 // an earlier run left half done. The config is the caller's and has to outlive the daemon.
 int daemon_open(struct daemon *d, const struct config *config, struct error *err);
+// Reads all images of a daemon that doesn't run and compares them with what was unpacked (image/image.h).
+int daemon_verify_images(const struct config *config, struct image_verified *out, struct error *err);
 // Makes waits end that outlive the client that asked for them. For server_stop(); data is the daemon.
 void daemon_shutdown(void *data);
 // In reverse order. No call may be under way. What was never opened is skipped.

@@ -19,11 +19,20 @@
 #include "cri/notify.h"
 #include "cri/rpc.h"
 #include "cri/server.h"
+#include "image/image.h"
 
 // What calls get beyond the grace period to notice that they were cancelled.
 #define STOP_LIMIT_NS (10 * NS_PER_SEC)
 
-enum action { ACTION_RUN, ACTION_CHECK, ACTION_PRINT, ACTION_PRINT_KEYS, ACTION_HELP, ACTION_VERSION };
+enum action {
+    ACTION_RUN,
+    ACTION_CHECK,
+    ACTION_PRINT,
+    ACTION_PRINT_KEYS,
+    ACTION_VERIFY,
+    ACTION_HELP,
+    ACTION_VERSION
+};
 
 struct options {
     enum action action;
@@ -32,32 +41,35 @@ struct options {
 
 static void print_help(FILE *out)
 {
-    (void)fprintf(out,
-                  "Usage: crispd [OPTION]...\n"
-                  "crisp's daemon: a Kubernetes container runtime (CRI v1) on a Unix socket.\n"
-                  "\n"
-                  "      --config FILE      read FILE instead of " CONFIG_FILE_DEFAULT "\n"
-                  "      --config-dir DIR   then read DIR/*.yaml, by name; without --config the default is\n"
-                  "                         " CONFIG_DIR_DEFAULT "\n"
-                  "      --check-config     tell whether the configuration is valid, and end\n"
-                  "      --print-config     print the configuration in force, with every key, and end\n"
-                  "  -h, --help             print this, and end\n"
-                  "  -V, --version          print the version, and end\n"
-                  "\n"
-                  "SIGTERM and SIGINT stop the daemon; pods and containers run on and are found again at\n"
-                  "the next start. A second signal ends it at once. All keys: docs/configuration.md\n");
+    (void)fprintf(
+        out, "Usage: crispd [OPTION]...\n"
+             "crisp's daemon: a Kubernetes container runtime (CRI v1) on a Unix socket.\n"
+             "\n"
+             "      --config FILE      read FILE instead of " CONFIG_FILE_DEFAULT "\n"
+             "      --config-dir DIR   then read DIR/*.yaml, by name; without --config the default is\n"
+             "                         " CONFIG_DIR_DEFAULT "\n"
+             "      --check-config     tell whether the configuration is valid, and end\n"
+             "      --print-config     print the configuration in force, with every key, and end\n"
+             "      --verify-images    read all images and compare them with what was unpacked, and end;\n"
+             "                         damaged ones are to be pulled again. The daemon must not run\n"
+             "  -h, --help             print this, and end\n"
+             "  -V, --version          print the version, and end\n"
+             "\n"
+             "SIGTERM and SIGINT stop the daemon; pods and containers run on and are found again at\n"
+             "the next start. A second signal ends it at once. All keys: docs/configuration.md\n");
 }
 
 // 0, or -EINVAL after a message.
 static int parse_options(int argc, char **argv, struct options *o)
 {
-    enum { OPT_CONFIG = 256, OPT_CONFIG_DIR, OPT_CHECK, OPT_PRINT, OPT_PRINT_KEYS };
+    enum { OPT_CONFIG = 256, OPT_CONFIG_DIR, OPT_CHECK, OPT_PRINT, OPT_PRINT_KEYS, OPT_VERIFY };
     static const struct option known[] = {
         {"config", required_argument, NULL, OPT_CONFIG},
         {"config-dir", required_argument, NULL, OPT_CONFIG_DIR},
         {"check-config", no_argument, NULL, OPT_CHECK},
         {"print-config", no_argument, NULL, OPT_PRINT},
         {"print-keys", no_argument, NULL, OPT_PRINT_KEYS}, // for docs/configuration.md
+        {"verify-images", no_argument, NULL, OPT_VERIFY},
         {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, 'V'},
         {NULL, 0, NULL, 0},
@@ -81,6 +93,9 @@ static int parse_options(int argc, char **argv, struct options *o)
             break;
         case OPT_PRINT_KEYS:
             o->action = ACTION_PRINT_KEYS;
+            break;
+        case OPT_VERIFY:
+            o->action = ACTION_VERIFY;
             break;
         case 'h':
             o->action = ACTION_HELP;
@@ -206,6 +221,22 @@ static int serve(struct server *server, struct daemon *daemon, const sigset_t *s
     return EXIT_SUCCESS;
 }
 
+// 0: all is whole; 1: there is damage; 2: it could not be told.
+static int verify_images(const struct config *config)
+{
+    struct error err = ERROR_INIT;
+    struct image_verified v;
+    log_setup((enum log_level)config->log_level, (enum log_format)config->log_format);
+    if (daemon_verify_images(config, &v, &err) != 0) {
+        (void)fprintf(stderr, "crispd: can't verify the images: %s\n", err.message);
+        return 2;
+    }
+    (void)printf("%zu layers read: %zu damaged, %zu without a checksum until now\n", v.layers, v.damaged,
+                 v.unknown);
+    (void)printf("%zu images: %zu to be pulled again\n", v.images, v.damaged_images);
+    return v.damaged > 0 || v.damaged_images > 0 ? 1 : 0;
+}
+
 static int run(const struct config *config, const sigset_t *stop_signals)
 {
     struct error err = ERROR_INIT;
@@ -259,5 +290,7 @@ int main(int argc, char **argv)
     if (options.action == ACTION_PRINT)
         return print_config(config);
     set_up_process(&stop_signals);
+    if (options.action == ACTION_VERIFY)
+        return verify_images(config);
     return run(config, &stop_signals);
 }

@@ -39,12 +39,24 @@ struct image_store_options {
     unsigned node_layers;      // all pulls' at a time; 0: 16
     int64_t stall_ns;          // how long a transfer may be slower than min_rate; 0: a minute
     uint64_t min_rate;         // bytes a second; 0: 1
+    bool offline; // only image_store_verify() will be called: nothing happens in the background but deleting
 };
 
 // Reads the records, checks them against the disk, sweeps staging and starts the background thread.
 int image_store_open(const struct image_store_options *options, struct image_store **out, struct error *err);
 // Cancels running pulls and waits for them. NULL is fine.
 void image_store_close(struct image_store *store);
+
+// What image_store_verify() found.
+struct image_verified {
+    size_t layers, damaged; // looked at; of those whose content is not what was unpacked
+    size_t unknown;         // of those that had no checksum yet: they have one now
+    size_t condemned;       // damaged ones, those found earlier too, whose folders are still there
+    size_t images, damaged_images;
+};
+// Reads every layer and compares it with its checksum. Each damaged one is logged and not served any more,
+// nor are its images until they are pulled again. Takes as long as reading all of them does.
+int image_store_verify(struct image_store *store, struct image_verified *out, struct error *err);
 
 // An image as it was at some moment: constant, counted. Fields are the image's own.
 struct image {

@@ -280,6 +280,13 @@ static int sweep_containers(struct image_store *s, const struct map *live, struc
     return r;
 }
 
+static bool is_in(const struct layer *list, const char *dir)
+{
+    while (list && !str_eq(list->dir, dir))
+        list = list->next;
+    return list != NULL;
+}
+
 static bool is_layer_dir(struct image_store *s, const char *name)
 {
     bool found = str_eq(name, EMPTY_LAYER) || str_eq(name, EMPTY_SECOND) || str_eq(name, BASE_LAYER);
@@ -287,10 +294,8 @@ static bool is_layer_dir(struct image_store *s, const char *name)
     pthread_mutex_lock(&s->lock);
     for (struct map_iter it = {0}; !found && map_next(s->layers, &it);)
         found = str_eq(((struct layer *)it.value)->dir, name);
-    for (struct layer *l = s->doomed; !found && l; l = l->next) // the worker's, once their rows are gone
-        found = str_eq(l->dir, name);
-    for (struct layer *l = s->burying; !found && l; l = l->next)
-        found = str_eq(l->dir, name);
+    // The worker's, once their rows are gone; and what containers may have mounted.
+    found = found || is_in(s->doomed, name) || is_in(s->burying, name) || is_in(s->condemned, name);
     pthread_mutex_unlock(&s->lock);
     return found;
 }

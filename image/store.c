@@ -127,6 +127,8 @@ static int init_store(struct image_store *s, const struct image_store_options *o
     s->records = map_new();
     s->names = map_new();
     s->layers = map_new();
+    if (clock_boot_id(s->boot_id) < 0)
+        return error_set(err, STATUS_INTERNAL, EIO, "read the boot's id");
     if (!s->crisp_pull_path || !s->records || !s->names || !s->layers)
         return error_errno(err, ENOMEM, "open the image store");
     return 0;
@@ -155,6 +157,8 @@ int image_store_open(const struct image_store_options *options, struct image_sto
         r = trash_start(s, err);
     if (r == 0)
         r = usage_start(s, err);
+    if (r == 0 && !options->offline)
+        r = settle_start(s, err);
     if (r < 0) {
         image_store_close(s);
         return error_wrap(err, "image store");
@@ -170,6 +174,7 @@ void image_store_close(struct image_store *s)
     pull_ops_cancel_all(s);
     trash_stop(s);
     pull_ops_reap(s, true);
+    settle_stop(s);
     usage_stop(s);
     records_free(s);
     strv_free(s->pinned);
@@ -360,7 +365,7 @@ void image_store_release(struct image_store *s, const char *image_id, const char
     record = map_get(s->records, image_id);
     if (record && record->holders) {
         drop_holder(record, holder);
-        collect = record->removed && !record->holders[0];
+        collect = (record->removed || s->condemned) && !record->holders[0];
     }
     pthread_mutex_unlock(&s->lock);
     if (!collect)

@@ -10,6 +10,7 @@
 
 #include "base/map.h"
 #include "image/image.h"
+#include "image/layer_sum.h"
 
 #define LAYER_DIR_LEN 8
 
@@ -20,8 +21,12 @@ struct layer {
     char *diff_id;
     char dir[LAYER_DIR_LEN + 1]; // "" while it is being fetched
     uint64_t bytes, inodes;
-    uint64_t seq;                  // when it was published: synced if that is not after store->synced_seq
-    bool lost;                     // could not be written to disk: no image may have it
+    uint64_t seq; // when it was published: synced if that is not after store->synced_seq
+    uint64_t ino; // of its folder, and when that was last changed: a start compares them
+    int64_t ctime_ns;
+    bool checked;            // at the start
+    bool summed, unsummable; // sum is there; can't be
+    uint8_t sum[LAYER_SUM_LEN];
     unsigned refs;                 // images (each position in each of them) and pulls under way
     const struct pull_op *fetcher; // NULL: it is there
     struct layer *next;            // in store->doomed
@@ -53,11 +58,12 @@ struct image_store {
 
     pthread_mutex_t write;
     pthread_mutex_t lock;
-    struct map *records;   // id -> struct image_record, in the order of their first pull
-    struct map *names;     // "repo:tag", "repo@digest" -> struct image_record
-    struct map *layers;    // diffID -> struct layer
-    struct layer *doomed;  // in no map any more; the worker deletes their rows, then their folders:
-    struct layer *burying; // these just now; changed by it alone, under `lock`
+    struct map *records;     // id -> struct image_record, in the order of their first pull
+    struct map *names;       // "repo:tag", "repo@digest" -> struct image_record
+    struct map *layers;      // diffID -> struct layer
+    struct layer *doomed;    // in no map any more; the worker deletes their rows, then their folders:
+    struct layer *burying;   // these just now; changed by it alone, under `lock`
+    struct layer *condemned; // damaged: their folders stay while a container may use them
     uint64_t publish_seq, synced_seq;
     unsigned slots_used; // of node_layers
     struct pull_op *ops; // running and ended ones; the worker joins the latter
@@ -69,7 +75,9 @@ struct image_store {
     pthread_cond_t worker_wanted; // with lock
     bool trash_pending;
 
-    struct usage *usage; // usage.c
+    struct usage *usage;     // usage.c
+    struct settler *settler; // store_settle.c
+    char boot_id[37];
 };
 
 // store_records.c: rows and maps. The store's `write` is held; those that change maps take `lock`.
@@ -92,6 +100,24 @@ int source_write(struct image_store *s, const char *id, const Pull__PullResolved
                  struct error *err);
 int sources_load(struct image_store *s, struct error *err);
 
+// store_layers.c: the layers' rows. Under `write`.
+// All that can be used. `undurable` gets the diffIDs of those that a power cut may have taken.
+int layers_load(struct image_store *s, struct map *undurable, struct error *err);
+bool layers_are_synced(struct image_store *s, char **diff_ids);
+// The rows of these, which are all there; within a transaction.
+int layers_insert(struct image_store *s, char **diff_ids, struct error *err);
+// A damaged layer is not served any more, nor are images that have it, until they are pulled again.
+int layer_condemn(struct image_store *s, struct layer *layer, const char *why, struct error *err);
+int layer_note_witness(const struct image_store *s, struct layer *layer, struct error *err);
+
+// store_settle.c: brings published layers to disk and takes their checksums, in the background.
+int settle_start(struct image_store *s, struct error *err);
+void settle_stop(struct image_store *s);
+void settle_wake(struct image_store *s);
+// Notes a layer's checksum (NULL: there can't be one), if dir is still its folder. Takes `write`.
+int layer_record_sum(struct image_store *s, const char *diff_id, const char *dir,
+                     const uint8_t sum[LAYER_SUM_LEN], struct error *err);
+
 // store_remove.c, under `write` too.
 // Takes an image away: its names at once, its row and layers when nobody holds it. `record` may be gone then.
 int records_remove(struct image_store *s, struct image_record *record, struct error *err);
@@ -103,14 +129,8 @@ bool records_bury(struct image_store *s);
 
 // store_publish.c, without `write`.
 // Moves what is unpacked at `from` into a folder of its own; it is there for others from then on, but only
-// layers_make_durable() makes sure that a power cut leaves it whole.
+// the settler makes sure that a power cut leaves it whole.
 int layer_publish(struct image_store *s, struct layer *layer, const char *from, struct error *err);
-// Everything published before is on disk. sync_fd: any of the store's file system, opened before the layers
-// were written: it hears of each write that failed since. A failure marks them lost.
-int layers_sync(struct image_store *s, int sync_fd, struct error *err);
-// The same if one of these needs it; a lost one is an error.
-int layers_make_durable(struct image_store *s, const char *const *diff_ids, size_t n, int sync_fd,
-                        struct error *err);
 
 // store_trash.c
 int trash_start(struct image_store *s, struct error *err);

@@ -1,5 +1,4 @@
-// Unpacked layers become the store's: a name, a rename, and one sync before anything is recorded of them.
-#include <fcntl.h>
+// Unpacked layers become the store's: a name, a rename, and a rename. The disk has time: store_settle.c.
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -56,54 +55,4 @@ int layer_publish(struct image_store *s, struct layer *layer, const char *from, 
     pull_ops_wake(s);
     pthread_mutex_unlock(&s->lock);
     return 0;
-}
-
-// What the kernel could not write it has dropped, and tells nobody twice: none of these may be recorded.
-static void lose_layers(struct image_store *s, uint64_t up_to)
-{
-    pthread_mutex_lock(&s->lock);
-    for (struct map_iter it = {0}; map_next(s->layers, &it);) {
-        struct layer *layer = it.value;
-        if (!layer->fetcher && layer->seq > s->synced_seq && layer->seq <= up_to)
-            layer->lost = true;
-    }
-    pthread_mutex_unlock(&s->lock);
-}
-
-int layers_sync(struct image_store *s, int sync_fd, struct error *err)
-{
-    pthread_mutex_lock(&s->lock);
-    uint64_t up_to = s->publish_seq;
-    pthread_mutex_unlock(&s->lock);
-    // Of the whole file system: one for all files and folders, their renames too.
-    if (syncfs(sync_fd) < 0) {
-        int errnum = errno;
-        lose_layers(s, up_to);
-        return error_errno(err, errnum, "write layers to disk below %s", s->layers_dir);
-    }
-    pthread_mutex_lock(&s->lock);
-    if (s->synced_seq < up_to)
-        s->synced_seq = up_to;
-    pthread_mutex_unlock(&s->lock);
-    return 0;
-}
-
-int layers_make_durable(struct image_store *s, const char *const *diff_ids, size_t n, int sync_fd,
-                        struct error *err)
-{
-    const char *lost = NULL;
-    bool unsynced = false;
-
-    pthread_mutex_lock(&s->lock);
-    for (size_t i = 0; i < n; i++) {
-        const struct layer *layer = map_get(s->layers, diff_ids[i]);
-        if (layer && layer->lost)
-            lost = diff_ids[i];
-        unsynced = unsynced || (layer && layer->seq > s->synced_seq);
-    }
-    pthread_mutex_unlock(&s->lock);
-    if (lost)
-        return error_set(err, STATUS_INTERNAL, EIO, "layer %s could not be written to disk below %s", lost,
-                         s->layers_dir);
-    return unsynced ? layers_sync(s, sync_fd, err) : 0;
 }

@@ -22,15 +22,12 @@
 
 #define REQUEST_MAX    (1024 * 1024)
 #define END_TIMEOUT_MS 2000
-// One sync at the end does for small layers; of large ones the disk gets its part while others still come.
-#define SYNC_EARLY_BYTES (64u << 20)
 
 struct pull_run {
     struct pull_op *op;
     struct image_store *store;
     char *staging;
     int sock, pidfd;
-    int sync_fd; // of the store's file system; opened first, so that it hears of every error from then on
     pid_t pid;
     struct pb_frame_reader reader;
     Pull__FromPull *resolved_frame; // holds `resolved`
@@ -42,7 +39,6 @@ struct pull_run {
     size_t n_open;
     bool done;
     uint64_t fetched_bytes;
-    uint64_t unsynced_bytes;                 // of layers that it has published since it last synced
     uint64_t fetch_ns, inflate_ns, write_ns; // summed over the layers
     uint64_t commit_ns;
     size_t n_fetched;
@@ -103,8 +99,6 @@ static int start(struct pull_run *run, struct error *err)
         r = error_errno(err, ENOMEM, "start a pull");
     else if (mkdir(run->staging, 0700) < 0)
         r = error_errno(err, errno, "make %s", run->staging);
-    else if ((run->sync_fd = open(run->staging, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
-        r = error_errno(err, errno, "open %s", run->staging);
     else
         r = start_program(run, err);
     if (r == 0)
@@ -253,11 +247,7 @@ static int take_layer(struct pull_run *run, const Pull__LayerDone *done, struct 
     run->layers[done->index] = HELD;
     pull_progress_set(run->op, done->index, IMAGE_LAYER_DONE);
     count_layer(run, done);
-    run->unsynced_bytes += done->bytes;
-    if (run->unsynced_bytes < SYNC_EARLY_BYTES)
-        return 0;
-    run->unsynced_bytes = 0;
-    return layers_sync(s, run->sync_fd, err);
+    return 0;
 }
 
 // Gives back what the pull held; layers it was fetching are others' to fetch.
@@ -401,15 +391,12 @@ static int commit(struct pull_run *run, struct error *err)
             return error_set(err, STATUS_INTERNAL, EPROTO, "crisp-pull left a layer out");
     if (!names || (op->ref.tag && strv_append(&names, op->key) < 0))
         return error_errno(err, ENOMEM, "pull %s", op->key);
-    r = layers_make_durable(run->store, (const char *const *)run->resolved->config->diff_ids,
-                            run->resolved->n_layers, run->sync_fd, err);
-    if (r < 0)
-        return r;
     pthread_mutex_lock(&run->store->write);
     r = records_commit(run->store, run->resolved, names, err);
     pthread_mutex_unlock(&run->store->write);
     if (r < 0)
         return r;
+    settle_wake(run->store);
     run->op->image_id = strdup(run->resolved->config_digest);
     return run->op->image_id ? 0 : error_errno(err, ENOMEM, "pull %s", op->key);
 }
@@ -435,7 +422,6 @@ static void clean_up(struct pull_run *run)
     fd_closep(&run->sock);
     end_program(run);
     fd_closep(&run->pidfd);
-    fd_closep(&run->sync_fd);
     if (run->resolved)
         release_layers(run);
     pb_frame_reader_done(&run->reader);
@@ -465,7 +451,7 @@ static const char *text_number(uint64_t n, char out[32])
 }
 
 // fetch_ms (waiting for bytes), inflate_ms (and hashing) and write_ms are sums over the layers, which go on
-// at the same time; commit_ms is writing all to disk and recording it.
+// at the same time; commit_ms is recording it.
 static void log_pull(const struct pull_run *run, int64_t started_ns)
 {
     char bytes[32], ms[32], fetched[32], here[32], fetch[32], inflate[32], write_[32], commit_[32];
@@ -481,7 +467,7 @@ static void log_pull(const struct pull_run *run, int64_t started_ns)
 
 void pull_op_run(struct pull_op *op)
 {
-    struct pull_run run = {.op = op, .store = op->store, .sock = -1, .pidfd = -1, .sync_fd = -1};
+    struct pull_run run = {.op = op, .store = op->store, .sock = -1, .pidfd = -1};
     int64_t started_ns = clock_mono_ns();
 
     pb_frame_reader_init(&run.reader);

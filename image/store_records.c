@@ -1,7 +1,6 @@
 // Images, names and layers: the tables, the maps in memory, and how the two change together.
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -21,6 +20,11 @@ static const char *const migrations[] = {
     "CREATE TABLE image_source (image_id TEXT PRIMARY KEY, manifest_digest TEXT NOT NULL,"
     "                           manifest_type TEXT NOT NULL, chain_id TEXT NOT NULL, manifest BLOB NOT NULL,"
     "                           config BLOB NOT NULL);",
+    "ALTER TABLE layer ADD COLUMN boot TEXT NOT NULL DEFAULT '';" // what they are: store_layers.c
+    "ALTER TABLE layer ADD COLUMN ino INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE layer ADD COLUMN ctime_ns INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE layer ADD COLUMN sum BLOB;"
+    "CREATE TABLE layer_damaged (dir TEXT PRIMARY KEY, diff_id TEXT NOT NULL) WITHOUT ROWID;",
 };
 
 const struct db_module image_db_module = {"image", migrations, ARRAY_SIZE(migrations)};
@@ -40,10 +44,13 @@ void image_record_free(struct image_record *record)
     free(record);
 }
 
-void image_layer_free(struct layer *layer)
+static void free_layers(struct layer *list)
 {
-    free(layer->diff_id);
-    free(layer);
+    while (list) {
+        struct layer *layer = list;
+        list = layer->next;
+        image_layer_free(layer);
+    }
 }
 
 void records_free(struct image_store *s)
@@ -52,11 +59,9 @@ void records_free(struct image_store *s)
         image_record_free(it.value);
     for (struct map_iter it = {0}; s->layers && map_next(s->layers, &it);)
         image_layer_free(it.value);
-    while (s->doomed) { // their rows stay: the next start finds that nothing needs them
-        struct layer *layer = s->doomed;
-        s->doomed = layer->next;
-        image_layer_free(layer);
-    }
+    free_layers(s->doomed); // their rows stay: the next start finds that nothing needs them
+    free_layers(s->condemned);
+    s->doomed = s->condemned = NULL;
     map_free(s->records);
     map_free(s->names);
     map_free(s->layers);
@@ -154,35 +159,6 @@ int record_refresh(struct image_store *s, struct image_record *record)
 
 // Loading
 
-static int load_layer(struct db_row *row, void *data, struct error *err)
-{
-    struct image_store *s = data;
-    const char *dir = db_row_text(row, 1);
-    _cleanup_free_ char *path = str_printf("%s/%s", s->layers_dir, dir);
-    struct layer *layer;
-    struct stat st;
-
-    if (!path)
-        return error_errno(err, ENOMEM, "load layers");
-    if (strlen(dir) != LAYER_DIR_LEN || lstat(path, &st) < 0 || !S_ISDIR(st.st_mode)) {
-        log_error("a layer's folder is missing: its images are not served until they are pulled again",
-                  "layer", db_row_text(row, 0), "path", path);
-        return 0;
-    }
-    layer = calloc(1, sizeof(*layer));
-    if (!layer)
-        return error_errno(err, ENOMEM, "load layers");
-    layer->diff_id = strdup(db_row_text(row, 0));
-    memcpy(layer->dir, dir, LAYER_DIR_LEN);
-    layer->bytes = (uint64_t)db_row_int(row, 2);
-    layer->inodes = (uint64_t)db_row_int(row, 3);
-    if (!layer->diff_id || map_set(s->layers, layer->diff_id, layer) < 0) {
-        image_layer_free(layer);
-        return error_errno(err, ENOMEM, "load layers");
-    }
-    return 0;
-}
-
 static int ref_layers(struct image_store *s, struct image_record *record)
 {
     for (char **d = record->diff_ids; *d; d++) {
@@ -238,9 +214,30 @@ static int load_name(struct db_row *row, void *data, struct error *err)
     return 0;
 }
 
+// An image whose layers were not on disk when the last boot ended is one that was never pulled.
+static int drop_undurable(struct image_store *s, const struct map *undurable, struct error *err)
+{
+    for (struct map_iter it = {0}; map_next(s->records, &it);) {
+        struct image_record *record = it.value;
+        bool lost = false;
+
+        for (char **d = record->missing; d && *d; d++)
+            lost = lost || map_get(undurable, *d);
+        if (!lost || record->removed)
+            continue;
+        log_info("an image's pull was not on disk when the machine went down: it is to be pulled again",
+                 "image", record->id);
+        int r = records_remove(s, record, err); // stays in the map: nothing is settled yet
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
 int records_load(struct image_store *s, struct error *err)
 {
-    int r = db_query(s->db, err, load_layer, s, "SELECT diff_id, dir, bytes, inodes FROM layer", "");
+    struct map *undurable = map_new();
+    int r = undurable ? layers_load(s, undurable, err) : error_errno(err, ENOMEM, "load images");
 
     if (r == 0)
         r = db_query(s->db, err, load_image, s,
@@ -249,6 +246,9 @@ int records_load(struct image_store *s, struct error *err)
         r = db_query(s->db, err, load_name, s, "SELECT name, image_id FROM image_name", "");
     if (r == 0)
         r = sources_load(s, err);
+    if (r == 0)
+        r = drop_undurable(s, undurable, err);
+    map_free(undurable);
     if (r < 0)
         return r;
     for (struct map_iter it = {0}; map_next(s->records, &it);)
@@ -258,29 +258,6 @@ int records_load(struct image_store *s, struct error *err)
 }
 
 // Committing
-
-static int insert_layers(struct image_store *s, char **diff_ids, struct error *err)
-{
-    for (; *diff_ids; diff_ids++) {
-        const struct layer *layer;
-        struct layer copy;
-        int r;
-
-        pthread_mutex_lock(&s->lock);
-        layer = map_get(s->layers, *diff_ids);
-        if (layer)
-            copy = *layer;
-        pthread_mutex_unlock(&s->lock);
-        if (!layer || copy.fetcher) // the pull holds them: can't be
-            return error_set(err, STATUS_INTERNAL, ENOENT, "layer %s is missing", *diff_ids);
-        r = db_exec(s->db, err,
-                    "INSERT OR REPLACE INTO layer (diff_id, dir, bytes, inodes) VALUES (?, ?, ?, ?)", "ssii",
-                    *diff_ids, copy.dir, (int64_t)copy.bytes, (int64_t)copy.inodes);
-        if (r < 0)
-            return r;
-    }
-    return 0;
-}
 
 static int insert_names(struct image_store *s, const char *id, char **names, struct error *err)
 {
@@ -301,14 +278,15 @@ static int write_image(struct image_store *s, const struct image_record *record,
 
     if (pb_pack(&record->config->base, &blob, &len) < 0)
         return error_errno(err, ENOMEM, "record image %s", record->id);
-    r = db_begin(s->db, DB_SYNC_FULL, err);
+    // Layers that are not on disk yet don't count in the next boot, nor need this: the settler syncs both.
+    r = db_begin(s->db, layers_are_synced(s, record->diff_ids) ? DB_SYNC_FULL : DB_SYNC_NORMAL, err);
     if (r < 0)
         return r;
     r = db_exec(s->db, err,
                 "INSERT OR REPLACE INTO image (id, config, pulled_ns, removed) VALUES (?, ?, ?, 0)", "sbi",
                 record->id, blob, len, record->pulled_ns);
     if (r == 0)
-        r = insert_layers(s, record->diff_ids, err);
+        r = layers_insert(s, record->diff_ids, err);
     if (r == 0)
         r = insert_names(s, record->id, names, err);
     if (r == 0 && source_is_news(record, resolved))

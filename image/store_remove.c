@@ -117,6 +117,41 @@ static int collect_images(struct image_store *s, struct error *err)
     return 0;
 }
 
+// `lock` is held.
+static bool may_be_mounted(struct image_store *s, const struct layer *damaged)
+{
+    for (struct map_iter it = {0}; map_next(s->records, &it);) {
+        const struct image_record *record = it.value;
+
+        if (strv_len(record->holders) == 0)
+            continue;
+        for (char **d = record->diff_ids; *d; d++)
+            if (str_eq(*d, damaged->diff_id))
+                return true;
+    }
+    return false;
+}
+
+// `lock` is held. True: there were some.
+static bool doom_condemned(struct image_store *s)
+{
+    bool any = false;
+
+    for (struct layer **p = &s->condemned; *p;) {
+        struct layer *layer = *p;
+
+        if (may_be_mounted(s, layer)) {
+            p = &layer->next;
+            continue;
+        }
+        *p = layer->next;
+        layer->next = s->doomed;
+        s->doomed = layer;
+        any = true;
+    }
+    return any;
+}
+
 // Takes all layers that nothing refers to out of the map.
 static int doom_layers(struct image_store *s)
 {
@@ -135,8 +170,9 @@ static int doom_layers(struct image_store *s)
         taken[i]->next = s->doomed;
         s->doomed = taken[i];
     }
+    bool any = doom_condemned(s) || n > 0;
     pthread_mutex_unlock(&s->lock);
-    if (n > 0)
+    if (any)
         trash_wake(s);
     free(taken);
     return taken ? 0 : -ENOMEM;
@@ -165,9 +201,12 @@ static int delete_layer_rows(struct image_store *s, const struct layer *layers, 
 
     if (r < 0)
         return r;
-    for (; r == 0 && layers; layers = layers->next)
+    for (; r == 0 && layers; layers = layers->next) {
         r = db_exec(s->db, err, "DELETE FROM layer WHERE diff_id = ? AND dir = ?", "ss", layers->diff_id,
                     layers->dir);
+        if (r == 0)
+            r = db_exec(s->db, err, "DELETE FROM layer_damaged WHERE dir = ?", "s", layers->dir);
+    }
     if (r < 0) {
         db_rollback(s->db);
         return r;

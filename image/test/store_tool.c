@@ -170,6 +170,18 @@ static int do_usage(struct tool *t, char **w, struct error *err)
     return 0;
 }
 
+static int do_verify(struct tool *t, char **w, struct error *err)
+{
+    struct image_verified v;
+    int r = image_store_verify(t->store, &v, err);
+
+    (void)w;
+    if (r == 0)
+        printf("ok layers=%zu damaged=%zu unknown=%zu condemned=%zu images=%zu damaged_images=%zu\n",
+               v.layers, v.damaged, v.unknown, v.condemned, v.images, v.damaged_images);
+    return r;
+}
+
 struct puller {
     struct tool *tool;
     const char *ref;
@@ -250,7 +262,7 @@ static const struct {
     {"rootfs", 3, do_rootfs}, {"unroot", 2, do_rootfs_remove},
     {"sweep", 1, do_sweep},   {"usage", 1, do_usage},
     {"source", 2, do_source}, {"together", 3, do_together},
-    {"race", 4, do_race},
+    {"race", 4, do_race},     {"verify", 1, do_verify},
 };
 
 static void run_line(struct tool *t, char *line)

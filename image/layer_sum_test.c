@@ -1,0 +1,134 @@
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "base/testing.h"
+#include "image/layer_sum.h"
+
+static char dir[64];
+
+static void run(const char *command)
+{
+    char line[512];
+    (void)snprintf(line, sizeof(line), "cd %s && { %s; }", dir, command);
+    assert_int_equal(system(line), 0);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    (void)strcpy(dir, "/tmp/crisp-sum-XXXXXX");
+    assert_non_null(mkdtemp(dir));
+    run("mkdir -p a/b && printf hello >a/b/f && ln a/b/f a/g && ln -s b/f a/s && mknod a/p p && "
+        "head -c 600000 /dev/zero >big && touch -d @1700000000 a/b/f big a a/b . && touch -hd @1700000000 "
+        "a/s a/p");
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    char line[128];
+    (void)snprintf(line, sizeof(line), "rm -rf %s %s.copy", dir, dir);
+    return system(line);
+}
+
+static void sum_of(const char *path, uint8_t out[LAYER_SUM_LEN])
+{
+    struct error err = ERROR_INIT;
+    assert_int_equal(layer_sum(path, NULL, NULL, out, &err), 0);
+}
+
+static void test_a_copy_has_the_same(void **state)
+{
+    uint8_t one[LAYER_SUM_LEN], two[LAYER_SUM_LEN];
+    char copy[80];
+
+    (void)state;
+    sum_of(dir, one);
+    run("cp -a . $PWD.copy");
+    (void)snprintf(copy, sizeof(copy), "%s.copy", dir);
+    // The root's own name is not part of it.
+    sum_of(copy, two);
+    assert_memory_equal(one, two, LAYER_SUM_LEN);
+}
+
+// Each of these changes is seen, and undoing it too.
+static void test_changes(void **state)
+{
+    static const char *const changes[][2] = {
+        {"printf hellO >a/g && touch -d @1700000000 a/g", "printf hello >a/g && touch -d @1700000000 a/g"},
+        {"chmod 600 big", "chmod 644 big"},
+        {"chown 5 a/s -h", "chown 0 a/s -h"},
+        {"chgrp 7 a/p", "chgrp 0 a/p"},
+        {"touch -d @1700000001 big", "touch -d @1700000000 big"},
+        {"mv big bug && touch -d @1700000000 .", "mv bug big && touch -d @1700000000 ."},
+        {"rm a/s && ln -s b/F a/s && touch -hd @1700000000 a/s a",
+         "rm a/s && ln -s b/f a/s && touch -hd @1700000000 a/s a"},
+        {"rm a/g && cp -p a/b/f a/g && touch -d @1700000000 a",
+         "rm a/g && ln a/b/f a/g && touch -d @1700000000 a"},
+        {"printf x | dd of=big bs=1 seek=599999 conv=notrunc status=none && touch -d @1700000000 big",
+         "head -c 1 /dev/zero | dd of=big bs=1 seek=599999 conv=notrunc status=none && touch -d @1700000000 "
+         "big"},
+    };
+    uint8_t before[LAYER_SUM_LEN], now[LAYER_SUM_LEN];
+
+    (void)state;
+    sum_of(dir, before);
+    for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++) {
+        run(changes[i][0]);
+        sum_of(dir, now);
+        assert_memory_not_equal(before, now, LAYER_SUM_LEN);
+        run(changes[i][1]);
+        sum_of(dir, now);
+        assert_memory_equal(before, now, LAYER_SUM_LEN);
+    }
+}
+
+static void test_attributes(void **state)
+{
+    uint8_t before[LAYER_SUM_LEN], now[LAYER_SUM_LEN];
+    char path[96];
+
+    (void)state;
+    (void)snprintf(path, sizeof(path), "%s/a", dir);
+    sum_of(dir, before);
+    assert_int_equal(setxattr(path, "trusted.overlay.opaque", "y", 1, 0), 0);
+    sum_of(dir, now);
+    assert_memory_not_equal(before, now, LAYER_SUM_LEN);
+    assert_int_equal(removexattr(path, "trusted.overlay.opaque"), 0);
+    sum_of(dir, now);
+    assert_memory_equal(before, now, LAYER_SUM_LEN);
+}
+
+static bool stop(void *data)
+{
+    return --*(int *)data < 0;
+}
+
+static void test_calling_off_and_absence(void **state)
+{
+    struct error err = ERROR_INIT;
+    uint8_t out[LAYER_SUM_LEN];
+    int left = 1;
+
+    (void)state;
+    assert_int_equal(layer_sum(dir, stop, &left, out, &err), -ECANCELED);
+    assert_int_equal(layer_sum("/nonexistent/x", NULL, NULL, out, &err), -ENOENT);
+    run("p=.; for i in $(seq 1030); do mkdir d && cd d; done");
+    assert_int_equal(layer_sum(dir, NULL, NULL, out, &err), -E2BIG);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_a_copy_has_the_same, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_changes, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_attributes, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_calling_off_and_absence, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,282 @@
+// The layers' rows: what a start believes of them, and what becomes of a damaged one.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "image/store.h"
+
+// In the rows: `boot` is empty once the layer is on disk for good; until then it says in which boot that was
+// not yet so. `ino` and `ctime_ns` are its folder's (0: not known), `sum` is of layer_sum.h. The folders in
+// layer_damaged are those that containers may still have mounted, though nobody else gets them.
+
+void image_layer_free(struct layer *layer)
+{
+    free(layer->diff_id);
+    free(layer);
+}
+
+static struct layer *layer_new(const char *diff_id, const char *dir)
+{
+    struct layer *layer = calloc(1, sizeof(*layer));
+
+    if (!layer)
+        return NULL;
+    layer->diff_id = strdup(diff_id);
+    (void)snprintf(layer->dir, sizeof(layer->dir), "%s", dir);
+    if (!layer->diff_id) {
+        free(layer);
+        return NULL;
+    }
+    return layer;
+}
+
+// 0, -ENOENT when the folder isn't there, or -errno.
+static int look_at(const struct image_store *s, const struct layer *layer, uint64_t *ino, int64_t *ctime_ns)
+{
+    _cleanup_free_ char *path = str_printf("%s/%s", s->layers_dir, layer->dir);
+    struct stat st;
+
+    if (!path)
+        return -ENOMEM;
+    if (lstat(path, &st) < 0)
+        return -errno;
+    if (!S_ISDIR(st.st_mode))
+        return -ENOENT;
+    *ino = st.st_ino;
+    *ctime_ns = st.st_ctim.tv_sec * NS_PER_SEC + st.st_ctim.tv_nsec;
+    return 0;
+}
+
+int layer_note_witness(const struct image_store *s, struct layer *layer, struct error *err)
+{
+    int r = look_at(s, layer, &layer->ino, &layer->ctime_ns);
+
+    return r < 0 ? error_errno(err, -r, "look at layer %s/%s", s->layers_dir, layer->dir) : 0;
+}
+
+// ---- Loading ----
+
+struct loading {
+    struct image_store *store;
+    struct map *undurable;
+};
+
+static int load_layer(struct db_row *row, void *data, struct error *err)
+{
+    const struct loading *l = data;
+    const char *diff_id = db_row_text(row, 0), *boot = db_row_text(row, 4);
+    size_t len;
+    const void *sum = db_row_blob(row, 7, &len);
+
+    if (!str_empty(boot) && !str_eq(boot, l->store->boot_id))
+        return map_set(l->undurable, diff_id, l->store) < 0 ? error_errno(err, ENOMEM, "load layers") : 0;
+    struct layer *layer = layer_new(diff_id, db_row_text(row, 1));
+    if (!layer || map_set(l->store->layers, diff_id, layer) < 0) {
+        if (layer)
+            image_layer_free(layer);
+        return error_errno(err, ENOMEM, "load layers");
+    }
+    layer->bytes = (uint64_t)db_row_int(row, 2);
+    layer->inodes = (uint64_t)db_row_int(row, 3);
+    layer->ino = (uint64_t)db_row_int(row, 5);
+    layer->ctime_ns = db_row_int(row, 6);
+    layer->summed = len == LAYER_SUM_LEN;
+    if (layer->summed)
+        memcpy(layer->sum, sum, LAYER_SUM_LEN);
+    if (!str_empty(boot))
+        layer->seq = ++l->store->publish_seq;
+    return 0;
+}
+
+static int load_damaged(struct db_row *row, void *data, struct error *err)
+{
+    struct image_store *s = data;
+    struct layer *layer = layer_new(db_row_text(row, 1), db_row_text(row, 0));
+
+    if (!layer)
+        return error_errno(err, ENOMEM, "load layers");
+    layer->next = s->condemned;
+    s->condemned = layer;
+    return 0;
+}
+
+// What is wrong with it, or NULL. Cheap: a folder that is the same inode, and was not changed since, was not
+// replaced by anybody. One that was (a backup that was restored, a root that was moved) is read whole.
+static const char *find_fault(struct image_store *s, struct layer *layer)
+{
+    uint8_t sum[LAYER_SUM_LEN];
+    struct error err = ERROR_INIT;
+    uint64_t ino = 0;
+    int64_t ctime_ns = 0;
+    int r = look_at(s, layer, &ino, &ctime_ns);
+
+    if (r < 0)
+        return r == -ENOENT ? "its folder is missing" : "its folder can't be looked at";
+    if (layer->ino == 0 || (layer->ino == ino && layer->ctime_ns == ctime_ns))
+        return NULL;
+    if (!layer->summed)
+        return "its folder was replaced";
+    _cleanup_free_ char *path = str_printf("%s/%s", s->layers_dir, layer->dir);
+    log_info("a layer's folder is not the one that was recorded: its content is compared", "layer",
+             layer->diff_id, "path", path);
+    if (!path || layer_sum(path, NULL, NULL, sum, &err) < 0)
+        return "its content can't be read";
+    if (memcmp(sum, layer->sum, LAYER_SUM_LEN) != 0)
+        return "its content has changed";
+    layer->ino = 0; // taken anew in the background
+    layer->summed = false;
+    return NULL;
+}
+
+static int check_layers(struct image_store *s, struct error *err)
+{
+    for (bool more = true; more;) {
+        struct layer *bad = NULL;
+        const char *why = NULL;
+
+        for (struct map_iter it = {0}; !why && map_next(s->layers, &it);) {
+            bad = it.value;
+            why = bad->checked ? NULL : find_fault(s, bad);
+            bad->checked = true;
+        }
+        more = why != NULL; // the walk ends with a change of the map
+        int r = more ? layer_condemn(s, bad, why, err) : 0;
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+int layers_load(struct image_store *s, struct map *undurable, struct error *err)
+{
+    struct loading l = {.store = s, .undurable = undurable};
+    int r = db_query(s->db, err, load_layer, &l,
+                     "SELECT diff_id, dir, bytes, inodes, boot, ino, ctime_ns, sum FROM layer", "");
+
+    if (r == 0)
+        r = db_query(s->db, err, load_damaged, s, "SELECT dir, diff_id FROM layer_damaged", "");
+    if (r == 0 && map_len(undurable) > 0)
+        r = db_exec(s->db, err, "DELETE FROM layer WHERE boot <> '' AND boot <> ?", "s", s->boot_id);
+    return r < 0 ? r : check_layers(s, err);
+}
+
+// ---- Recording ----
+
+static int insert_layer(struct image_store *s, const char *diff_id, struct error *err)
+{
+    const struct layer *layer;
+    struct layer copy = {0};
+    bool synced = false;
+
+    pthread_mutex_lock(&s->lock);
+    layer = map_get(s->layers, diff_id);
+    if (layer) {
+        copy = *layer;
+        synced = layer->seq <= s->synced_seq;
+    }
+    pthread_mutex_unlock(&s->lock);
+    if (!layer || copy.fetcher) // the pull holds them: it was found damaged meanwhile
+        return error_set(err, STATUS_INTERNAL, ENOENT, "layer %s is missing or damaged; pull again", diff_id);
+    if (copy.summed)
+        return db_exec(s->db, err,
+                       "INSERT OR REPLACE INTO layer (diff_id, dir, bytes, inodes, boot, ino, ctime_ns, sum)"
+                       " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                       "ssiisiib", diff_id, copy.dir, (int64_t)copy.bytes, (int64_t)copy.inodes,
+                       synced ? "" : s->boot_id, (int64_t)copy.ino, copy.ctime_ns, copy.sum,
+                       (size_t)LAYER_SUM_LEN);
+    return db_exec(s->db, err,
+                   "INSERT OR REPLACE INTO layer (diff_id, dir, bytes, inodes, boot, ino, ctime_ns)"
+                   " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                   "ssiisii", diff_id, copy.dir, (int64_t)copy.bytes, (int64_t)copy.inodes,
+                   synced ? "" : s->boot_id, (int64_t)copy.ino, copy.ctime_ns);
+}
+
+bool layers_are_synced(struct image_store *s, char **diff_ids)
+{
+    bool synced = true;
+
+    pthread_mutex_lock(&s->lock);
+    for (; *diff_ids; diff_ids++) {
+        const struct layer *layer = map_get(s->layers, *diff_ids);
+        synced = synced && (!layer || layer->seq <= s->synced_seq);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return synced;
+}
+
+int layers_insert(struct image_store *s, char **diff_ids, struct error *err)
+{
+    int r = 0;
+
+    for (; r == 0 && *diff_ids; diff_ids++)
+        r = insert_layer(s, *diff_ids, err);
+    return r;
+}
+
+// ---- Damage ----
+
+static int write_condemned(struct image_store *s, const struct layer *layer, struct error *err)
+{
+    int r = db_begin(s->db, DB_SYNC_FULL, err);
+
+    if (r < 0)
+        return r;
+    r = db_exec(s->db, err, "DELETE FROM layer WHERE diff_id = ? AND dir = ?", "ss", layer->diff_id,
+                layer->dir);
+    if (r == 0)
+        r = db_exec(s->db, err, "INSERT OR REPLACE INTO layer_damaged (dir, diff_id) VALUES (?, ?)", "ss",
+                    layer->dir, layer->diff_id);
+    if (r < 0) {
+        db_rollback(s->db);
+        return r;
+    }
+    return db_commit(s->db, err);
+}
+
+static bool has_layer(const struct image_record *record, const char *diff_id)
+{
+    for (char **d = record->diff_ids; *d; d++)
+        if (str_eq(*d, diff_id))
+            return true;
+    return false;
+}
+
+// `lock` is held.
+static int stop_serving(struct image_store *s, const char *diff_id)
+{
+    for (struct map_iter it = {0}; map_next(s->records, &it);) {
+        struct image_record *record = it.value;
+
+        if (!has_layer(record, diff_id))
+            continue;
+        for (char **d = record->diff_ids; *d; d++) // as often as it has it: so many references are gone
+            if (str_eq(*d, diff_id) && strv_append(&record->missing, *d) < 0)
+                return -ENOMEM;
+        record->damaged = true;
+        image_unref(record->snapshot);
+        record->snapshot = NULL;
+        log_error("an image has a damaged layer: it is not served until it is pulled again", "image",
+                  record->id, "layer", diff_id);
+    }
+    return 0;
+}
+
+int layer_condemn(struct image_store *s, struct layer *layer, const char *why, struct error *err)
+{
+    log_error("a layer is damaged", "layer", layer->diff_id, "folder", layer->dir, "fault", why);
+    int r = write_condemned(s, layer, err);
+    if (r < 0)
+        return error_wrap(err, "layer %s is damaged", layer->diff_id);
+    pthread_mutex_lock(&s->lock);
+    (void)map_remove(s->layers, layer->diff_id);
+    layer->next = s->condemned;
+    s->condemned = layer;
+    r = stop_serving(s, layer->diff_id);
+    pthread_mutex_unlock(&s->lock);
+    return r < 0 ? error_errno(err, -r, "layer %s is damaged", layer->diff_id) : 0;
+}
