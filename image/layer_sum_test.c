@@ -8,11 +8,11 @@
 #include "base/testing.h"
 #include "image/layer_sum.h"
 
-static char dir[64];
+static char dir[256];
 
 static void run(const char *command)
 {
-    char line[512];
+    char line[1024];
     (void)snprintf(line, sizeof(line), "cd %s && { %s; }", dir, command);
     assert_int_equal(system(line), 0);
 }
@@ -20,8 +20,7 @@ static void run(const char *command)
 static int setup(void **state)
 {
     (void)state;
-    (void)strcpy(dir, "/tmp/crisp-sum-XXXXXX");
-    assert_non_null(mkdtemp(dir));
+    testing_scratch_make(dir);
     run("mkdir -p a/b && printf hello >a/b/f && ln a/b/f a/g && ln -s b/f a/s && mknod a/p p && "
         "head -c 600000 /dev/zero >big && touch -d @1700000000 a/b/f big a a/b . && touch -hd @1700000000 "
         "a/s a/p");
@@ -31,7 +30,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     (void)state;
-    char line[128];
+    char line[600];
     (void)snprintf(line, sizeof(line), "rm -rf %s %s.copy", dir, dir);
     return system(line);
 }
@@ -45,7 +44,7 @@ static void sum_of(const char *path, uint8_t out[LAYER_SUM_LEN])
 static void test_a_copy_has_the_same(void **state)
 {
     uint8_t one[LAYER_SUM_LEN], two[LAYER_SUM_LEN];
-    char copy[80];
+    char copy[280];
 
     (void)state;
     sum_of(dir, one);
@@ -91,7 +90,7 @@ static void test_changes(void **state)
 static void test_attributes(void **state)
 {
     uint8_t before[LAYER_SUM_LEN], now[LAYER_SUM_LEN];
-    char path[96];
+    char path[280];
 
     (void)state;
     (void)snprintf(path, sizeof(path), "%s/a", dir);
