@@ -1,8 +1,9 @@
 // crispd's configuration: what it is, and where it comes from.
 //
 // /etc/crisp/crisp.yaml first, then /etc/crisp/conf.d/*.yaml in the order of their names: a key in a later
-// file replaces the whole value of an earlier one (registries: host by host). Every key is a row of
-// config_keys[] (config_table.c), from which parsing, --print-config and docs/configuration.md follow.
+// file replaces the whole value of an earlier one (registries: host by host; policies: prefix by prefix).
+// Every key is a row of config_keys[] (config_table.c), from which parsing, --print-config and
+// docs/configuration.md follow.
 #ifndef CRI_CONFIG_H
 #define CRI_CONFIG_H
 
@@ -15,6 +16,7 @@
 #include "base/log.h"
 
 struct arena;
+struct policy_config;
 struct registry_config;
 
 enum config_cgroup_driver { CONFIG_CGROUP_CGROUPFS, CONFIG_CGROUP_SYSTEMD };
@@ -47,11 +49,13 @@ struct config {
     char **annotations_allowed;   // NULL-terminated
     int64_t image_pull_concurrency, image_pull_concurrency_node;
     int64_t image_pull_stall_ns;
-    int64_t image_pull_min_rate;        // bytes a second
-    char **image_pinned;                // NULL-terminated
-    struct registry_config *registries; // image/registry_config.h
-    struct arena *arena;                // where registries are
-    char *crisp_pod;                    // programs
+    int64_t image_pull_min_rate;          // bytes a second
+    char **image_pinned;                  // NULL-terminated
+    char **image_allowed;                 // NULL-terminated
+    struct policy_config *image_policies; // image/policy_config.h
+    struct registry_config *registries;   // image/registry_config.h
+    struct arena *arena;                  // where registries and policies are
+    char *crisp_pod;                      // programs
     char *crisp_pull;
 };
 

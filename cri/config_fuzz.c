@@ -26,6 +26,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         (void)config_print_registries(config->registries, &out);
         buf_done(&out);
     }
+    if (problems.n == 0 && config->image_policies) {
+        struct buf out;
+        buf_init(&out, 4u << 20);
+        (void)config_print_policies(config->image_policies, &out);
+        buf_done(&out);
+    }
     config_problems_done(&problems);
     return 0;
 }

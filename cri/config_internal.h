@@ -16,6 +16,7 @@ enum config_type {
     CONFIG_STRINGS,    // char **
     CONFIG_PATHS,      // char **
     CONFIG_REGISTRIES, // struct registry_config *
+    CONFIG_POLICIES,   // struct policy_config *
 };
 
 // One key. A default is written as in the file (lists: separated by commas); it may begin with {root} or
@@ -88,6 +89,13 @@ bool config_is_plain(const yaml_node_t *node);
 void config_read_registries(struct config_loader *l, yaml_node_t *node);
 bool config_is_registry_host(const char *s); // HOST, HOST:PORT or [IPv6]:PORT
 int config_print_registries(const struct registry_config *registries, struct buf *out);
+
+// config_policy.c
+void config_read_policies(struct config_loader *l, yaml_node_t *node);
+int config_print_policies(const struct policy_config *policies, struct buf *out);
+bool config_is_image_prefix(const char *s); // HOST[:PORT][/path]
+// Is the key a map of its own making, with a reader and a printer of its own?
+bool config_is_map(const struct config_key *key);
 
 // config_print.c: text as a YAML (and JSON) double-quoted scalar.
 int config_print_quoted(struct buf *out, const char *text);

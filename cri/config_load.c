@@ -178,7 +178,7 @@ static void set_default(struct config_loader *l, const struct config_key *key)
 static void set_defaults(struct config_loader *l)
 {
     for (size_t i = 0; i < config_keys_len; i++) {
-        if (!l->origins[i].file && config_keys[i].type != CONFIG_REGISTRIES)
+        if (!l->origins[i].file && !config_is_map(&config_keys[i]))
             set_default(l, &config_keys[i]);
     }
     // A list that is given as [] is empty too.

@@ -84,6 +84,8 @@ static int print_key(const struct config *c, const struct config_key *key, struc
     int rc = print_comment(key->doc, indent, out);
     if (rc != 0 || key->type == CONFIG_REGISTRIES)
         return rc ? rc : config_print_registries(c->registries, out);
+    if (key->type == CONFIG_POLICIES)
+        return config_print_policies(c->image_policies, out);
     _cleanup_free_ char *allowed_line = str_printf("Allowed: %s.", allowed ? allowed : "");
     rc = print_comment(allowed_line ? allowed_line : "", indent, out);
     rc = rc ? rc : buf_printf(out, "%s%s: ", indent, dot ? dot + 1 : key->path);
@@ -124,7 +126,7 @@ static const char *default_text(const struct config_key *key)
         return key->default_value;
     if (key->type == CONFIG_STRINGS || key->type == CONFIG_PATHS)
         return "[]";
-    return key->type == CONFIG_REGISTRIES ? "{}" : "found at start";
+    return config_is_map(key) ? "{}" : "found at start";
 }
 
 int config_print_keys(struct buf *out)
@@ -147,7 +149,7 @@ char *config_json(const struct config *c)
     bool first = true;
     for (size_t i = 0; i < config_keys_len && rc == 0; i++) {
         const struct config_key *key = &config_keys[i];
-        if (key->type == CONFIG_REGISTRIES)
+        if (config_is_map(key))
             continue; // they may name hosts that are nobody's business outside of the node
         rc = buf_printf(&b, "%s\"%s\":", first ? "" : ",", key->path);
         rc = rc ? rc : print_value(c, key, true, &b);

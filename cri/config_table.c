@@ -217,6 +217,18 @@ const struct config_key config_keys[] = {
      .offset = FIELD(image_pinned),
      .doc =
          "References of images that are reported as pinned: the kubelet never removes them to free space."},
+    {.path = "image.allowed",
+     .type = CONFIG_STRINGS,
+     .offset = FIELD(image_allowed),
+     .valid = config_is_image_prefix,
+     .allowed = "a list of registry hosts with or without a path, such as registry.k8s.io or ghcr.io/team",
+     .doc = "Registries and repositories that images may come from, by whole components of their names. "
+            "Empty: all."},
+    {.path = "image.policies",
+     .type = CONFIG_POLICIES,
+     .offset = FIELD(image_policies),
+     .doc = "Per registry or repository: whether its images are accepted, rejected, or must be signed; see "
+            "below."},
     {.path = "registries",
      .type = CONFIG_REGISTRIES,
      .offset = FIELD(registries),

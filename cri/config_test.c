@@ -233,6 +233,33 @@ static const struct {
      "2: registries.docker.io/library: is not a registry host; expected HOST, HOST:PORT or \"*\"\n"},
     {"registries:\n  a:\n    strict: true\n",
      "3: registries.a.strict: nothing could be pulled: strict without mirrors\n"},
+    {"image:\n  allowed: [nginx]\n", "2: image.allowed: \"nginx\" is not allowed; allowed: a list of "
+                                     "registry hosts with or without a path, such as "
+                                     "registry.k8s.io or ghcr.io/team\n"},
+    {"image:\n  policies:\n    nginx: {action: accept}\n",
+     "3: image.policies.nginx: is no registry host with or without a path, as in whole image names "
+     "(docker.io/library/nginx), nor \"*\"\n"},
+    {"image:\n  policies:\n    r.io/UP: {action: accept}\n",
+     "3: image.policies.r.io/UP: is no registry host with or without a path, as in whole image names "
+     "(docker.io/library/nginx), nor \"*\"\n"},
+    {"image:\n  policies:\n    r.io: {action: deny}\n",
+     "3: image.policies.r.io.action: expected accept, require or reject\n"},
+    {"image:\n  policies:\n    r.io: {}\n",
+     "3: image.policies.r.io.action: is missing; expected accept, require or reject\n"},
+    {"image:\n  policies:\n    r.io: {action: require}\n",
+     "3: image.policies.r.io.keys: is missing; action: require needs the keys of who signs\n"},
+    {"image:\n  policies:\n    r.io: {action: accept, keys: [/k]}\n",
+     "3: image.policies.r.io.action: keys, all_keys and signed_as go with action: require only\n"},
+    {"image:\n  policies:\n    r.io: {action: require, keys: [k]}\n",
+     "3: image.policies.r.io.keys: expected absolute paths\n"},
+    {"image:\n  policies:\n    r.io: {action: require, keys: []}\n",
+     "3: image.policies.r.io.keys: expected a list of 1 to 32 files, each with a public key\n"},
+    {"image:\n  policies:\n    r.io: {action: require, keys: [/k], signed_as: x}\n",
+     "3: image.policies.r.io.signed_as: expected a registry host and path as in image names, or \"*\" for "
+     "any\n"},
+    {"image:\n  policies:\n    r.io: {acton: reject}\n",
+     "3: image.policies.r.io.acton: unknown key; allowed here: action, keys, all_keys, signed_as\n"},
+    {"image:\n  policies: []\n", "2: image.policies: expected a map of keys\n"},
     {"registries:\n  a: {}\n  a: {}\n", "3: registries.a: is given twice in this file; keep one\n"},
 };
 

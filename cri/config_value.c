@@ -16,6 +16,11 @@
 #define CONFIG_LIST_MAX   64
 #define CGROUP_PARENT_MAX 512
 
+bool config_is_map(const struct config_key *key)
+{
+    return key->type == CONFIG_REGISTRIES || key->type == CONFIG_POLICIES;
+}
+
 void *config_field(const struct config *c, const struct config_key *key)
 {
     return (char *)(uintptr_t)c + key->offset;
@@ -222,8 +227,9 @@ void config_clear(struct config *c, const struct config_key *key)
     case CONFIG_PATHS:
         strv_free(steal_ptr((char ***)field));
         break;
-    case CONFIG_REGISTRIES:
-        *(struct registry_config **)field = NULL; // in the config's arena
+    case CONFIG_REGISTRIES: // in the config's arena
+    case CONFIG_POLICIES:
+        *(void **)field = NULL;
         break;
     default:
         break;
@@ -263,6 +269,8 @@ char *config_allowed(const struct config_key *key)
         return strdup("a list of texts");
     case CONFIG_REGISTRIES:
         return strdup("a map of registry hosts");
+    case CONFIG_POLICIES:
+        return strdup("a map of registry hosts with or without a path");
     default:
         return strdup("a text that is not empty");
     }

@@ -51,6 +51,7 @@ static const char *expected_kind(const struct config_key *key)
     case CONFIG_PATHS:
         return "a list";
     case CONFIG_REGISTRIES:
+    case CONFIG_POLICIES:
         return "a map";
     default:
         return "a single value";
@@ -120,6 +121,9 @@ static void read_value(struct config_loader *l, const struct config_key *key, ya
         break;
     case CONFIG_REGISTRIES:
         config_read_registries(l, node);
+        break;
+    case CONFIG_POLICIES:
+        config_read_policies(l, node);
         break;
     default:
         read_scalar(l, key, node);

@@ -46,6 +46,8 @@ static int open_images(struct daemon *d, bool offline, struct error *err)
                                           .db = d->db,
                                           .registries = c->registries,
                                           .pinned = (const char *const *)c->image_pinned,
+                                          .policies = c->image_policies,
+                                          .allowed = c->image_allowed,
                                           .parallel_layers = (unsigned)c->image_pull_concurrency,
                                           .node_layers = (unsigned)c->image_pull_concurrency_node,
                                           .stall_ns = c->image_pull_stall_ns,

@@ -21,6 +21,7 @@
 #include "base/ctx.h"
 #include "base/db/db.h"
 #include "base/error.h"
+#include "image/policy_config.h"
 #include "image/registry_config.h"
 
 #define IMAGE_LAYERS_MAX 127
@@ -34,6 +35,8 @@ struct image_store_options {
     const char *crisp_pull_path;              // the program
     struct db *db;                            // opened with image_db_module; outlives the store
     const struct registry_config *registries; // outlives the store; NULL: none configured
+    const struct policy_config *policies;     // outlives the store; NULL: all images are accepted
+    char *const *allowed;      // prefixes, NULL-terminated, outlives the store; NULL or empty: all
     const char *const *pinned; // references never to be collected, NULL-terminated; may be NULL
     unsigned parallel_layers;  // per pull; 0: a default by the number of CPUs
     unsigned node_layers;      // all pulls' at a time; 0: 16
@@ -103,7 +106,8 @@ void image_source_done(struct image_source *source);
 
 // Fetches what ref names and returns the image's id (the caller frees). Equal pulls (same reference and
 // credentials) join. The pull is called off when nobody waits for it any more; nothing is then left.
-// Errors: INVALID_ARGUMENT (bad reference), NOT_FOUND, PERMISSION_DENIED, UNAUTHENTICATED, UNAVAILABLE
+// Errors: INVALID_ARGUMENT (bad reference), NOT_FOUND, PERMISSION_DENIED (also by policy:
+// "SignatureValidationFailed: …"), UNAUTHENTICATED, UNAVAILABLE
 // ("RegistryUnavailable: …", the text that kubelet looks for), DATA_LOSS (digest mismatch, damaged layer),
 // FAILED_PRECONDITION (no such platform, forbidden content), RESOURCE_EXHAUSTED, or the ctx's.
 int image_store_pull(struct image_store *store, const char *ref, const Cri__AuthConfig *auth,

@@ -120,6 +120,8 @@ static int init_store(struct image_store *s, const struct image_store_options *o
     s->node_layers = o->node_layers ? o->node_layers : NODE_LAYERS_DEFAULT;
     s->stall_ms = (uint32_t)(o->stall_ns / NS_PER_MS);
     s->min_rate = o->min_rate;
+    s->policies = o->policies;
+    s->allowed = o->allowed;
     s->parallel_layers = o->parallel_layers;
     if (s->parallel_layers == 0)
         s->parallel_layers = cpus > 0 && cpus < PARALLEL_DEFAULT ? (unsigned)cpus : PARALLEL_DEFAULT;

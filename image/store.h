@@ -50,6 +50,8 @@ struct image_store {
     char *root, *layers_dir, *containers_dir, *staging_dir, *trash_dir, *crisp_pull_path;
     struct db *db;
     const struct registry_config *registries;
+    const struct policy_config *policies;
+    char *const *allowed;
     char **pinned;            // normalised references
     unsigned parallel_layers; // of a pull
     unsigned node_layers;     // of all pulls

@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/pb.h"
 #include "base/str.h"
+#include "image/policy.h"
 
 #define THREAD_STACK (256 * 1024)
 
@@ -208,11 +209,17 @@ int image_store_pull_watched(struct image_store *s, const char *ref, const Cri__
     _cleanup_free_ char *key = NULL;
     _cleanup_free_ uint8_t *packed = NULL;
     size_t packed_len = 0;
+    const struct policy_entry *require;
     struct pull_op *op = NULL;
     int r = reference_parse(ref, &parsed, err);
 
     if (r < 0)
         return r;
+    r = policy_check_pull(s->policies, s->allowed, &parsed, &require, err);
+    if (r < 0) {
+        reference_done(&parsed);
+        return error_wrap(err, "pull %s", ref);
+    }
     key = reference_format(&parsed);
     if (!key || (auth && pb_pack(&auth->base, &packed, &packed_len) < 0))
         r = error_errno(err, ENOMEM, "pull %s", ref);

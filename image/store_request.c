@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "image/endpoints.h"
 #include "image/platform.h"
+#include "image/policy.h"
 #include "image/store_pull.h"
 
 #define LAYER_BYTES   (UINT64_C(64) << 30) // one unpacked layer
@@ -49,6 +50,18 @@ static void fill_transfers(const struct image_store *s, Pull__Transfers *out)
     out->no_proxy = environment("no_proxy", "NO_PROXY");
 }
 
+static int add_policy(const struct pull_op *op, struct arena *arena, Pull__PullRequest *request,
+                      struct error *err)
+{
+    const struct policy_entry *require;
+    int r = policy_check_pull(op->store->policies, op->store->allowed, &op->ref, &require, err);
+
+    if (r < 0 || !require)
+        return r;
+    request->signature = policy_signature(require, &op->ref, arena);
+    return request->signature ? 0 : error_errno(err, ENOMEM, "pull %s", op->key);
+}
+
 int pull_request_send(const struct pull_op *op, int sock, const char *staging_dir, struct arena *arena,
                       struct error *err)
 {
@@ -64,6 +77,8 @@ int pull_request_send(const struct pull_op *op, int sock, const char *staging_di
         r = endpoints_build(op->store->registries, &op->ref, server_address, arena, &request, err);
     if (r == 0)
         r = platform_list_host(arena, &request.platforms, &request.n_platforms, err);
+    if (r == 0)
+        r = add_policy(op, arena, &request, err);
     if (r < 0)
         return r;
     limits.layer_bytes = LAYER_BYTES;

@@ -326,6 +326,24 @@ int registry_get_manifest(struct registry *r, const char *reference, struct buf 
     return *content_type ? 0 : error_errno(err, ENOMEM, "read the manifest");
 }
 
+int registry_get_referrers(struct registry *r, const char *digest, const char *artifact_type, struct buf *out,
+                           struct error *err)
+{
+    struct http_request request = {.accept = "application/vnd.oci.image.index.v1+json",
+                                   .body_max = MANIFEST_BYTES_MAX};
+    _cleanup_free_ char *type = curl_easy_escape(NULL, artifact_type, 0);
+    _cleanup_free_ char *what = type ? str_printf("%s?artifactType=%s", digest, type) : NULL;
+    int rc = what ? fetch(r, "referrers", what, NULL, r->first, &request, err)
+                  : error_errno(err, ENOMEM, "ask the registry");
+
+    if (rc < 0)
+        return rc;
+    *out = request.body;
+    buf_init(&request.body, 0);
+    http_done(r->http, &request);
+    return 0;
+}
+
 int registry_get_blob(struct registry *r, const char *digest, size_t max, struct buf *out, struct error *err)
 {
     struct http_request request = {.body_max = max};

@@ -36,6 +36,9 @@ size_t registry_next(const struct registry *r, size_t from, bool by_digest);
 // The manifest of a tag or digest, from the first endpoint that has it; *content_type in fresh memory too.
 int registry_get_manifest(struct registry *r, const char *reference, struct buf *out, char **content_type,
                           struct error *err);
+// The index of what refers to a manifest, as far as it is of this type (a registry may tell more).
+int registry_get_referrers(struct registry *r, const char *digest, const char *artifact_type, struct buf *out,
+                           struct error *err);
 // A small blob, its digest verified.
 int registry_get_blob(struct registry *r, const char *digest, size_t max, struct buf *out, struct error *err);
 

@@ -15,6 +15,7 @@
 #include "image/pull/progress.h"
 #include "image/pull/registry.h"
 #include "image/pull/resolve.h"
+#include "image/pull/signature.h"
 #include "image/pull/transfers.h"
 
 #define ARENA_MAX       (32u << 20)
@@ -115,6 +116,8 @@ static int resolve(struct session *s, struct error *err)
     Pull__FromPull m = PULL__FROM_PULL__INIT;
     int r = resolve_image(&source, reference, s->request, s->arena, &manifest, &s->resolved, err);
 
+    if (r == 0)
+        r = signature_verify_registry(&s->registry, s->request, s->arena, &s->resolved, err);
     if (r == 0)
         r = describe_layers(s, &manifest, err);
     if (r < 0)
