@@ -333,7 +333,7 @@ int registry_get_referrers(struct registry *r, const char *digest, const char *a
                                    .body_max = MANIFEST_BYTES_MAX};
     _cleanup_free_ char *type = curl_easy_escape(NULL, artifact_type, 0);
     _cleanup_free_ char *what = type ? str_printf("%s?artifactType=%s", digest, type) : NULL;
-    int rc = what ? fetch(r, "referrers", what, NULL, r->first, &request, err)
+    int rc = what ? fetch(r, &(struct question){"referrers", what, NULL}, &request, err)
                   : error_errno(err, ENOMEM, "ask the registry");
 
     if (rc < 0)
