@@ -231,7 +231,7 @@ def test_registry_that_is_down_for_signatures(cri, registry, keys):
     sign(registry, "ecdsa/app", digest, keys["ecdsa"])
     registry.hooks[".sig"] = lambda handler: handler.reply(404, b"{}")
     refused(cri, ref)
-    registry.hooks[".sig"] = lambda handler: handler.connection.close()
+    registry.hooks[".sig"] = lambda handler: handler.reply(503, b"{}")
     code, text = code_of(cri.PullImage, image=pb.ImageSpec(image=ref))
     assert code == grpc.StatusCode.UNKNOWN and text.startswith("RegistryUnavailable: "), text
 
