@@ -3,36 +3,21 @@
 #include "image/pull/signature.h"
 #include "image/pull/sigpayload.h"
 
-// Signatures may be where the image isn't: on the registry behind a mirror. Layers are asked for as before.
 static int signature_manifest(void *data, const char *reference, struct buf *out, struct error *err)
 {
-    struct registry *registry = data;
     _cleanup_free_ char *type = NULL;
-    size_t first = registry->first;
-    int r = registry_get_manifest(registry, reference, out, &type, err);
 
-    registry->first = first;
-    return r;
+    return registry_get_manifest(data, reference, out, &type, err);
 }
 
 static int signature_referrers(void *data, const char *digest, struct buf *out, struct error *err)
 {
-    struct registry *registry = data;
-    size_t first = registry->first;
-    int r = registry_get_referrers(registry, digest, SIGPAYLOAD_ARTIFACT, out, err);
-
-    registry->first = first;
-    return r;
+    return registry_get_referrers(data, digest, SIGPAYLOAD_ARTIFACT, out, err);
 }
 
 static int signature_blob(void *data, const char *digest, size_t max, struct buf *out, struct error *err)
 {
-    struct registry *registry = data;
-    size_t first = registry->first;
-    int r = registry_get_blob(registry, digest, max, out, err);
-
-    registry->first = first;
-    return r;
+    return registry_get_blob(data, digest, max, out, err);
 }
 
 int signature_verify_registry(struct registry *registry, const Pull__PullRequest *request,
