@@ -11,7 +11,7 @@
 static inline EVP_PKEY *sigtest_key(const char *kind)
 {
     EVP_PKEY *key = strncmp(kind, "RSA", 3) == 0
-                        ? EVP_PKEY_Q_keygen(NULL, NULL, "RSA", (size_t)atoi(kind + 3))
+                        ? EVP_PKEY_Q_keygen(NULL, NULL, "RSA", (size_t)strtoul(kind + 3, NULL, 10))
                     : strcmp(kind, "ED25519") == 0 ? EVP_PKEY_Q_keygen(NULL, NULL, "ED25519")
                                                    : EVP_PKEY_Q_keygen(NULL, NULL, "EC", kind);
 
