@@ -18,3 +18,20 @@ function(crisp_unit_test name)
     set_target_properties(${name} PROPERTIES EXCLUDE_FROM_ALL ON)
   endif()
 endfunction()
+
+# crisp_fuzz_target(NAME CORPUS folder SOURCES file... LIBS lib...): with -DCRISP_FUZZ=ON the libFuzzer program NAME_fuzz;
+# always a test that runs the target over the files of tests/fuzz/CORPUS. More time for it:
+#   build/fuzz/.../NAME_fuzz -max_total_time=3600 /tmp/new tests/fuzz/CORPUS
+function(crisp_fuzz_target name)
+  cmake_parse_arguments(T "" "CORPUS" "SOURCES;LIBS" ${ARGN})
+  if(CRISP_FUZZ)
+    add_executable(${name}_fuzz ${T_SOURCES})
+    target_link_libraries(${name}_fuzz PRIVATE ${T_LIBS})
+    target_link_options(${name}_fuzz PRIVATE -fsanitize=fuzzer)
+  elseif(BUILD_TESTING)
+    add_executable(${name}_fuzz_replay ${T_SOURCES} "${CMAKE_SOURCE_DIR}/tests/fuzz/replay.c")
+    target_link_libraries(${name}_fuzz_replay PRIVATE ${T_LIBS} crisp_base)
+    add_test(NAME ${name}_fuzz_replay COMMAND ${name}_fuzz_replay "${CMAKE_SOURCE_DIR}/tests/fuzz/${T_CORPUS}")
+    set_tests_properties(${name}_fuzz_replay PROPERTIES TIMEOUT 300 LABELS unit)
+  endif()
+endfunction()
