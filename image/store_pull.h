@@ -25,6 +25,7 @@ struct pull_op {
     bool cancelled;   // nobody may join any more
     bool ended;
     pthread_t thread;
+    bool in_full;                          // the image is resolved anew even if it is here
     int done_fd;                           // readable (an eventfd) when it has ended
     int cancel_fd;                         // written to call it off
     int wake_fd;                           // written when layers of others have changed
@@ -56,5 +57,12 @@ int pull_watch_wait(struct pull_op *op, const struct ctx *ctx, const struct imag
 // Sends the PullRequest; arena is scratch memory.
 int pull_request_send(const struct pull_op *op, int sock, const char *staging_dir, struct arena *arena,
                       struct error *err);
+
+// Sets request->known_digests (in arena): what a reference that is here already may mean.
+int unchanged_digests(const struct pull_op *op, struct arena *arena, Pull__PullRequest *request,
+                      struct error *err);
+// The id (the caller's) of the image that the reference still means, having this digest; NULL when it went
+// meanwhile, or on ENOMEM.
+char *unchanged_image(const struct pull_op *op, const char *digest);
 
 #endif

@@ -39,6 +39,7 @@ struct pull_run {
     size_t n_open;
     bool done;
     uint64_t fetched_bytes;
+    bool unchanged; // the reference means what it did: op->image_id, unless that was removed meanwhile
     uint64_t fetch_ns, inflate_ns, write_ns; // summed over the layers
     uint64_t commit_ns;
     size_t n_fetched;
@@ -311,6 +312,9 @@ static int handle_message(struct pull_run *run, Pull__FromPull **m, struct error
     case PULL__FROM_PULL__KIND_DONE:
         run->done = true;
         run->fetched_bytes = (*m)->done->bytes_fetched;
+        run->unchanged = !run->resolved && *(*m)->done->unchanged_digest;
+        if (run->unchanged)
+            run->op->image_id = unchanged_image(run->op, (*m)->done->unchanged_digest);
         return 0;
     case PULL__FROM_PULL__KIND_FAILED:
         return error_set(err, (enum status)(*m)->failed->status, (*m)->failed->errnum, "%s",
@@ -465,7 +469,8 @@ static void log_pull(const struct pull_run *run, int64_t started_ns)
              text_ms(run->write_ns, write_), "commit_ms", text_ms(run->commit_ns, commit_));
 }
 
-void pull_op_run(struct pull_op *op)
+// 1: what was there when it began is gone, and it has to be done in full.
+static int run_pull(struct pull_op *op)
 {
     struct pull_run run = {.op = op, .store = op->store, .sock = -1, .pidfd = -1};
     int64_t started_ns = clock_mono_ns();
@@ -474,7 +479,7 @@ void pull_op_run(struct pull_op *op)
     op->result = start(&run, &op->error);
     if (op->result == 0)
         op->result = converse(&run, &op->error);
-    if (op->result == 0) {
+    if (op->result == 0 && !run.unchanged) {
         int64_t commit_started_ns = clock_mono_ns();
         op->result = commit(&run, &op->error);
         run.commit_ns = (uint64_t)(clock_mono_ns() - commit_started_ns);
@@ -483,7 +488,18 @@ void pull_op_run(struct pull_op *op)
         error_wrap(&op->error, "no space or no inodes are left for %s", run.store->root);
     if (op->result < 0)
         error_wrap(&op->error, "pull %s", op->key);
-    else
+    else if (!run.unchanged)
         log_pull(&run, started_ns);
+    else if (op->image_id)
+        log_info("image is up to date", "image", op->key, "id", op->image_id);
     clean_up(&run);
+    return op->result == 0 && !op->image_id;
+}
+
+void pull_op_run(struct pull_op *op)
+{
+    if (run_pull(op) == 0)
+        return;
+    op->in_full = true;
+    (void)run_pull(op);
 }

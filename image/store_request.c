@@ -93,6 +93,10 @@ int pull_request_send(const struct pull_op *op, int sock, const char *staging_di
     request.credentials = &credentials;
     request.staging_dir = (char *)staging_dir;
     request.limits = &limits;
+    if (!request.signature) // which is asked for anew with each pull
+        r = unchanged_digests(op, arena, &request, err);
+    if (r < 0)
+        return r;
     fill_transfers(op->store, &transfers);
     request.transfers = &transfers;
     m.kind_case = PULL__TO_PULL__KIND_REQUEST;

@@ -1,6 +1,7 @@
 #include "image/pull/registry.h"
 
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -234,6 +235,7 @@ struct question {
     const char *kind;      // "manifests" or "blobs"
     const char *reference; // tag or digest
     const char *digest;    // what the answer must have; NULL: it isn't known
+    bool head;             // there is no body to have it
 };
 
 // How the last endpoint that was asked failed.
@@ -252,7 +254,7 @@ static int ask_endpoint(struct registry *r, size_t e, const struct question *q, 
         return error_errno(err, ENOMEM, "ask the registry");
     *outcome = (struct outcome){0};
     rc = get(r, e, url, request, str_eq(q->kind, "blobs") ? "blob" : "manifest", err);
-    if (rc == 0)
+    if (rc == 0 && !q->head)
         rc = check_digest(request, q->digest, err);
     else
         *outcome = (struct outcome){http_is_transient(request), http_retry_after(request)};
@@ -315,7 +317,7 @@ int registry_get_manifest(struct registry *r, const char *reference, struct buf 
 {
     struct http_request request = {.accept = MANIFEST_ACCEPT, .body_max = MANIFEST_BYTES_MAX};
     const char *digest = digest_is_valid(reference) ? reference : NULL;
-    int rc = fetch(r, &(struct question){"manifests", reference, digest}, &request, err);
+    int rc = fetch(r, &(struct question){"manifests", reference, digest, false}, &request, err);
 
     if (rc < 0)
         return rc;
@@ -333,7 +335,7 @@ int registry_get_referrers(struct registry *r, const char *digest, const char *a
                                    .body_max = MANIFEST_BYTES_MAX};
     _cleanup_free_ char *type = curl_easy_escape(NULL, artifact_type, 0);
     _cleanup_free_ char *what = type ? str_printf("%s?artifactType=%s", digest, type) : NULL;
-    int rc = what ? fetch(r, &(struct question){"referrers", what, NULL}, &request, err)
+    int rc = what ? fetch(r, &(struct question){"referrers", what, NULL, false}, &request, err)
                   : error_errno(err, ENOMEM, "ask the registry");
 
     if (rc < 0)
@@ -344,10 +346,26 @@ int registry_get_referrers(struct registry *r, const char *digest, const char *a
     return 0;
 }
 
+void registry_head_manifest(struct registry *r, const char *reference, char digest[DIGEST_TEXT_MAX])
+{
+    struct http_request request = {.accept = MANIFEST_ACCEPT, .head = true};
+    const char *wanted = digest_is_valid(reference) ? reference : NULL;
+    const struct question question = {"manifests", reference, wanted, true};
+    struct outcome outcome;
+    struct error unused = ERROR_INIT;
+
+    digest[0] = '\0';
+    if (ask_all(r, &question, &request, &outcome, &unused) < 0)
+        return;
+    if (digest_is_valid(request.content_digest))
+        (void)snprintf(digest, DIGEST_TEXT_MAX, "%s", request.content_digest);
+    http_done(r->http, &request);
+}
+
 int registry_get_blob(struct registry *r, const char *digest, size_t max, struct buf *out, struct error *err)
 {
     struct http_request request = {.body_max = max};
-    int rc = fetch(r, &(struct question){"blobs", digest, digest}, &request, err);
+    int rc = fetch(r, &(struct question){"blobs", digest, digest, false}, &request, err);
 
     if (rc < 0)
         return rc;

@@ -9,6 +9,7 @@
 #include "api/pull/pull.pb-c.h"
 #include "base/error.h"
 #include "image/pull/auth.h"
+#include "image/pull/digest.h"
 #include "image/pull/http.h"
 
 // One of request->endpoints.
@@ -39,6 +40,9 @@ int registry_get_manifest(struct registry *r, const char *reference, struct buf 
 // The index of what refers to a manifest, as far as it is of this type (a registry may tell more).
 int registry_get_referrers(struct registry *r, const char *digest, const char *artifact_type, struct buf *out,
                            struct error *err);
+// Asks for no more than the digest of a tag or manifest, once. "" where it can't be had this way: asking for
+// the manifest will tell why. The registry's word alone: good for comparing with what was verified before.
+void registry_head_manifest(struct registry *r, const char *reference, char digest[DIGEST_TEXT_MAX]);
 // A small blob, its digest verified.
 int registry_get_blob(struct registry *r, const char *digest, size_t max, struct buf *out, struct error *err);
 

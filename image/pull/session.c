@@ -34,6 +34,7 @@ struct session {
     struct layer *layers;
     size_t n_layers;
     uint64_t fetched_bytes;
+    const char *unchanged; // of request->known_digests: there is nothing to do
     struct progress progress;
 };
 
@@ -125,6 +126,20 @@ static int resolve(struct session *s, struct error *err)
     m.kind_case = PULL__FROM_PULL__KIND_RESOLVED;
     m.resolved = &s->resolved;
     return send_to_crispd(s, &m, err);
+}
+
+// The digest known to crispd that the reference still means; NULL: none.
+static const char *find_unchanged(struct session *s)
+{
+    char digest[DIGEST_TEXT_MAX];
+
+    if (s->request->n_known_digests == 0)
+        return NULL;
+    registry_head_manifest(&s->registry, *s->request->digest ? s->request->digest : s->request->tag, digest);
+    for (size_t i = 0; i < s->request->n_known_digests; i++)
+        if (str_eq(s->request->known_digests[i], digest))
+            return s->request->known_digests[i];
+    return NULL;
 }
 
 static int apply_decision(struct session *s, const Pull__LayerDecision *decision, struct error *err)
@@ -283,7 +298,10 @@ static int run(struct session *s, struct error *err)
     if (!s->arena)
         return error_errno(err, ENOMEM, "prepare the pull");
     if (r == 0)
-        r = resolve(s, err);
+        s->unchanged = find_unchanged(s);
+    if (r < 0 || s->unchanged)
+        return r;
+    r = resolve(s, err);
     return r < 0 ? r : fetch_layers(s, err);
 }
 
@@ -301,6 +319,8 @@ static void report_end(struct session *s, int r, const struct error *err)
         m.failed = &failed;
     } else {
         done.bytes_fetched = s->fetched_bytes;
+        if (s->unchanged)
+            done.unchanged_digest = (char *)s->unchanged;
         m.kind_case = PULL__FROM_PULL__KIND_DONE;
         m.done = &done;
     }

@@ -224,6 +224,63 @@ class Tokens(RegistryTest):
         self.assertGreaterEqual(len(resumed), 4)
 
 
+class Present(RegistryTest):
+    """What is here already is asked for once, and nothing is fetched."""
+
+    def setUp(self):
+        super().setUp()
+        self.image = simple_image(2)
+        self.registry.push("app", "v", self.image)
+        self.ref = f"{self.host}/app:v"
+        self.store(f"pull {self.ref}")
+        self.registry.requests.clear()
+
+    def test_one_question(self):
+        digest = oci.digest(self.image.manifest)
+        status = self.store.status(self.ref)
+        self.assertEqual(self.store(f"pull {self.ref}"), self.image.id)
+        self.assertEqual(self.asked(self.registry, "/"), ["/v2/app/manifests/v"])
+        self.assertEqual(self.store(f"pull {self.host}/app@{digest}"), self.image.id)
+        self.assertEqual(self.asked(self.registry, "/")[1:], [f"/v2/app/manifests/{digest}"])
+        self.assertEqual(self.store.status(self.ref), status)
+        self.expect_clean(status["layers"])
+
+    def test_index(self):
+        self.registry.push("multi", "v", oci.Index([simple_image(1, arch="arm64"), self.image]))
+        self.store(f"pull {self.host}/multi:v")
+        self.registry.requests.clear()
+        self.assertEqual(self.store(f"pull {self.host}/multi:v"), self.image.id)
+        self.assertEqual(self.asked(self.registry, "/"), ["/v2/multi/manifests/v"])
+
+    def test_moved_tag(self):
+        other = simple_image(3)
+        self.registry.push("app", "v", other)
+        self.assertEqual(self.store(f"pull {self.ref}"), other.id)
+        self.assertEqual(self.store.status(other.id)["tags"], [self.ref])
+
+    def test_registry_has_the_last_word(self):
+        """Who may not pull it any more, or what isn't there any more: that it is here is no answer."""
+        self.registry.basic = ("user", "pass")
+        with self.assertRaises(store_case.StoreError) as caught:
+            self.store(f"pull {self.ref}")
+        self.assertEqual(caught.exception.status, "UNAUTHENTICATED")
+        self.registry.basic = None
+        del self.registry.manifests["app", "v"]
+        with self.assertRaises(store_case.StoreError) as caught:
+            self.store(f"pull {self.ref}")
+        self.assertEqual(caught.exception.status, "NOT_FOUND")
+
+    def test_damaged_or_removed(self):
+        layers = self.store.status(self.ref)["layers"]
+        self.store.close()
+        store_case.shutil.rmtree(self.store.root / "layers" / layers[0])
+        self.reopen()
+        self.assertEqual(self.store(f"pull {self.ref}"), self.image.id)
+        self.assertEqual(len(self.asked(self.registry, "/blobs/")), 2)  # the config and what was lost
+        self.store(f"remove {self.ref}")
+        self.assertEqual(self.store(f"pull {self.ref}"), self.image.id)
+
+
 class Connections(RegistryTest):
     def test_they_are_kept(self):
         image = oci.Image([oci.Layer().add(f"f{i}", os.urandom(50_000)) for i in range(9)])
