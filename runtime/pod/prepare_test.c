@@ -11,20 +11,6 @@
 #include "base/clock.h"
 #include "base/str.h"
 
-#define NEED_KIT(k)                                                                                          \
-    do {                                                                                                     \
-        if (!(k)->pid)                                                                                       \
-            TESTING_SKIP("needs root and /bin/busybox");                                                     \
-    } while (0)
-
-static void make_pod(struct kit *k)
-{
-    const Pod__Reply *reply = kit_make_pod(k, false);
-
-    if (reply->error)
-        fail_msg("%s", reply->error->message);
-}
-
 static size_t containers_of(struct kit *k)
 {
     Pod__Request r = POD__REQUEST__INIT;
@@ -82,7 +68,7 @@ static void test_prepare(void **state)
     Pod__ForgetRequest forget = POD__FORGET_REQUEST__INIT;
 
     NEED_KIT(k);
-    make_pod(k);
+    kit_need_pod(k);
     prepare.container_id = (char *)(uintptr_t) "c1";
     prepare.cgroup = kit_place(k, "c1");
     r.op_case = POD__REQUEST__OP_PREPARE;
@@ -113,7 +99,7 @@ static void test_prepare_with_plan(void **state)
     struct error err;
 
     NEED_KIT(k);
-    make_pod(k);
+    kit_need_pod(k);
     (void)snprintf(source, sizeof(source), "%s/data", k->scratch);
     (void)snprintf(file, sizeof(file), "%s/file", source);
     for (int i = 0; i < 2; i++) {
@@ -152,7 +138,7 @@ static void test_prepared_in_vain(void **state)
     struct error err;
 
     NEED_KIT(k);
-    make_pod(k);
+    kit_need_pod(k);
     (void)snprintf(source, sizeof(source), "%s/late", k->scratch);
     (void)snprintf(file, sizeof(file), "%s/file", source);
     for (int i = 0; i < 4; i++) {

@@ -13,12 +13,6 @@
 #include "base/cleanup.h"
 #include "base/str.h"
 
-#define NEED_KIT(k)                                                                                          \
-    do {                                                                                                     \
-        if (!(k)->pid)                                                                                       \
-            TESTING_SKIP("needs root and /bin/busybox");                                                     \
-    } while (0)
-
 // The first process of the shared pid namespace: crisp-pod's child of that name, or 0.
 static pid_t find_init(const struct kit *k)
 {

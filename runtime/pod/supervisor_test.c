@@ -14,20 +14,6 @@
 #include "base/clock.h"
 #include "base/str.h"
 
-#define NEED_KIT(k)                                                                                          \
-    do {                                                                                                     \
-        if (!(k)->pid)                                                                                       \
-            TESTING_SKIP("needs root and /bin/busybox");                                                     \
-    } while (0)
-
-static void make_pod(struct kit *k)
-{
-    const Pod__Reply *reply = kit_make_pod(k, false);
-
-    if (reply->error)
-        fail_msg("%s", reply->error->message);
-}
-
 static void test_hello(void **state)
 {
     struct kit *k = *state;
@@ -89,7 +75,7 @@ static void test_enter(void **state)
     char *dirs[] = {str_printf("%s/fake", k->scratch), str_printf("%s/missing", k->scratch)};
     char *tasks = str_printf("%s/fake/tasks", k->scratch), text[8] = "";
 
-    make_pod(k);
+    kit_need_pod(k);
     assert_int_equal(mkdir(dirs[0], 0755), 0);
     int fd = open(tasks, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     enter.cgroup_dirs = dirs;
@@ -114,7 +100,7 @@ static void test_environment(void **state)
     char *log;
 
     NEED_KIT(k);
-    make_pod(k);
+    kit_need_pod(k);
     (void)kit_run_sh(
         k, "c1",
         "echo $HOME $A; pwd; id; ls /proc/self/fd; readlink /dev/fd; echo x > /dev/null && echo null;"
@@ -134,7 +120,7 @@ static void test_exit_codes(void **state)
     struct kit *k = *state;
 
     NEED_KIT(k);
-    make_pod(k);
+    kit_need_pod(k);
     assert_int_equal(kit_run_sh(k, "zero", "exit 0", NULL)->exit_code, 0);
     assert_int_equal(kit_run_sh(k, "seven", "exit 7", NULL)->exit_code, 7);
     const Pod__Reply *reply = kit_start(k, "killed", kit_plan_sh(k, "sleep 1000 & sleep 1000"));
@@ -166,7 +152,7 @@ static void test_early_signal(void **state)
     struct kit *k = *state;
 
     NEED_KIT(k);
-    make_pod(k);
+    kit_need_pod(k);
     assert_null(
         kit_start(k, "c1",
                   kit_plan_sh(k, "n=0; sleep 0.3; trap 'n=$((n+1))' TERM; sleep 0.3; sleep 0.3; exit $n"))
@@ -181,7 +167,7 @@ static void test_log_format(void **state)
     int lines = 0;
 
     NEED_KIT(k);
-    make_pod(k);
+    kit_need_pod(k);
     (void)kit_run_sh(k, "c1",
                      "echo out; echo err >&2; head -c 40000 /dev/zero | tr '\\0' x; echo; echo -n end", NULL);
     char *raw = kit_log_raw(k, "c1");
@@ -205,7 +191,7 @@ static void test_reopen_log(void **state)
     Pod__ReopenLogRequest reopen = POD__REOPEN_LOG_REQUEST__INIT;
 
     NEED_KIT(k);
-    make_pod(k);
+    kit_need_pod(k);
     reopen.container_id = (char *)(uintptr_t) "c1";
     r.op_case = POD__REQUEST__OP_REOPEN_LOG;
     r.reopen_log = &reopen;
@@ -240,7 +226,7 @@ static void test_log_unwritable(void **state)
     Pod__Request r = POD__REQUEST__INIT;
 
     NEED_KIT(k);
-    make_pod(k);
+    kit_need_pod(k);
     r.op_case = POD__REQUEST__OP_START;
     r.start = kit_start_request(k, "c1", kit_plan_sh(k, "echo 12345; echo 678; exit 4"));
     r.start->stdio->log_path = (char *)(uintptr_t) "/proc/nowhere/0.log";
@@ -272,7 +258,7 @@ static void test_reconnect(void **state)
     struct kit *k = *state;
 
     NEED_KIT(k);
-    make_pod(k);
+    kit_need_pod(k);
     assert_null(kit_start(k, "long", kit_plan_sh(k, "sleep 1000"))->error);
     assert_null(kit_start(k, "short", kit_plan_sh(k, "sleep 0.2; exit 9"))->error);
     (void)close(k->sock);
@@ -301,7 +287,7 @@ static void test_start_again_and_forget(void **state)
     Pod__ForgetRequest forget = POD__FORGET_REQUEST__INIT;
 
     NEED_KIT(k);
-    make_pod(k);
+    kit_need_pod(k);
     r.op_case = POD__REQUEST__OP_START;
     r.start = kit_start_request(k, "c1", kit_plan_sh(k, "sleep 1000"));
     const Pod__Reply *first = kit_call(k, &r, NULL, 0), *second = kit_call(k, &r, NULL, 0);
@@ -329,7 +315,7 @@ static void test_late_output(void **state)
     Pod__Request r = POD__REQUEST__INIT;
 
     NEED_KIT(k);
-    make_pod(k);
+    kit_need_pod(k);
     r.op_case = POD__REQUEST__OP_START;
     r.start = kit_start_request(k, "c1", kit_plan_sh(k, "(sleep 0.6; seq 1 9000) & exit 0"));
     r.start->pid_mode = POD__PID_MODE__PID_HOST; // and in no cgroup: the one in the background lives on
@@ -351,7 +337,7 @@ static void test_host_pid_leaves_nothing(void **state)
     Pod__Request r = POD__REQUEST__INIT;
 
     NEED_KIT(k);
-    make_pod(k);
+    kit_need_pod(k);
     r.op_case = POD__REQUEST__OP_START;
     r.start = kit_start_request(k, "c1", kit_plan_sh(k, "setsid sleep 1000 & sleep 1000 & echo $$; exit 2"));
     r.start->pid_mode = POD__PID_MODE__PID_HOST;
@@ -368,7 +354,7 @@ static void test_tty(void **state)
     struct kit *k = *state;
 
     NEED_KIT(k);
-    make_pod(k);
+    kit_need_pod(k);
     Pod__LaunchPlan *plan =
         kit_plan_sh(k, "tty; test -t 0 && test -t 2 && echo all; echo err >&2; echo hi > /dev/console");
     plan->process->tty = true;
@@ -386,7 +372,7 @@ static void test_oom(void **state)
     Pod__Request r = POD__REQUEST__INIT;
 
     NEED_KIT(k);
-    make_pod(k);
+    kit_need_pod(k);
     r.op_case = POD__REQUEST__OP_START;
     r.start = kit_start_request(k, "c1", kit_plan_sh(k, "dd if=/dev/zero of=/dev/null bs=100M count=1"));
     if (!kit_limit_memory(k, r.start->cgroup, "15728640"))
@@ -434,7 +420,7 @@ static void test_killed_supervisor(void **state)
 
     NEED_KIT(k);
     assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1), 0); // to see its orphans die
-    make_pod(k);
+    kit_need_pod(k);
     const Pod__Reply *reply = kit_start(k, "c1", kit_plan_sh(k, "sleep 1000"));
     assert_null(reply->error);
     pid_t pid = reply->start->pid;

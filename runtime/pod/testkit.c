@@ -268,6 +268,14 @@ Pod__Reply *kit_make_pod(struct kit *k, bool shared_pid)
     return kit_call(k, &r, &template, 1);
 }
 
+void kit_need_pod(struct kit *k)
+{
+    const Pod__Reply *reply = kit_make_pod(k, false);
+
+    if (reply->error)
+        fail_msg("%s", reply->error->message);
+}
+
 static void *item(struct kit *k, const ProtobufCMessageDescriptor *d)
 {
     ProtobufCMessage *m = arena_alloc(k->arena, d->sizeof_message);

@@ -14,6 +14,12 @@
 #define KIT_HOST_ID    300000 // a user namespace's root, as the host sees it
 #define KIT_IDS        65536
 
+#define NEED_KIT(k)                                                                                          \
+    do {                                                                                                     \
+        if (!(k)->pid)                                                                                       \
+            TESTING_SKIP("needs root and /bin/busybox");                                                     \
+    } while (0)
+
 struct kit {
     char scratch[256], dir[300], layers[300], log[300];
     pid_t pid;
@@ -42,6 +48,7 @@ Pod__Reply *kit_call(struct kit *k, Pod__Request *r, const int *fds, size_t n_fd
 void kit_send(struct kit *k, Pod__Request *r, const int *fds, size_t n_fds);
 Pod__Reply *kit_receive(struct kit *k, uint64_t id);
 Pod__Reply *kit_make_pod(struct kit *k, bool shared_pid); // SetupRequest with new namespaces
+void kit_need_pod(struct kit *k);                         // the same, which must not fail
 
 Pod__LaunchPlan *kit_plan(struct kit *k, const char *const *argv); // NULL-terminated; root as "root"
 Pod__LaunchPlan *kit_plan_sh(struct kit *k, const char *script);
