@@ -191,6 +191,22 @@ int runtime_pod_launch(struct runtime *rt, struct pod *pod, int *netns_fd, struc
     return r;
 }
 
+// Kubelet creates a container next: a child that waits for it. On v2 it would have to be cloned into a cgroup
+// that nobody knows yet. Nothing depends on it.
+static void post_spare(struct runtime *rt, struct pod *pod)
+{
+    if (cgroup_host_is_v2(rt->cgroups) || policy_pod_pid(pod->config) || policy_host_pid(pod->config))
+        return;
+    struct podconn *conn = store_pod_conn(rt, pod);
+    Pod__PrepareRequest prepare = POD__PREPARE_REQUEST__INIT;
+    Pod__Request request = POD__REQUEST__INIT;
+    request.op_case = POD__REQUEST__OP_PREPARE;
+    request.prepare = &prepare;
+    if (conn)
+        (void)podconn_post(conn, &request, NULL);
+    podconn_unref(conn);
+}
+
 int runtime_pod_ready(struct runtime *rt, struct pod *pod, char *const *ips, int64_t plugin_ns,
                       struct error *err)
 {
@@ -219,6 +235,7 @@ int runtime_pod_ready(struct runtime *rt, struct pod *pod, char *const *ips, int
     store_unlock(rt);
     if (!alive)
         return error_set(err, STATUS_UNAVAILABLE, ECONNRESET, "crisp-pod ended while the pod was being made");
+    post_spare(rt, pod);
     return 0;
 }
 

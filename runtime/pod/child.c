@@ -142,19 +142,20 @@ static const Pod__LaunchPlan *receive_plan(struct child *c, struct error *err)
     if (n != (long)sizeof(order) || n_fds != 1)
         _exit(1);
     c->hold = order.hold;
-    uint8_t *data =
-        order.plan_len ? mmap(NULL, order.plan_len, PROT_READ, MAP_PRIVATE, memfd, 0) : MAP_FAILED;
+    size_t len = order.plan_len + order.place_len;
+    uint8_t *data = order.plan_len ? mmap(NULL, len, PROT_READ, MAP_PRIVATE, memfd, 0) : MAP_FAILED;
     struct arena *arena = arena_new(PLAN_MEMORY_MAX); // lives until exec
     if (data == MAP_FAILED || !arena) {
         (void)error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "the launch plan is missing");
         return NULL;
     }
     Pod__LaunchPlan *plan = pod__launch_plan__unpack(arena_pb(arena), order.plan_len, data);
-    (void)munmap(data, order.plan_len);
+    int rc = plan ? 0 : error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "the launch plan can't be unpacked");
+    if (rc == 0 && order.place_len)
+        rc = place_receive(c, arena_pb(arena), data + order.plan_len, order.place_len, err);
+    (void)munmap(data, len);
     (void)close(memfd);
-    if (!plan)
-        (void)error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "the launch plan can't be unpacked");
-    return plan;
+    return rc == 0 ? plan : NULL;
 }
 
 // A plan with anything that this crisp-pod does not know is refused: never half an isolation.

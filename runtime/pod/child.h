@@ -48,6 +48,7 @@ struct child_start {
     const Pod__CgroupPlace *place;
     bool in_cgroup;   // it was cloned into its (v2) cgroup
     bool place_later; // it is told when the (v1) cgroups are there
+    bool spare;       // its place comes with the plan
     bool split;       // it is to make the container's first process, and is not that itself
     // Two stages: the pid namespace that the second one is to be in, as a descriptor, and a mount namespace
     // with a procfs of it; of another container (then target is its pid) its pidfd is both. -1: no stages.
@@ -84,6 +85,9 @@ void child_receive_go(struct child *c);
 
 // child_place.c: the container's cgroups. Joins them, unless they are to be waited for.
 int place_begin(struct child *c, const struct child_start *start, struct error *err);
+// What came with the plan.
+int place_receive(struct child *c, ProtobufCAllocator *allocator, const uint8_t *data, size_t len,
+                  struct error *err);
 // The mount namespace is made next: joins them if it must be before that.
 int place_join_at_last(struct child *c, struct error *err);
 // Joins them now at the latest, and makes the cgroup namespace where that has had to wait for it.

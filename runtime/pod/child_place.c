@@ -36,9 +36,18 @@ int place_begin(struct child *c, const struct child_start *start, struct error *
 {
     c->placed = !start->place_later;
     c->place = start->in_cgroup ? NULL : start->place;
-    if (!c->place)
+    if (!c->place && !start->spare)
         cgroups_close_parents();
     return c->placed ? place_join(c, err) : 0;
+}
+
+int place_receive(struct child *c, ProtobufCAllocator *allocator, const uint8_t *data, size_t len,
+                  struct error *err)
+{
+    c->place = pod__cgroup_place__unpack(allocator, len, data);
+    return c->place
+               ? 0
+               : error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "the cgroups' places can't be unpacked");
 }
 
 int place_join_at_last(struct child *c, struct error *err)

@@ -38,6 +38,7 @@ struct container {
     bool prepared;        // that child was there before the start: when it fails, the start makes its own
     int plan_fd;          // prepared: the plan, for that one
     uint64_t plan_len;
+    uint64_t place_len; // of what stands behind it there: the place, for a child that was made without one
     int64_t launch_end_mono_ns; // when the launch has to be done
     bool reaped;                // the first process has been waited for
     int wait_status;
@@ -66,6 +67,17 @@ struct container {
 struct container *container_find(struct pod *p, const char *id);
 void container_free(struct container *c);
 void container_fill_exit(const struct container *c, Pod__ExitRecord *r);
+// A container that is none of the pod's yet, or NULL.
+struct container *container_alloc(struct pod *p, Pod__PidMode mode);
+// Gives it its name and place (may be NULL), and to the pod. On failure it is still the caller's.
+int container_enlist(struct container *c, const char *id, const Pod__CgroupPlace *place, struct error *err);
+// container_start.c: makes its child, which joins its cgroups (now, or when it is told that they are there)
+// and waits for the order. One without a name gets its place with the plan.
+int container_park(struct container *c, const char *target, bool hold, bool place_later, struct error *err);
+// container_spare.c: makes a child for a container that is not known yet.
+void spare_make(struct pod *p, Pod__PidMode mode);
+// That child as the container of the request, its name and place given, or NULL.
+struct container *spare_take(struct pod *p, const Pod__PrepareRequest *request);
 // The launch has failed, and its child is gone (or won't go): tells who waits, and forgets the container.
 void container_end_failed(struct container *c);
 // SIGKILL for all of it, however it can be reached.

@@ -17,23 +17,12 @@
 
 #define FAILING_MAX_NS NS_PER_SEC // how long a failed launch's killed child is waited for
 
-static struct container *container_new(struct pod *p, const char *id, const Pod__CgroupPlace *place,
-                                       Pod__PidMode mode, struct error *err)
+struct container *container_alloc(struct pod *p, Pod__PidMode mode)
 {
-    if (!pod_id_valid(id)) {
-        (void)error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "\"%s\" is no container id", id);
-        return NULL;
-    }
-    if (p->n_containers >= POD_CONTAINERS_MAX) {
-        (void)error_set(err, STATUS_RESOURCE_EXHAUSTED, EMFILE,
-                        "pod %s has %d containers already: remove some", p->id, POD_CONTAINERS_MAX);
-        return NULL;
-    }
     struct container *c = calloc(1, sizeof(*c));
-    if (!c) {
-        (void)error_errno(err, ENOMEM, "container %s", id);
+
+    if (!c)
         return NULL;
-    }
     c->pod = p;
     c->stdin_fd = c->log.fd = c->plan_fd = -1;
     c->launch = (struct launch){.pod = p, .source = {.fd = -1}, .pidfd = -1, .tty = -1};
@@ -41,15 +30,38 @@ static struct container *container_new(struct pod *p, const char *id, const Pod_
         c->outputs[i] =
             (struct output){.source = {.fd = -1}, .container = c, .stream = (enum crilog_stream)i};
     c->pid_mode = mode;
+    return c;
+}
+
+int container_enlist(struct container *c, const char *id, const Pod__CgroupPlace *place, struct error *err)
+{
+    struct pod *p = c->pod;
+
+    if (!pod_id_valid(id))
+        return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "\"%s\" is no container id", id);
+    if (p->n_containers >= POD_CONTAINERS_MAX)
+        return error_set(err, STATUS_RESOURCE_EXHAUSTED, EMFILE,
+                         "pod %s has %d containers already: remove some", p->id, POD_CONTAINERS_MAX);
     c->id = strdup(id);
     c->place = place ? (Pod__CgroupPlace *)pb_dup(&place->base, NULL) : NULL;
+    if (!c->id || (place && !c->place))
+        return error_errno(err, ENOMEM, "container %s", id);
     c->next = p->containers;
     p->containers = c;
     p->n_containers++;
-    if (!c->id || (place && !c->place)) {
+    return 0;
+}
+
+static struct container *container_new(struct pod *p, const char *id, const Pod__CgroupPlace *place,
+                                       Pod__PidMode mode, struct error *err)
+{
+    struct container *c = container_alloc(p, mode);
+
+    if (!c)
         (void)error_errno(err, ENOMEM, "container %s", id);
+    else if (container_enlist(c, id, place, err) < 0) {
         container_free(c);
-        return NULL;
+        c = NULL;
     }
     return c;
 }
@@ -84,8 +96,7 @@ static int choose_pid_ns(const struct container *c, const char *target, struct c
     return 0;
 }
 
-// Makes the child, which joins its cgroups and then waits for the order.
-static int park(struct container *c, const char *target, bool hold, bool place_later, struct error *err)
+int container_park(struct container *c, const char *target, bool hold, bool place_later, struct error *err)
 {
     struct pod *p = c->pod;
     bool v2 = c->place && c->place->v2 && c->place->n_dirs;
@@ -97,6 +108,7 @@ static int park(struct container *c, const char *target, bool hold, bool place_l
                                 .place = c->place,
                                 .in_cgroup = v2,
                                 .place_later = place_later,
+                                .spare = !c->id,
                                 .split = inside,
                                 .join_pid = -1,
                                 .join_proc = -1};
@@ -157,9 +169,24 @@ static int make_plan(struct container *c, const ProtobufCBinaryData *plan, struc
     return 0;
 }
 
+// Behind the plan, for a child that was made before its place was known.
+static int add_place(struct container *c, struct error *err)
+{
+    size_t len = pod__cgroup_place__get_packed_size(c->place);
+    _cleanup_free_ uint8_t *packed = malloc(len + 1);
+
+    if (!packed)
+        return error_errno(err, ENOMEM, "hand over the launch plan");
+    (void)pod__cgroup_place__pack(c->place, packed);
+    if (file_write_all(c->plan_fd, packed, len) < 0)
+        return error_errno(err, errno, "hand over the launch plan");
+    c->place_len = len;
+    return 0;
+}
+
 static int order_plan(struct container *c, bool hold, struct error *err)
 {
-    struct launch_plan_order order = {.plan_len = c->plan_len, .hold = hold};
+    struct launch_plan_order order = {.plan_len = c->plan_len, .place_len = c->place_len, .hold = hold};
     long sent = launch_send(c->launch.source.fd, &order, sizeof(order), &c->plan_fd, 1);
 
     if (!c->prepared)
@@ -226,7 +253,8 @@ static int try_again(struct container *c, struct error *err)
     fd_closep(&c->stdin_fd);
     c->launch = (struct launch){.pod = c->pod, .source = {.fd = -1}, .pidfd = -1, .tty = -1};
     c->prepared = c->reaped = false;
-    int rc = park(c, "", false, false, err);
+    c->place_len = 0; // this one is made with it
+    int rc = container_park(c, "", false, false, err);
     if (rc == 0)
         rc = order_plan(c, false, err);
     return rc < 0 ? rc : order_go(c, false, err);
@@ -321,18 +349,26 @@ void container_prepare(struct pod *p, struct waiter w, const Pod__PrepareRequest
 
     // Only a head start: where it can't be had, the start makes its own child, and tells what is wrong.
     conn_reply_ok(p, w);
+    if (!*request->container_id) {
+        spare_make(p, request->pid_mode);
+        return;
+    }
     if (request->pid_mode == POD__PID_MODE__PID_TARGET || p->shutting_down ||
         container_find(p, request->container_id))
         return;
     if (request->cgroup_later && (!request->cgroup || request->cgroup->v2 || request->plan.len == 0))
         return; // it would have to be cloned into what isn't there
-    struct container *c = container_new(p, request->container_id, request->cgroup, request->pid_mode, &err);
+    struct container *spare = spare_take(p, request);
+    struct container *c =
+        spare ? spare : container_new(p, request->container_id, request->cgroup, request->pid_mode, &err);
     if (!c)
         return;
     c->prepared = true;
-    int rc = park(c, "", false, request->cgroup_later, &err);
+    int rc = spare ? 0 : container_park(c, "", false, request->cgroup_later, &err);
     if (rc == 0 && request->plan.len > 0)
         rc = make_plan(c, &request->plan, &err);
+    if (rc == 0 && spare)
+        rc = add_place(c, &err);
     if (rc == 0 && request->plan.len > 0)
         rc = order_plan(c, false, &err);
     if (rc < 0) {
@@ -414,7 +450,7 @@ static struct container *start_one(struct pod *p, struct container *c, const Pod
         c = container_new(p, request->container_id, request->cgroup, request->pid_mode, err);
     if (!c)
         return NULL;
-    int rc = c->launch.pid > 0 ? 0 : park(c, request->pid_target, request->hold, false, err);
+    int rc = c->launch.pid > 0 ? 0 : container_park(c, request->pid_target, request->hold, false, err);
     if (rc == 0)
         rc = launch(c, request, err);
     if (rc == 0)

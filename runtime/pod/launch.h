@@ -39,6 +39,8 @@ struct report {
 // root.
 struct launch_plan_order {
     uint64_t plan_len;
+    uint64_t
+        place_len; // a packed CgroupPlace behind the plan, for a child that was made without one; 0: none
     uint32_t hold; // report when the root is built, and wait for a byte, which comes after the order to go on
 };
 

@@ -45,6 +45,7 @@ static void end_now(struct pod *p)
             container_kill(p->containers);
         container_free(p->containers);
     }
+    spare_end(p);
     _cleanup_free_ char *sock = str_printf("%s/sock", p->dir);
     if (sock)
         (void)unlink(sock);
@@ -139,7 +140,8 @@ static void signals_ready(struct source *s, uint32_t events)
     (void)!read(s->fd, &info, sizeof(info));
     pod_active(p);
     while (!p->loop.stop && (pid = waitpid(-1, &status, WNOHANG)) > 0)
-        (void)(container_reap(p, pid, status) || exec_reap(p, pid, status) || setup_reap(p, pid, status));
+        (void)(container_reap(p, pid, status) || exec_reap(p, pid, status) || setup_reap(p, pid, status) ||
+               spare_reap(p, pid));
 }
 
 static int watch_signals(struct pod *p, struct error *err)

@@ -66,6 +66,7 @@ struct pod {
     struct setup *setup; // under way
     struct container *containers;
     size_t n_containers;
+    struct container *spare; // has no name yet, and is none of them (container_spare.c); NULL: none
     struct exec *execs;
     size_t n_execs;
     struct waiter shutdown; // who asked to end it, once all containers are dead
@@ -117,6 +118,8 @@ void container_forget(struct pod *p, struct waiter w, const Pod__ForgetRequest *
 void container_reopen_log(struct pod *p, struct waiter w, const Pod__ReopenLogRequest *request);
 void container_list(struct pod *p, struct waiter w);
 bool container_reap(struct pod *p, pid_t pid, int status);
+void spare_end(struct pod *p); // container_spare.c: if there is one
+bool spare_reap(struct pod *p, pid_t pid);
 void exec_start(struct pod *p, struct waiter w, const Pod__ExecRequest *request, int *fds, size_t n_fds);
 void exec_signal(struct pod *p, struct waiter w, const Pod__ExecKillRequest *request);
 bool exec_reap(struct pod *p, pid_t pid, int status);

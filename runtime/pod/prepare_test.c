@@ -182,14 +182,112 @@ static void test_prepared_in_vain(void **state)
     }
 }
 
+static void spare_for(struct kit *k, Pod__PidMode mode)
+{
+    Pod__PrepareRequest prepare = POD__PREPARE_REQUEST__INIT;
+    Pod__Request r = POD__REQUEST__INIT;
+
+    prepare.pid_mode = mode;
+    r.op_case = POD__REQUEST__OP_PREPARE;
+    r.prepare = &prepare;
+    assert_null(kit_call(k, &r, NULL, 0)->error);
+}
+
+static bool has_child(struct kit *k)
+{
+    char *path = arena_printf(k->arena, "/proc/%d/task/%d/children", (int)k->pid, (int)k->pid), *text = NULL;
+
+    assert_int_equal(file_read(path, 4096, &text, NULL, NULL), 0);
+    bool has = *text != '\0';
+    free(text);
+    return has;
+}
+
+// As CreateContainer does where the cgroups are made meanwhile.
+static void take_spare(struct kit *k, const Pod__StartRequest *start)
+{
+    Pod__PrepareRequest prepare = POD__PREPARE_REQUEST__INIT;
+    Pod__PlacedRequest placed = POD__PLACED_REQUEST__INIT;
+    Pod__Request r = POD__REQUEST__INIT, p = POD__REQUEST__INIT;
+
+    prepare.container_id = start->container_id;
+    prepare.cgroup = start->cgroup;
+    prepare.plan = start->plan;
+    prepare.cgroup_later = true;
+    r.op_case = POD__REQUEST__OP_PREPARE;
+    r.prepare = &prepare;
+    assert_null(kit_call(k, &r, NULL, 0)->error);
+    placed.container_id = start->container_id;
+    p.op_case = POD__REQUEST__OP_PLACED;
+    p.placed = &placed;
+    assert_null(kit_call(k, &p, NULL, 0)->error);
+}
+
+// A child that is there before any container becomes the first one, in that one's cgroups; it is told to
+// nobody. Where there is none any more, or it can't be had, the container gets its own.
+static void test_spare(void **state)
+{
+    struct kit *k = *state;
+    static const char *const argv[] = {"/bin/sh", "-c", "echo $$; grep -c ':/$' /proc/self/cgroup", NULL};
+
+    NEED_KIT(k);
+    kit_need_pod(k);
+    for (int i = 0; i < 4; i++) {
+        char *id = arena_printf(k->arena, "c%d", i);
+        Pod__StartRequest *start = kit_start_request(k, id, kit_plan(k, argv));
+        pid_t pid = 0;
+        if (i < 3) {
+            spare_for(k, POD__PID_MODE__PID_PRIVATE);
+            spare_for(k, POD__PID_MODE__PID_PRIVATE); // one is enough
+            pid = only_child(k);
+            assert_int_equal(containers_of(k), 0);
+        }
+        if (i == 1)
+            assert_int_equal(kill(pid, SIGKILL), 0);
+        if (i < 2)
+            take_spare(k, start); // the third is started without
+        const Pod__Reply *reply = start_it(k, start);
+        if (reply->error)
+            fail_msg("%d: %s", i, reply->error->message);
+        if (i == 0 && !start->cgroup->v2)
+            assert_int_equal(reply->start->pid, pid);
+        else if (i > 0)
+            assert_int_not_equal(reply->start->pid, pid);
+        assert_int_equal(kit_wait_exit(k, id)->exit_code, 0);
+        assert_true(str_has_prefix(kit_log_text(k, id), "1\n"));
+        assert_string_not_equal(kit_log_text(k, id), "1\n0\n");
+        Pod__Request f = POD__REQUEST__INIT;
+        Pod__ForgetRequest forget = POD__FORGET_REQUEST__INIT;
+        forget.container_id = id;
+        f.op_case = POD__REQUEST__OP_FORGET;
+        f.forget = &forget;
+        assert_null(kit_call(k, &f, NULL, 0)->error);
+    }
+    // The one that is left over from the third goes with crisp-pod (the kit's teardown looks).
+}
+
+// Nobody may wait in a pid namespace that others see.
+static void test_spare_is_private(void **state)
+{
+    struct kit *k = *state;
+
+    NEED_KIT(k);
+    kit_need_pod(k);
+    spare_for(k, POD__PID_MODE__PID_HOST);
+    spare_for(k, POD__PID_MODE__PID_POD);
+    spare_for(k, POD__PID_MODE__PID_TARGET);
+    assert_false(has_child(k));
+    spare_for(k, POD__PID_MODE__PID_PRIVATE);
+    assert_true(has_child(k));
+}
+
 #define POD_TEST(f) cmocka_unit_test_setup_teardown(f, kit_setup, kit_teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        POD_TEST(test_prepare),
-        POD_TEST(test_prepare_with_plan),
-        POD_TEST(test_prepared_in_vain),
+        POD_TEST(test_prepare), POD_TEST(test_prepare_with_plan), POD_TEST(test_prepared_in_vain),
+        POD_TEST(test_spare),   POD_TEST(test_spare_is_private),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -245,8 +245,11 @@ def test_pod_cgroup_parent(cri, crispd):
 
 
 def test_supervisor_is_all_that_a_pod_costs(cri, crispd, pod):
+    import cgroups
     supervisors = crispd.supervisors()
     assert len(supervisors) == 1
+    # What waits for a first container doesn't wait for long.
+    wait_for(lambda: sorted(cgroups.processes(crispd.cgroup)) == supervisors, 10, "nothing but crisp-pod is there")
     cri.StopPodSandbox(pod_sandbox_id=pod)
     wait_for(lambda: not crispd.supervisors(), 5, "crisp-pod ends with its pod")
 

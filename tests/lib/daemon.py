@@ -205,16 +205,17 @@ class Crispd:
                 if "ERROR: AddressSanitizer" in line or "ERROR: LeakSanitizer" in line or "runtime error:" in line]
 
     def supervisors(self):
-        """The ids of this daemon's crisp-pod processes: those that sit in its cgroups."""
-        mine = []
+        """The ids of this daemon's crisp-pod processes: those that sit in its cgroups, without their children."""
+        parents = {}
         for pid in cgroups.processes(self.cgroup):
             try:
-                with open(f"/proc/{pid}/comm", encoding="utf-8") as f:
-                    if f.read().startswith("crisp-pod"):
-                        mine.append(pid)
+                with open(f"/proc/{pid}/stat", encoding="utf-8") as f:
+                    comm, _, rest = f.read().partition("(")[2].rpartition(") ")
             except OSError:
-                pass
-        return sorted(mine)
+                continue
+            if comm.startswith("crisp-pod"):
+                parents[pid] = int(rest.split()[1])
+        return sorted(pid for pid, parent in parents.items() if parent not in parents)
 
     def strays(self):
         """Processes that were started for this daemon's directories and are not the daemon itself."""
