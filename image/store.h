@@ -21,8 +21,9 @@ struct layer {
     char *diff_id;
     char dir[LAYER_DIR_LEN + 1]; // "" while it is being fetched
     uint64_t bytes, inodes;
-    uint64_t seq; // when it was published: synced if that is not after store->synced_seq
-    uint64_t ino; // of its folder, and when that was last changed: a start compares them
+    Pull__Loose *loose; // what of it depends on the layers below; NULL: nothing
+    uint64_t seq;       // when it was published: synced if that is not after store->synced_seq
+    uint64_t ino;       // of its folder, and when that was last changed: a start compares them
     int64_t ctime_ns;
     bool checked;            // at the start
     bool summed, unsummable; // sum is there; can't be
@@ -35,7 +36,7 @@ struct layer {
 // What a row of `image` says; struct image is made from it and from the names.
 struct image_record {
     char *id;
-    char **diff_ids; // bottom first; NULL-terminated
+    char **diff_ids; // bottom first; NULL-terminated. The last one may be "mend:<id>" (store_mend.c)
     Pull__ImageConfig *config;
     int64_t pulled_ns;
     char *source_digest;    // of the manifest in image_source, "" when only the config is there; NULL: no row
@@ -86,7 +87,7 @@ struct image_store {
 int records_load(struct image_store *s, struct error *err);
 void records_free(struct image_store *s);
 // Records an image with all its layers (which are all there) and gives it the names. names: NULL-terminated.
-int records_commit(struct image_store *s, const Pull__PullResolved *resolved, char **names,
+int records_commit(struct image_store *s, const Pull__PullResolved *resolved, char **names, const char *mend,
                    struct error *err);
 void image_record_free(struct image_record *record); // NULL is fine
 void image_layer_free(struct layer *layer);
@@ -133,6 +134,13 @@ bool records_bury(struct image_store *s);
 // Moves what is unpacked at `from` into a folder of its own; it is there for others from then on, but only
 // the settler makes sure that a power cut leaves it whole.
 int layer_publish(struct image_store *s, struct layer *layer, const char *from, struct error *err);
+
+// store_mend.c. Makes the layer that mends an image, if it needs one that isn't there; the image's own layers
+// are held. *key: its key among the layers, with a reference that is the caller's to release; NULL: none.
+// `write` is held.
+int store_mend(struct image_store *s, const char *id, char **diff_ids, size_t n, const char *staging,
+               char **key, struct error *err);
+void store_mend_release(struct image_store *s, const char *key);
 
 // store_trash.c
 int trash_start(struct image_store *s, struct error *err);

@@ -7,6 +7,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/pb.h"
 #include "base/str.h"
 #include "image/store.h"
 
@@ -17,6 +18,8 @@
 void image_layer_free(struct layer *layer)
 {
     free(layer->diff_id);
+    if (layer->loose)
+        pull__loose__free_unpacked(layer->loose, NULL);
     free(layer);
 }
 
@@ -70,8 +73,8 @@ static int load_layer(struct db_row *row, void *data, struct error *err)
 {
     const struct loading *l = data;
     const char *diff_id = db_row_text(row, 0), *boot = db_row_text(row, 4);
-    size_t len;
-    const void *sum = db_row_blob(row, 7, &len);
+    size_t len, loose_len;
+    const void *sum = db_row_blob(row, 7, &len), *loose = db_row_blob(row, 8, &loose_len);
 
     if (!str_empty(boot) && !str_eq(boot, l->store->boot_id))
         return map_set(l->undurable, diff_id, l->store) < 0 ? error_errno(err, ENOMEM, "load layers") : 0;
@@ -88,6 +91,9 @@ static int load_layer(struct db_row *row, void *data, struct error *err)
     layer->summed = len == LAYER_SUM_LEN;
     if (layer->summed)
         memcpy(layer->sum, sum, LAYER_SUM_LEN);
+    if (loose && loose_len > 0 && !(layer->loose = pull__loose__unpack(NULL, loose_len, loose)))
+        log_error("a layer's record can't be read", "layer",
+                  diff_id); // and an image made of it may lack a link
     if (!str_empty(boot))
         layer->seq = ++l->store->publish_seq;
     return 0;
@@ -156,7 +162,7 @@ int layers_load(struct image_store *s, struct map *undurable, struct error *err)
 {
     struct loading l = {.store = s, .undurable = undurable};
     int r = db_query(s->db, err, load_layer, &l,
-                     "SELECT diff_id, dir, bytes, inodes, boot, ino, ctime_ns, sum FROM layer", "");
+                     "SELECT diff_id, dir, bytes, inodes, boot, ino, ctime_ns, sum, loose FROM layer", "");
 
     if (r == 0)
         r = db_query(s->db, err, load_damaged, s, "SELECT dir, diff_id FROM layer_damaged", "");
@@ -167,7 +173,7 @@ int layers_load(struct image_store *s, struct map *undurable, struct error *err)
 
 // ---- Recording ----
 
-static int insert_layer(struct image_store *s, const char *diff_id, struct error *err)
+static int insert_row(struct image_store *s, const char *diff_id, struct error *err)
 {
     const struct layer *layer;
     struct layer copy = {0};
@@ -207,6 +213,25 @@ bool layers_are_synced(struct image_store *s, char **diff_ids)
     }
     pthread_mutex_unlock(&s->lock);
     return synced;
+}
+
+static int insert_layer(struct image_store *s, const char *diff_id, struct error *err)
+{
+    _cleanup_free_ uint8_t *loose = NULL;
+    const struct layer *layer;
+    size_t len = 0;
+    int r;
+
+    pthread_mutex_lock(&s->lock);
+    layer = map_get(s->layers, diff_id);
+    r = layer && layer->loose ? pb_pack(&layer->loose->base, &loose, &len) : 0;
+    pthread_mutex_unlock(&s->lock);
+    if (r < 0)
+        return error_errno(err, ENOMEM, "record layer %s", diff_id);
+    r = insert_row(s, diff_id, err);
+    if (r < 0 || !loose)
+        return r;
+    return db_exec(s->db, err, "UPDATE layer SET loose = ? WHERE diff_id = ?", "bs", loose, len, diff_id);
 }
 
 int layers_insert(struct image_store *s, char **diff_ids, struct error *err)

@@ -40,6 +40,7 @@ struct pull_run {
     bool done;
     uint64_t fetched_bytes;
     bool unchanged; // the reference means what it did: op->image_id, unless that was removed meanwhile
+    char *mend;     // the key of the image's mending layer, with our reference
     uint64_t fetch_ns, inflate_ns, write_ns; // summed over the layers
     uint64_t commit_ns;
     size_t n_fetched;
@@ -218,7 +219,7 @@ static void count_layer(struct pull_run *run, const Pull__LayerDone *done)
     run->write_ns += done->write_ns;
 }
 
-static int take_layer(struct pull_run *run, const Pull__LayerDone *done, struct error *err)
+static int take_layer(struct pull_run *run, Pull__LayerDone *done, struct error *err)
 {
     struct image_store *s = run->store;
     _cleanup_free_ char *from = str_printf("%s/%u", run->staging, done->index);
@@ -241,6 +242,8 @@ static int take_layer(struct pull_run *run, const Pull__LayerDone *done, struct 
     layer = map_get(s->layers, run->resolved->layers[done->index]->diff_id);
     layer->bytes = done->bytes;
     layer->inodes = done->inodes;
+    layer->loose = done->loose; // out of the message
+    done->loose = NULL;
     pthread_mutex_unlock(&s->lock);
     r = layer_publish(s, layer, from, err);
     if (r < 0)
@@ -396,7 +399,10 @@ static int commit(struct pull_run *run, struct error *err)
     if (!names || (op->ref.tag && strv_append(&names, op->key) < 0))
         return error_errno(err, ENOMEM, "pull %s", op->key);
     pthread_mutex_lock(&run->store->write);
-    r = records_commit(run->store, run->resolved, names, err);
+    r = store_mend(run->store, run->resolved->config_digest, run->resolved->config->diff_ids,
+                   run->resolved->n_layers, run->staging, &run->mend, err);
+    if (r == 0)
+        r = records_commit(run->store, run->resolved, names, run->mend, err);
     pthread_mutex_unlock(&run->store->write);
     if (r < 0)
         return r;
@@ -426,6 +432,9 @@ static void clean_up(struct pull_run *run)
     fd_closep(&run->sock);
     end_program(run);
     fd_closep(&run->pidfd);
+    if (run->mend)
+        store_mend_release(run->store, run->mend);
+    free(run->mend);
     if (run->resolved)
         release_layers(run);
     pb_frame_reader_done(&run->reader);

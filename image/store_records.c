@@ -25,6 +25,10 @@ static const char *const migrations[] = {
     "ALTER TABLE layer ADD COLUMN ctime_ns INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE layer ADD COLUMN sum BLOB;"
     "CREATE TABLE layer_damaged (dir TEXT PRIMARY KEY, diff_id TEXT NOT NULL) WITHOUT ROWID;",
+    // What of a layer depends on those below it (Pull__Loose), and whether an image has a layer that mends
+    // this.
+    "ALTER TABLE layer ADD COLUMN loose BLOB; ALTER TABLE image ADD COLUMN mended INTEGER NOT NULL DEFAULT "
+    "0;",
 };
 
 const struct db_module image_db_module = {"image", migrations, ARRAY_SIZE(migrations)};
@@ -111,14 +115,19 @@ static int take_names(struct image_store *s, const struct image_record *record, 
 
 static int take_layers(struct image_store *s, const struct image_record *record, struct image *image)
 {
+    bool hidden = false; // by a layer whose root is opaque, which overlay has no word for
+    int r;
+
     for (size_t i = strv_len(record->diff_ids); i-- > 0;) {
         const struct layer *layer = map_get(s->layers, record->diff_ids[i]);
 
         if (!layer || layer->fetcher)
             return -ENOENT;
         image->size_bytes += layer->bytes;
-        if (strv_append(&image->layers, layer->dir) < 0 || strv_append(&image->diff_ids, layer->diff_id) < 0)
+        r = hidden ? 0 : strv_append(&image->layers, layer->dir);
+        if (r < 0 || strv_append(&image->diff_ids, layer->diff_id) < 0)
             return -ENOMEM;
+        hidden = hidden || (layer->loose && layer->loose->opaque_root);
     }
     return 0;
 }
@@ -159,6 +168,14 @@ int record_refresh(struct image_store *s, struct image_record *record)
 
 // Loading
 
+// "mend:<id>": in store->layers as a layer's diffID is.
+static int add_mend(struct image_record *record)
+{
+    _cleanup_free_ char *key = str_printf("mend:%s", record->id);
+
+    return key ? strv_append(&record->diff_ids, key) : -ENOMEM;
+}
+
 static int ref_layers(struct image_store *s, struct image_record *record)
 {
     for (char **d = record->diff_ids; *d; d++) {
@@ -197,7 +214,7 @@ static int load_image(struct db_row *row, void *data, struct error *err)
         return error_errno(err, ENOMEM, "load images");
     }
     record->removed = db_row_int(row, 3) != 0;
-    if (ref_layers(s, record) < 0)
+    if ((db_row_int(row, 4) && add_mend(record) < 0) || ref_layers(s, record) < 0)
         return error_errno(err, ENOMEM, "load images");
     if (record->damaged)
         log_error("an image lacks a layer: it is not served until it is pulled again", "image", id);
@@ -241,7 +258,7 @@ int records_load(struct image_store *s, struct error *err)
 
     if (r == 0)
         r = db_query(s->db, err, load_image, s,
-                     "SELECT id, config, pulled_ns, removed FROM image ORDER BY pulled_ns", "");
+                     "SELECT id, config, pulled_ns, removed, mended FROM image ORDER BY pulled_ns", "");
     if (r == 0)
         r = db_query(s->db, err, load_name, s, "SELECT name, image_id FROM image_name", "");
     if (r == 0)
@@ -269,6 +286,11 @@ static int insert_names(struct image_store *s, const char *id, char **names, str
     return r;
 }
 
+static bool is_mended(const struct image_record *record)
+{
+    return strv_len(record->diff_ids) > record->config->n_diff_ids;
+}
+
 static int write_image(struct image_store *s, const struct image_record *record,
                        const Pull__PullResolved *resolved, char **names, struct error *err)
 {
@@ -282,9 +304,10 @@ static int write_image(struct image_store *s, const struct image_record *record,
     r = db_begin(s->db, layers_are_synced(s, record->diff_ids) ? DB_SYNC_FULL : DB_SYNC_NORMAL, err);
     if (r < 0)
         return r;
-    r = db_exec(s->db, err,
-                "INSERT OR REPLACE INTO image (id, config, pulled_ns, removed) VALUES (?, ?, ?, 0)", "sbi",
-                record->id, blob, len, record->pulled_ns);
+    r = db_exec(
+        s->db, err,
+        "INSERT OR REPLACE INTO image (id, config, pulled_ns, removed, mended) VALUES (?, ?, ?, 0, ?)",
+        "sbii", record->id, blob, len, record->pulled_ns, (int64_t)is_mended(record));
     if (r == 0)
         r = layers_insert(s, record->diff_ids, err);
     if (r == 0)
@@ -325,7 +348,7 @@ static bool is_unchanged(struct image_store *s, const struct image_record *recor
 
 // An existing record that is whole again or was removed meanwhile, or a new one.
 static struct image_record *prepare_record(struct image_store *s, const char *id,
-                                           const Pull__ImageConfig *config)
+                                           const Pull__ImageConfig *config, bool mended)
 {
     struct image_record *record = map_get(s->records, id);
     Pull__ImageConfig *copy;
@@ -336,6 +359,10 @@ static struct image_record *prepare_record(struct image_store *s, const char *id
     record = copy ? record_new(id, copy, clock_wall_unique_ns()) : NULL;
     if (!record && copy)
         pull__image_config__free_unpacked(copy, NULL);
+    if (record && mended && add_mend(record) < 0) {
+        image_record_free(record);
+        return NULL;
+    }
     return record;
 }
 
@@ -361,7 +388,8 @@ static int publish_record(struct image_store *s, struct image_record *record,
     return move_names(s, record, names);
 }
 
-int records_commit(struct image_store *s, const Pull__PullResolved *resolved, char **names, struct error *err)
+int records_commit(struct image_store *s, const Pull__PullResolved *resolved, char **names, const char *mend,
+                   struct error *err)
 {
     const char *id = resolved->config_digest;
     struct image_record *record;
@@ -370,7 +398,7 @@ int records_commit(struct image_store *s, const Pull__PullResolved *resolved, ch
 
     pthread_mutex_lock(&s->lock);
     unchanged = is_unchanged(s, map_get(s->records, id), resolved, names);
-    record = unchanged ? NULL : prepare_record(s, id, resolved->config);
+    record = unchanged ? NULL : prepare_record(s, id, resolved->config, mend != NULL);
     bool is_new = record && !map_get(s->records, id);
     pthread_mutex_unlock(&s->lock);
     if (unchanged)

@@ -1,10 +1,12 @@
 // A layer's tar stream onto disk, as overlay wants it: whiteouts become character devices 0:0, opaque markers
-// are reported (the mark itself is a trusted.* attribute, which the sandboxed unpacker may not set).
+// are reported (the mark itself is a trusted.* attribute, which the sandboxed unpacker may not set), and what
+// only lower layers could tell is left for later.
 #ifndef IMAGE_PULL_EXTRACT_H
 #define IMAGE_PULL_EXTRACT_H
 
 #include <stdint.h>
 
+#include "api/pull/pull.pb-c.h"
 #include "base/error.h"
 #include "image/pull/inflate.h"
 
@@ -14,6 +16,7 @@ struct extract_options {
     // A directory that hides what lower layers have there; clean path below the root ("" is the root).
     int (*opaque)(void *data, const char *path, struct error *err);
     void *data;
+    Pull__Loose *loose; // initialised; gets what depends on lower layers, in fresh memory. May be NULL
 };
 
 struct extract_stats {
@@ -26,9 +29,9 @@ struct extract_stats {
 void extract_prepare(void);
 
 // Unpacks the tar that `in` yields. In layers, names are refused ("..", too long) or contained (absolute,
-// through symlinks); extended attributes other than user.* and security.capability are dropped, trusted.* and
-// overlay's own are refused; FAILED_PRECONDITION and DATA_LOSS errors name the entry. What was written before
-// a failure stays: the caller throws the whole directory away.
+// through symlinks); extended attributes other than user.*, security.capability and ACLs are dropped,
+// trusted.* and overlay's own are refused; FAILED_PRECONDITION and DATA_LOSS errors name the entry. What was
+// written before a failure stays: the caller throws the whole directory away.
 int extract_tar(struct inflate *in, const struct extract_options *options, struct extract_stats *stats,
                 struct error *err);
 

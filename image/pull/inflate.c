@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 #ifdef CRISP_HAVE_ISAL
 #include <isa-l/igzip_lib.h>
 #else
@@ -12,17 +13,25 @@
 #endif
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 
 #define IN_SIZE  (256 * 1024)
 #define OUT_SIZE (256 * 1024)
+// What a zstd frame may want to remember: libzstd's own default, and what `zstd --long` asks for.
+#define WINDOW_LOG_MAX 27
+// gzip packs nothing but zeros a thousandfold, zstd further. What files have comes to a tenth of this.
+#define RATIO_MAX  500
+#define RATIO_FROM (UINT64_C(1) << 30) // unpacked bytes, below which nobody asks
 
 enum format { FORMAT_UNKNOWN, FORMAT_PLAIN, FORMAT_GZIP, FORMAT_ZSTD };
 
 struct inflate {
     int fd;
     enum format format;
-    bool in_eof, between; // no more input; not inside a gzip member or zstd frame
-    uint64_t total, max_bytes;
+    bool in_eof, between;             // no more input; not inside a gzip member or zstd frame
+    uint64_t total, max_bytes, taken; // unpacked; at most; packed
+    int64_t busy_ns, wait_ns;
+    const char *damage; // what is wrong with the data; NULL: nothing in particular
     struct digest *digest;
     unsigned char *in, *out;
     size_t in_pos, in_len;
@@ -91,6 +100,8 @@ static int zstd_step(struct inflate *in, size_t *produced, bool *ended)
     in->in_pos = src.pos;
     *produced = dst.pos;
     *ended = r == 0;
+    if (ZSTD_isError(r) && ZSTD_getErrorCode(r) == ZSTD_error_frameParameter_windowTooLarge)
+        in->damage = "needs a window of more than 128 MiB";
     return ZSTD_isError(r) ? -EBADMSG : 0;
 }
 
@@ -107,7 +118,8 @@ int inflate_new(int fd, uint64_t max_bytes, struct inflate **out, struct error *
     in->in = malloc(IN_SIZE);
     in->out = malloc(OUT_SIZE);
     in->zstd = ZSTD_createDStream();
-    if (!in->digest || !in->in || !in->out || !in->zstd || gzip_start(in) < 0) {
+    if (!in->digest || !in->in || !in->out || !in->zstd || gzip_start(in) < 0 ||
+        ZSTD_isError(ZSTD_DCtx_setParameter(in->zstd, ZSTD_d_windowLogMax, WINDOW_LOG_MAX))) {
         inflate_free(in);
         return error_errno(err, ENOMEM, "decompress");
     }
@@ -144,11 +156,14 @@ static int fill(struct inflate *in, size_t want, struct error *err)
         in->in_pos = 0;
     }
     while (!in->in_eof && in->in_len - in->in_pos < want) {
+        int64_t before = clock_mono_ns();
         ssize_t n = read(in->fd, in->in + in->in_len, IN_SIZE - in->in_len);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
             return error_errno(err, errno, "read the layer");
+        in->wait_ns += clock_mono_ns() - before;
+        in->taken += (uint64_t)n;
         if (n == 0)
             in->in_eof = true;
         in->in_len += (size_t)n;
@@ -187,8 +202,8 @@ static int step(struct inflate *in, size_t *produced, struct error *err)
     }
     r = in->format == FORMAT_GZIP ? gzip_step(in, produced, &ended) : zstd_step(in, produced, &ended);
     if (r < 0)
-        return error_set(err, STATUS_DATA_LOSS, EBADMSG, "the layer's %s data is damaged",
-                         in->format == FORMAT_GZIP ? "gzip" : "zstd");
+        return error_set(err, STATUS_DATA_LOSS, EBADMSG, "the layer's %s data %s",
+                         in->format == FORMAT_GZIP ? "gzip" : "zstd", in->damage ? in->damage : "is damaged");
     if (ended)
         in->between = true;
     return 0;
@@ -227,17 +242,28 @@ static ssize_t produce(struct inflate *in, const void **data, struct error *err)
 
 ssize_t inflate_read(struct inflate *in, const void **data, struct error *err)
 {
+    int64_t before = clock_mono_ns(), waited = in->wait_ns;
     ssize_t n = produce(in, data, err);
 
     if (n <= 0)
         return n;
     in->total += (uint64_t)n;
+    if (in->total > RATIO_FROM && in->total / RATIO_MAX > in->taken)
+        return error_set(err, STATUS_RESOURCE_EXHAUSTED, EFBIG,
+                         "the layer unpacks to more than %d times its size: a bomb", RATIO_MAX);
     if (in->total > in->max_bytes)
         return error_set(err, STATUS_RESOURCE_EXHAUSTED, EFBIG, "the layer unpacks to more than %llu bytes",
                          (unsigned long long)in->max_bytes);
     if (digest_update(in->digest, *data, (size_t)n) < 0)
         return error_set(err, STATUS_INTERNAL, EIO, "hash the layer");
+    in->busy_ns += clock_mono_ns() - before - (in->wait_ns - waited);
     return n;
+}
+
+void inflate_times(const struct inflate *in, int64_t *busy_ns, int64_t *wait_ns)
+{
+    *busy_ns = in->busy_ns;
+    *wait_ns = in->wait_ns;
 }
 
 int inflate_finish(struct inflate *in, char diff_id[DIGEST_TEXT_MAX], struct error *err)

@@ -21,4 +21,7 @@ ssize_t inflate_read(struct inflate *in, const void **data, struct error *err);
 // Reads what is left (a tar may be followed by padding) and returns the hash of all output.
 int inflate_finish(struct inflate *in, char diff_id[DIGEST_TEXT_MAX], struct error *err);
 
+// Spent in decompressing and hashing, and in waiting for bytes.
+void inflate_times(const struct inflate *in, int64_t *busy_ns, int64_t *wait_ns);
+
 #endif

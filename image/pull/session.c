@@ -206,13 +206,15 @@ static int report_layer(struct session *s, struct layer *l, struct error *err)
     done.index = l->index;
     done.bytes = l->unpack.result->bytes;
     done.inodes = l->unpack.result->inodes;
+    done.loose = l->unpack.result->loose;
     progress_figures(l, &done);
     m.kind_case = PULL__FROM_PULL__KIND_LAYER_DONE;
     m.layer_done = &done;
     s->fetched_bytes += l->received;
     l->state = LAYER_FINISHED;
+    int r = send_to_crispd(s, &m, err);
     layer_done(l, s->http);
-    return send_to_crispd(s, &m, err);
+    return r;
 }
 
 static int step_layers(struct session *s, struct error *err)

@@ -17,6 +17,7 @@ void tree_init(struct tree *t, int root_fd)
     t->root_fd = root_fd;
     t->parent_fd = -1;
     t->inodes = 0;
+    t->implicit = NULL;
 }
 
 static void forget_parent(struct tree *t)
@@ -94,6 +95,9 @@ static int make_dirs(struct tree *t, const char *path, size_t len, struct error 
                                  "entry \"%s\": can't make its parent \"%s\": %s", path, prefix,
                                  strerror(errno));
             t->inodes++;
+            int r = t->implicit ? t->implicit(t->data, prefix, err) : 0;
+            if (r < 0)
+                return r;
             next = open_in_root(t, prefix, O_PATH | O_DIRECTORY);
         }
         if (next < 0)

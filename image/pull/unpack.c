@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/pb.h"
 #include "image/pull/extract.h"
 #include "image/pull/inflate.h"
@@ -32,15 +33,26 @@ static int report_opaque(void *data, const char *path, struct error *err)
     return send_event(*(int *)data, &event, err);
 }
 
+static int send_done(int sock, Pull__UnpackDone *done, struct error *err)
+{
+    Pull__UnpackEvent event = PULL__UNPACK_EVENT__INIT;
+
+    event.kind_case = PULL__UNPACK_EVENT__KIND_DONE;
+    event.done = done;
+    return send_event(sock, &event, err);
+}
+
+// What it allocates goes with the process.
 static int unpack_layer(int data_fd, int sock, const Pull__UnpackStart *start, struct error *err)
 {
     _cleanup_(inflate_freep) struct inflate *in = NULL;
     char diff_id[DIGEST_TEXT_MAX];
+    Pull__Loose loose = PULL__LOOSE__INIT;
     struct extract_options options = {
-        .max_entries = start->limits->layer_entries, .opaque = report_opaque, .data = &sock};
+        .max_entries = start->limits->layer_entries, .opaque = report_opaque, .data = &sock, .loose = &loose};
     struct extract_stats stats;
     Pull__UnpackDone done = PULL__UNPACK_DONE__INIT;
-    Pull__UnpackEvent event = PULL__UNPACK_EVENT__INIT;
+    int64_t busy_ns, wait_ns, started_ns;
     int r = inflate_new(data_fd, start->limits->layer_bytes, &in, err);
 
     if (r < 0)
@@ -49,17 +61,21 @@ static int unpack_layer(int data_fd, int sock, const Pull__UnpackStart *start, s
     options.root_fd = sandbox_enter(start->dir, start->limits->layer_bytes, err);
     if (options.root_fd < 0)
         return options.root_fd;
+    started_ns = clock_mono_ns();
     r = extract_tar(in, &options, &stats, err);
     if (r == 0)
         r = inflate_finish(in, diff_id, err);
     if (r < 0)
         return r;
+    inflate_times(in, &busy_ns, &wait_ns);
     done.diff_id = diff_id;
     done.bytes = stats.bytes;
     done.inodes = stats.inodes;
-    event.kind_case = PULL__UNPACK_EVENT__KIND_DONE;
-    event.done = &done;
-    return send_event(sock, &event, err);
+    done.inflate_ns = (uint64_t)busy_ns;
+    done.write_ns = (uint64_t)(clock_mono_ns() - started_ns - busy_ns - wait_ns);
+    if (loose.opaque_root || loose.n_implicit_dirs || loose.n_links)
+        done.loose = &loose;
+    return send_done(sock, &done, err);
 }
 
 static _Noreturn void child_main(int data_fd, int sock, const Pull__UnpackStart *start)

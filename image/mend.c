@@ -1,0 +1,233 @@
+#include "image/mend.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/str.h"
+#include "image/mend_internal.h"
+
+#define BLOCK 4096
+
+// A folder made; its times are set when all is in it.
+struct made_dir {
+    char *path;
+    struct timespec times[2];
+};
+
+struct work {
+    struct mend m;
+    int to;             // -1: nothing was to be mended yet
+    const char *to_dir; // the path of it
+    struct mend_stats *stats;
+    struct map *dirs;    // path -> struct made_dir
+    struct map *origins; // "layer/path" of what a link names -> where its copy is
+    struct error *err;
+};
+
+static int out_of_memory(struct work *w)
+{
+    return error_errno(w->err, ENOMEM, "mend an image");
+}
+
+static int make_one_dir(struct work *w, const char *path)
+{
+    const char *name = *path ? path : ".";
+    struct made_dir *dir;
+    struct mend_found from;
+    bool mended;
+    int r;
+
+    if (map_get(w->dirs, path))
+        return 0;
+    r = *path && mkdirat(w->to, path, 0755) < 0 ? error_errno(w->err, errno, "make %s/%s", w->to_dir, path)
+                                                : 0;
+    // The root's metadata is the uppermost layer's, as it would be without this folder.
+    if (r == 0)
+        r = mend_find_dir(&w->m, name, &from, &mended, w->err);
+    if (r < 0)
+        return r;
+    dir = calloc(1, sizeof(*dir));
+    if (!dir || !(dir->path = strdup(name)) || map_set(w->dirs, path, dir) < 0) {
+        if (dir)
+            free(dir->path);
+        free(dir);
+        return out_of_memory(w);
+    }
+    w->stats->inodes++;
+    w->stats->bytes += BLOCK;
+    dir->times[0].tv_nsec = dir->times[1].tv_nsec = UTIME_OMIT;
+    if (r == 0) // no layer has an entry for it
+        return 0;
+    dir->times[0] = from.st.st_atim;
+    dir->times[1] = from.st.st_mtim;
+    return mend_copy_metadata(w->m.views[from.layer].fd, name, &from.st, w->to, name, w->err);
+}
+
+static int start(struct work *w)
+{
+    if (w->to >= 0)
+        return 0;
+    if (mkdir(w->to_dir, 0755) < 0)
+        return error_errno(w->err, errno, "make %s", w->to_dir);
+    w->to = open(w->to_dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return w->to >= 0 ? make_one_dir(w, "") : error_errno(w->err, errno, "open %s", w->to_dir);
+}
+
+// The folders that lead to path; with `itself` path too.
+static int make_dirs(struct work *w, const char *path, bool itself)
+{
+    char prefix[PATH_MAX];
+    int r = start(w);
+
+    for (const char *slash = path; r == 0 && (slash = strchr(slash, '/')); slash++) {
+        memcpy(prefix, path, (size_t)(slash - path));
+        prefix[slash - path] = '\0';
+        r = make_one_dir(w, prefix);
+    }
+    return r == 0 && itself ? make_one_dir(w, path) : r;
+}
+
+// A root without an entry is in most layers; that a lower one has another time is worth no folder.
+static bool is_same_root(const struct work *w, const char *path, const struct mend_found *from)
+{
+    struct stat st;
+
+    return str_eq(path, ".") && fstat(w->m.views[w->m.n - 1].fd, &st) == 0 &&
+           st.st_mode == from->st.st_mode && st.st_uid == from->st.st_uid && st.st_gid == from->st.st_gid;
+}
+
+static int mend_dirs(struct work *w, const Pull__Loose *loose)
+{
+    for (size_t i = 0; i < loose->n_implicit_dirs; i++) {
+        struct mend_found from;
+        bool mended;
+        int r = mend_find_dir(&w->m, loose->implicit_dirs[i], &from, &mended, w->err);
+
+        if (r > 0 && mended && !is_same_root(w, loose->implicit_dirs[i], &from))
+            r = make_dirs(w, loose->implicit_dirs[i], !str_eq(loose->implicit_dirs[i], "."));
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+// Puts a copy of what was found at name; the second name of the same is a hard link.
+static int place(struct work *w, const struct mend_found *from, const char *name)
+{
+    _cleanup_free_ char *key = str_printf("%zu/%s", from->layer, from->path);
+    char *first = key ? map_get(w->origins, key) : NULL;
+    int r = key ? make_dirs(w, name, false) : out_of_memory(w);
+
+    if (r < 0)
+        return r;
+    if (faccessat(w->to, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+        return 0;
+    if (first)
+        return linkat(w->to, first, w->to, name, 0) == 0
+                   ? 0
+                   : error_errno(w->err, errno, "link %s/%s", w->to_dir, name);
+    r = mend_copy_entry(w->m.views[from->layer].fd, from->path, &from->st, w->to, name, w->stats, w->err);
+    if (r < 0)
+        return r;
+    first = strdup(name);
+    if (!first || map_set(w->origins, key, first) < 0) {
+        free(first);
+        return out_of_memory(w);
+    }
+    return 0;
+}
+
+static int mend_link(struct work *w, size_t layer, const Pull__LooseLink *link)
+{
+    struct mend_found from;
+    int r = mend_find(&w->m, link->target, layer, &from, w->err);
+
+    if (r < 0)
+        return r;
+    if (r == 0 || S_ISDIR(from.st.st_mode))
+        return error_set(w->err, STATUS_FAILED_PRECONDITION, r == 0 ? ENOENT : EISDIR,
+                         "entry \"%s\" is a hard link to \"%s\", which %s", link->name, link->target,
+                         r == 0 ? "is neither in its layer nor in one below"
+                                : "is a folder in a layer below");
+    r = mend_is_seen(&w->m, link->name, layer, w->err);
+    if (r > 0)
+        r = place(w, &from, link->name);
+    if (r < 0)
+        return r;
+    // The name linked to is the same file: it comes along, where it is still to be seen.
+    r = mend_is_seen(&w->m, link->target, layer - 1, w->err);
+    return r > 0 ? place(w, &from, link->target) : r;
+}
+
+static int mend_links(struct work *w, size_t layer, const Pull__Loose *loose)
+{
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < loose->n_links; i++) {
+        if (layer == 0)
+            return error_set(
+                w->err, STATUS_FAILED_PRECONDITION, ENOENT,
+                "entry \"%s\" is a hard link to \"%s\", which is neither in its layer nor in one below",
+                loose->links[i]->name, loose->links[i]->target);
+        r = mend_link(w, layer, loose->links[i]);
+    }
+    return r;
+}
+
+static int set_times(struct work *w)
+{
+    for (struct map_iter it = {0}; map_next(w->dirs, &it);) {
+        const struct made_dir *dir = it.value;
+        if (utimensat(w->to, dir->path, dir->times, AT_SYMLINK_NOFOLLOW) < 0)
+            return error_errno(w->err, errno, "set the times of %s/%s", w->to_dir, dir->path);
+    }
+    return 0;
+}
+
+static void free_work(struct work *w)
+{
+    for (struct map_iter it = {0}; w->dirs && map_next(w->dirs, &it);) {
+        struct made_dir *dir = it.value;
+        free(dir->path);
+        free(dir);
+    }
+    for (struct map_iter it = {0}; w->origins && map_next(w->origins, &it);)
+        free(it.value);
+    if (w->dirs)
+        map_free(w->dirs);
+    if (w->origins)
+        map_free(w->origins);
+    mend_close(&w->m);
+    fd_closep(&w->to);
+}
+
+int mend_make(const char *layers_dir, const struct mend_layer *layers, size_t n, const char *to,
+              struct mend_stats *stats, struct error *err)
+{
+    struct work w = {
+        .to = -1, .to_dir = to, .stats = stats, .dirs = map_new(), .origins = map_new(), .err = err};
+    bool loose = false;
+    int r = w.dirs && w.origins ? 0 : out_of_memory(&w);
+
+    *stats = (struct mend_stats){0};
+    for (size_t i = 0; i < n; i++)
+        loose = loose ||
+                (layers[i].loose && (layers[i].loose->n_links > 0 || layers[i].loose->n_implicit_dirs > 0));
+    if (r == 0 && loose)
+        r = mend_open(&w.m, layers_dir, layers, n, err);
+    for (size_t i = 0; r == 0 && i < w.m.n; i++)
+        r = layers[i].loose ? mend_links(&w, i, layers[i].loose) : 0;
+    for (size_t i = 1; r == 0 && i < w.m.n; i++)
+        r = layers[i].loose ? mend_dirs(&w, layers[i].loose) : 0;
+    if (r == 0)
+        r = set_times(&w);
+    if (r == 0)
+        r = w.to >= 0;
+    free_work(&w);
+    return r;
+}

@@ -1,0 +1,31 @@
+// What an image's layers don't tell by themselves. Each is unpacked alone, and shared by images with other
+// layers below it; so what depends on those is made for the image, in a folder on top of all its layers:
+//   - a folder without an entry of its own has the owner, mode, times and attributes that it has below;
+//   - a hard link to what only a lower layer has is a copy of that, as overlay's copying up makes it, and so
+//   is
+//     the name linked to.
+#ifndef IMAGE_MEND_H
+#define IMAGE_MEND_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "api/pull/pull.pb-c.h"
+#include "base/error.h"
+
+struct mend_layer {
+    const char *dir;          // its folder's name
+    const Pull__Loose *loose; // NULL: nothing
+};
+
+struct mend_stats {
+    uint64_t bytes, inodes; // on disk
+};
+
+// layers: bottom first, below layers_dir. Makes the folder `to` if there is something to mend: 1; else 0.
+// FAILED_PRECONDITION (the link and its target are named) for a link to nothing. After an error `to` may be
+// there.
+int mend_make(const char *layers_dir, const struct mend_layer *layers, size_t n, const char *to,
+              struct mend_stats *stats, struct error *err);
+
+#endif

@@ -1,0 +1,53 @@
+// The inside of mending; only image/mend*.c include this.
+#ifndef IMAGE_MEND_INTERNAL_H
+#define IMAGE_MEND_INTERNAL_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <sys/stat.h>
+
+#include "base/map.h"
+#include "image/mend.h"
+
+struct mend_view {
+    int fd;                   // of the layer's folder
+    const Pull__Loose *loose; // NULL: nothing
+    struct map *implicit;     // path -> itself
+    struct map *links;        // name -> target
+};
+
+struct mend {
+    const char *layers_dir;
+    struct mend_view *views; // bottom first
+    size_t n;
+};
+
+// mend_view.c: what an overlay of the layers shows, without mounting one.
+int mend_open(struct mend *m, const char *layers_dir, const struct mend_layer *layers, size_t n,
+              struct error *err);
+void mend_close(struct mend *m);
+
+struct mend_found {
+    size_t layer;
+    char path[PATH_MAX]; // there; another one for a link that is made by mending, too
+    struct stat st;
+};
+
+// The entry at path as the layers up to (not with) `end` show it. 1: found, 0: nothing there, -errno.
+int mend_find(const struct mend *m, const char *path, size_t end, struct mend_found *out, struct error *err);
+// The layer whose entry a directory's metadata comes from: 1 and out; 0: none of those that are seen has one
+// of its own, or it is no directory (any longer). *mended: it isn't the uppermost that has the directory.
+int mend_find_dir(const struct mend *m, const char *path, struct mend_found *out, bool *mended,
+                  struct error *err);
+// Is what layer `from` has (or had, were it not for a link) at path still seen above all layers? 1, 0,
+// -errno.
+int mend_is_seen(const struct mend *m, const char *path, size_t from, struct error *err);
+
+// mend_copy.c: from one folder into another; paths' last components are never followed.
+int mend_copy_entry(int from, const char *path, const struct stat *st, int to, const char *to_path,
+                    struct mend_stats *stats, struct error *err);
+// Owner, mode and attributes; not times.
+int mend_copy_metadata(int from, const char *path, const struct stat *st, int to, const char *to_path,
+                       struct error *err);
+
+#endif

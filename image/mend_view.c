@@ -1,0 +1,221 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/str.h"
+#include "image/mend_internal.h"
+
+#define LINKS_MAX 40 // of links to links
+
+// What one layer has at a path.
+enum state {
+    ABSENT,  // nothing: ask the layer below
+    COVERED, // nothing, and what is below isn't seen: a whiteout, an opaque folder, a file where a folder
+             // should be
+    THERE,
+    LINK, // a hard link that this layer couldn't make
+};
+
+static int index_loose(struct mend_view *v)
+{
+    const Pull__Loose *loose = v->loose;
+    int r = 0;
+
+    v->implicit = map_new();
+    v->links = map_new();
+    if (!v->implicit || !v->links)
+        return -ENOMEM;
+    for (size_t i = 0; r == 0 && loose && i < loose->n_implicit_dirs; i++)
+        r = map_set(v->implicit, loose->implicit_dirs[i], v);
+    for (size_t i = 0; r == 0 && loose && i < loose->n_links; i++)
+        r = map_set(v->links, loose->links[i]->name, loose->links[i]->target);
+    return r;
+}
+
+int mend_open(struct mend *m, const char *layers_dir, const struct mend_layer *layers, size_t n,
+              struct error *err)
+{
+    *m = (struct mend){.layers_dir = layers_dir, .views = calloc(n + 1, sizeof(*m->views))};
+    if (!m->views)
+        return error_errno(err, ENOMEM, "mend an image");
+    for (size_t i = 0; i < n; i++) {
+        _cleanup_free_ char *path = str_printf("%s/%s", layers_dir, layers[i].dir);
+        struct mend_view *v = &m->views[m->n++];
+
+        *v = (struct mend_view){.fd = -1, .loose = layers[i].loose};
+        if (!path || index_loose(v) < 0)
+            return error_errno(err, ENOMEM, "mend an image");
+        v->fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (v->fd < 0)
+            return error_errno(err, errno, "open %s", path);
+    }
+    return 0;
+}
+
+void mend_close(struct mend *m)
+{
+    for (size_t i = 0; i < m->n; i++) {
+        fd_closep(&m->views[i].fd);
+        if (m->views[i].implicit)
+            map_free(m->views[i].implicit);
+        if (m->views[i].links)
+            map_free(m->views[i].links);
+    }
+    free(m->views);
+    *m = (struct mend){0};
+}
+
+static int is_opaque(const struct mend_view *v, const char *path)
+{
+    char value[2], proc[64];
+    _cleanup_fd_ int fd = openat(v->fd, path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+    if (fd < 0)
+        return -errno;
+    (void)snprintf(proc, sizeof(proc), "/proc/self/fd/%d", fd);
+    return getxattr(proc, "trusted.overlay.opaque", value, sizeof(value)) == 1 && value[0] == 'y';
+}
+
+static bool is_whiteout(const struct stat *st)
+{
+    return S_ISCHR(st->st_mode) && st->st_rdev == makedev(0, 0);
+}
+
+// Component by component: what was seen to be a folder isn't followed as a link next, for layers don't
+// change. *hides: what layers below have at this path isn't seen (for THERE: isn't merged).
+static int look(const struct mend_view *v, const char *path, enum state *state, struct stat *st, bool *hides)
+{
+    char prefix[PATH_MAX];
+    size_t end = 0, len = strlen(path);
+
+    *hides = v->loose && v->loose->opaque_root;
+    if (len >= sizeof(prefix))
+        return -ENAMETOOLONG;
+    do {
+        end += strcspn(path + end, "/");
+        memcpy(prefix, path, end);
+        prefix[end] = '\0';
+        if (map_get(v->links, prefix)) {
+            *state = end == len ? LINK : COVERED;
+            return 0;
+        }
+        if (fstatat(v->fd, prefix, st, AT_SYMLINK_NOFOLLOW) < 0) {
+            *state = *hides ? COVERED : ABSENT;
+            return errno == ENOENT || errno == ENOTDIR ? 0 : -errno;
+        }
+        if (!S_ISDIR(st->st_mode)) {
+            *hides = true;
+            *state = end == len && !is_whiteout(st) ? THERE : COVERED;
+            return 0;
+        }
+        int opaque = is_opaque(v, prefix);
+        if (opaque < 0)
+            return opaque;
+        *hides = *hides || opaque;
+    } while (end++ < len);
+    *state = THERE;
+    return 0;
+}
+
+static int look_failed(int r, const char *path, struct error *err)
+{
+    return error_errno(err, -r, "look for \"%s\" in the layers", path);
+}
+
+int mend_find(const struct mend *m, const char *path, size_t end, struct mend_found *out, struct error *err)
+{
+    int links = 0;
+
+    if (strlen(path) >= sizeof(out->path))
+        return look_failed(-ENAMETOOLONG, path, err);
+    memmove(out->path, path, strlen(path) + 1);
+    for (size_t i = end; i-- > 0;) {
+        const struct mend_view *v = &m->views[i];
+        enum state state;
+        bool hides;
+        int r = look(v, out->path, &state, &out->st, &hides);
+
+        if (r < 0)
+            return look_failed(r, path, err);
+        if (state == LINK) {
+            const char *target = map_get(v->links, out->path);
+            if (++links > LINKS_MAX || strlen(target) >= sizeof(out->path))
+                return look_failed(-ELOOP, path, err);
+            memcpy(out->path, target, strlen(target) + 1);
+            continue;
+        }
+        if (state == THERE) {
+            out->layer = i;
+            return 1;
+        }
+        if (state == COVERED)
+            return 0;
+    }
+    return 0;
+}
+
+// A link in the place of a folder that nobody named: what is in it belongs where the link leads.
+static int refuse_link_below(const char *path, struct error *err)
+{
+    return error_set(
+        err, STATUS_FAILED_PRECONDITION, ELOOP,
+        "folder \"%s\" has no entry of its own in its layer, and a lower layer has a symbolic link "
+        "there: such layers can't be used; the image has to be built with the link's target in the "
+        "names",
+        path);
+}
+
+int mend_find_dir(const struct mend *m, const char *path, struct mend_found *out, bool *mended,
+                  struct error *err)
+{
+    bool implicit = false;
+
+    *mended = false;
+    for (size_t i = m->n; i-- > 0;) {
+        const struct mend_view *v = &m->views[i];
+        enum state state;
+        bool hides;
+        int r = look(v, path, &state, &out->st, &hides);
+
+        if (r < 0)
+            return look_failed(r, path, err);
+        if (state == ABSENT)
+            continue;
+        if (state != THERE)
+            return 0;
+        if (!S_ISDIR(out->st.st_mode))
+            return implicit && S_ISLNK(out->st.st_mode) ? refuse_link_below(path, err) : 0;
+        if (!map_get(v->implicit, path)) {
+            out->layer = i;
+            memmove(out->path, path, strlen(path) + 1);
+            *mended = implicit;
+            return 1;
+        }
+        implicit = true;
+        if (hides)
+            return 0;
+    }
+    return 0;
+}
+
+int mend_is_seen(const struct mend *m, const char *path, size_t from, struct error *err)
+{
+    for (size_t i = m->n; i-- > from + 1;) {
+        enum state state;
+        struct stat st;
+        bool hides;
+        int r = look(&m->views[i], path, &state, &st, &hides);
+
+        if (r < 0)
+            return look_failed(r, path, err);
+        if (state != ABSENT)
+            return 0;
+    }
+    return 1;
+}
