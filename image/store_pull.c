@@ -80,15 +80,24 @@ void pull_ops_reap(struct image_store *s, bool all)
     }
 }
 
+void pull_op_answer(struct pull_op *op)
+{
+    struct image_store *s = op->store;
+
+    pthread_mutex_lock(&s->lock);
+    op->ended = true;
+    poke(op->done_fd);
+    pthread_mutex_unlock(&s->lock);
+}
+
 static void *op_main(void *data)
 {
     struct pull_op *op = data;
     struct image_store *s = op->store;
 
     pull_op_run(op);
+    pull_op_answer(op);
     pthread_mutex_lock(&s->lock);
-    op->ended = true;
-    poke(op->done_fd);
     s->trash_pending = true; // the worker joins this thread
     pthread_cond_signal(&s->worker_wanted);
     pthread_mutex_unlock(&s->lock);

@@ -54,6 +54,9 @@ void pull_progress_amounts(struct pull_op *op, const Pull__Amounts *amounts);
 int pull_watch_wait(struct pull_op *op, const struct ctx *ctx, const struct image_watch *watch,
                     struct error *err);
 
+// The result is final: those who wait get it, while the thread still tidies up.
+void pull_op_answer(struct pull_op *op);
+
 // Sends the PullRequest; arena is scratch memory.
 int pull_request_send(const struct pull_op *op, int sock, const char *staging_dir, struct arena *arena,
                       struct error *err);

@@ -501,8 +501,11 @@ static int run_pull(struct pull_op *op)
         log_pull(&run, started_ns);
     else if (op->image_id)
         log_info("image is up to date", "image", op->key, "id", op->image_id);
+    bool again = op->result == 0 && !op->image_id;
+    if (run.unchanged && !again)
+        pull_op_answer(op); // nothing was changed, and crisp-pull's end is nobody's concern
     clean_up(&run);
-    return op->result == 0 && !op->image_id;
+    return again;
 }
 
 void pull_op_run(struct pull_op *op)

@@ -323,6 +323,32 @@ class Connections(RegistryTest):
             self.expect_clean()
 
 
+    def test_slots_come_back(self):
+        """From pulls that fail, that nobody waits for any more, and whose crisp-pull is killed."""
+        image = simple_image(3)
+        self.registry.push("app", "v", image)
+        self.reopen(TOOL_PULL_LAYERS=2, TOOL_NODE_LAYERS=1)
+        layer = oci.digest(image.layers[0].blob)
+        for fault in ("corrupt", "stall", "kill"):
+            self.registry.faults[layer] = "stall" if fault == "kill" else fault
+            self.registry.requests.clear()
+            if fault == "kill":
+                self.store.process.stdin.write(f"pull {self.host}/app:v\n")
+                self.store.process.stdin.flush()
+                while not self.asked(self.registry, layer):
+                    time.sleep(0.01)
+                for child in " ".join(f.read_text() for f in Path(
+                        f"/proc/{self.store.process.pid}/task").glob("*/children")).split():
+                    os.kill(int(child), 9)
+                self.assertTrue(self.store.process.stdout.readline().startswith("error INTERNAL"))
+            else:
+                with self.assertRaises(store_case.StoreError):
+                    self.store(f"pull {self.host}/app:v - 1500")
+            self.registry.faults.clear()
+            self.assertEqual(self.store(f"pull {self.host}/app:v"), image.id)
+            self.remove(image)
+
+
 class Secrets(RegistryTest):
     def test_nobody_sees_them(self):
         """Neither in crisp-pull's arguments and environment, nor in logs, records or on disk."""
