@@ -284,8 +284,11 @@ static void test_symlink_escapes(void **state)
         assert_int_equal(access("/tmp/victim", F_OK), -1);
     }
     tar_len = 0;
-    add("hard", '1', "/etc/passwd");
-    expect_failure(STATUS_FAILED_PRECONDITION, "hard");
+    add("hard", '1', "/etc/passwd"); // a lower layer may have it: not made, and told
+    _cleanup_free_ char *hard = str_printf("%s/hard", dir);
+    struct extract_stats stats;
+    assert_int_equal(extract_limited(10, &stats, NULL), 0);
+    assert_int_equal(access(hard, F_OK), -1);
     tar_len = 0;
     add("hard", '1', "../victim");
     expect_failure(STATUS_FAILED_PRECONDITION, "hard");
