@@ -90,7 +90,8 @@ static int make_dir(struct extract *x, struct archive_entry *e, int dir_fd, cons
     return r < 0 ? r : extract_remember_dir(x, e);
 }
 
-static int write_data(struct extract *x, int fd)
+// *end: behind the last byte; a hole may follow.
+static int write_data(struct extract *x, int fd, la_int64_t *end)
 {
     const void *block;
     size_t size;
@@ -112,6 +113,7 @@ static int write_data(struct extract *x, int fd)
             offset += n;
             size -= (size_t)n;
         }
+        *end = offset;
         // The disk gets to work at once: whoever publishes the layer waits for it.
         if (written - started >= WRITE_BACK_SIZE && sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE) == 0)
             started = written;
@@ -138,15 +140,16 @@ static int make_file(struct extract *x, struct archive_entry *e, int dir_fd, con
 {
     _cleanup_fd_ int fd = create_file(x, e, dir_fd, leaf);
     struct timespec times[2];
+    la_int64_t end = 0;
     int r;
 
     if (fd < 0)
         return fd;
     x->tree.inodes++;
-    r = write_data(x, fd);
+    r = write_data(x, fd, &end);
     if (r < 0)
         return r;
-    if (archive_entry_sparse_count(e) > 0 && ftruncate(fd, archive_entry_size(e)) < 0)
+    if (archive_entry_size(e) > end && ftruncate(fd, archive_entry_size(e)) < 0)
         return extract_failed(x, errno, "set the size");
     r = extract_metadata(x, e, fd, true);
     if (r < 0)

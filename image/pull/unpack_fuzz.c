@@ -47,7 +47,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     _cleanup_fd_ int fd = memfd_create("layer", MFD_CLOEXEC);
     _cleanup_fd_ int root = -1;
     _cleanup_(inflate_freep) struct inflate *in = NULL;
-    struct extract_options options = {.max_entries = 200, .opaque = ignore_opaque};
+    Pull__Loose *loose = calloc(1, sizeof(*loose));
+    struct extract_options options = {.max_entries = 200, .opaque = ignore_opaque, .loose = loose};
     struct extract_stats stats;
     _cleanup_free_ char *path = NULL;
 
@@ -55,7 +56,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         abort();
     made = true;
     path = str_printf("%s/root", top);
-    if (fd < 0 || !path || file_write_all(fd, data, size) < 0 || lseek(fd, 0, SEEK_SET) < 0 ||
+    if (loose)
+        pull__loose__init(loose);
+    if (!loose || fd < 0 || !path || file_write_all(fd, data, size) < 0 || lseek(fd, 0, SEEK_SET) < 0 ||
         mkdir(path, 0755) < 0 || inflate_new(fd, 16u << 20, &in, NULL) < 0)
         abort();
     root = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -63,6 +66,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct error err = ERROR_INIT;
     if (extract_tar(in, &options, &stats, &err) < 0 && err.errnum == 0)
         abort();
+    pull__loose__free_unpacked(loose, NULL);
     check_outside();
     if (file_remove_tree(path, NULL) < 0)
         abort();
