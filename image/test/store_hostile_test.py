@@ -214,7 +214,7 @@ CASES = {
     "a wrong length of gzip": (lambda: broken(L().add("f", b"x" * 3000), -2), (DAMAGED, "gzip data is damaged")),
     "a wrong checksum of zstd": (lambda: broken(L().add("f", b"x" * 3000), -2, zstd), (DAMAGED, "zstd data is damaged")),
     "gzip that ends early": (lambda: Bytes(L().add("f", b"x").raw, L().add("f", b"x").blob[:-9]), (DAMAGED, "ends too early")),
-    "garbage behind gzip": (lambda: Bytes(L().add("f", b"x").raw, L().add("f", b"x").blob + b"garbage"), (DAMAGED, "gzip")),
+    "garbage behind gzip": (lambda: Bytes(L().add("f", b"x").raw, L().add("f", b"x").blob + b"garbage"), (DAMAGED, "the layer's")),
     "a negative size": (lambda: raw(header(size=b"\xff" * 12)), None),
     "a size of nonsense": (lambda: raw(header(size=b"zzzzzzzzzzz\0")), None),
     "a file that never ends": (lambda: raw(header(size=b"77777777777\0")), (DAMAGED, "")),
