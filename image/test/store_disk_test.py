@@ -1,4 +1,5 @@
 """The store and its disk: a full one, damage, and what a start finds. See store_case.py."""
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -124,7 +125,7 @@ class Damage(PullTest):
         self.settle()
 
     def rows(self, what="dir, boot, sum"):
-        with sqlite3.connect(f"file:{self.dir}/image.db?mode=ro", uri=True) as db:
+        with contextlib.closing(sqlite3.connect(f"file:{self.dir}/image.db?mode=ro", uri=True)) as db:
             return db.execute(f"SELECT {what} FROM layer").fetchall()
 
     def settle(self):

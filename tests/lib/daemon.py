@@ -77,6 +77,7 @@ class Crispd:
             f"/crisptest{os.getpid()}x{self.number}.slice"
         self.bridge, self.subnet = f"ct{os.getpid() % 100000}x{self.number}", f"10.88.{self.number % 250}"
         self.config = f"{self.base}/crisp.yaml"
+        self.prefix = []  # words before crispd's own, of a program that ends as it
         self.process = self.channel = None
         os.makedirs(self.cni_conf, exist_ok=True)
         if cni:
@@ -124,7 +125,7 @@ class Crispd:
         env = {**os.environ, "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:exitcode=99",
                "UBSAN_OPTIONS": "print_stacktrace=1"}
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen([program("crispd"), "--config", self.config], stdin=subprocess.DEVNULL,
+            self.process = subprocess.Popen([*self.prefix, program("crispd"), "--config", self.config], stdin=subprocess.DEVNULL,
                                             stdout=log, stderr=log, env=env, start_new_session=True)
         if wait:
             wait_for(self._serves, 30, "crispd serves: " + self.log)
