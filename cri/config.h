@@ -47,6 +47,7 @@ struct config {
     char **default_sysctls;       // NULL-terminated
     char **absent_sources_denied; // NULL-terminated
     char **annotations_allowed;   // NULL-terminated
+    bool image_sync_before_answer;
     int64_t image_pull_concurrency, image_pull_concurrency_node;
     int64_t image_pull_stall_ns;
     int64_t image_pull_min_rate;          // bytes a second

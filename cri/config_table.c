@@ -197,6 +197,13 @@ const struct config_key config_keys[] = {
      .max = 1024,
      .doc =
          "Layers of all images that are fetched and unpacked at the same time; pulls wait for each other."},
+    {.path = "image.sync_before_answer",
+     .type = CONFIG_BOOL,
+     .offset = FIELD(image_sync_before_answer),
+     .default_value = "false",
+     .doc = "A pull answers only when the disk has the whole image. Otherwise the disk gets it right after, "
+            "and a "
+            "power cut until then leaves the image absent, to be pulled again; never half."},
     {.path = "image.pull_stall_timeout",
      .type = CONFIG_DURATION,
      .offset = FIELD(image_pull_stall_ns),

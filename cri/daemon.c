@@ -52,6 +52,7 @@ static int open_images(struct daemon *d, bool offline, struct error *err)
                                           .node_layers = (unsigned)c->image_pull_concurrency_node,
                                           .stall_ns = c->image_pull_stall_ns,
                                           .min_rate = (uint64_t)c->image_pull_min_rate,
+                                          .sync_before_answer = c->image_sync_before_answer,
                                           .offline = offline};
     if (!root)
         return error_errno(err, ENOMEM, "open the image store");

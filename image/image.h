@@ -42,6 +42,9 @@ struct image_store_options {
     unsigned node_layers;      // all pulls' at a time; 0: 16
     int64_t stall_ns;          // how long a transfer may be slower than min_rate; 0: a minute
     uint64_t min_rate;         // bytes a second; 0: 1
+    // A pull answers when a power cut can't undo it any more; else one soon after the answer leaves the image
+    // absent (never half).
+    bool sync_before_answer;
     bool offline; // only image_store_verify() will be called: nothing happens in the background but deleting
 };
 

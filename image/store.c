@@ -123,6 +123,7 @@ static int init_store(struct image_store *s, const struct image_store_options *o
     s->policies = o->policies;
     s->allowed = o->allowed;
     s->parallel_layers = o->parallel_layers;
+    s->sync_before_answer = o->sync_before_answer;
     if (s->parallel_layers == 0)
         s->parallel_layers = cpus > 0 && cpus < PARALLEL_DEFAULT ? (unsigned)cpus : PARALLEL_DEFAULT;
     s->crisp_pull_path = strdup(o->crisp_pull_path);

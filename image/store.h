@@ -53,7 +53,8 @@ struct image_store {
     const struct registry_config *registries;
     const struct policy_config *policies;
     char *const *allowed;
-    char **pinned;            // normalised references
+    char **pinned; // normalised references
+    bool sync_before_answer;
     unsigned parallel_layers; // of a pull
     unsigned node_layers;     // of all pulls
     uint32_t stall_ms;        // of a transfer below min_rate (bytes a second)
@@ -117,6 +118,8 @@ int layer_note_witness(const struct image_store *s, struct layer *layer, struct 
 int settle_start(struct image_store *s, struct error *err);
 void settle_stop(struct image_store *s);
 void settle_wake(struct image_store *s);
+// Until these layers, and the records of them that were written before, are on disk for good.
+int settle_wait(struct image_store *s, char *const *diff_ids, size_t n, struct error *err);
 // Notes a layer's checksum (NULL: there can't be one), if dir is still its folder. Takes `write`.
 int layer_record_sum(struct image_store *s, const char *diff_id, const char *dir,
                      const uint8_t sum[LAYER_SUM_LEN], struct error *err);

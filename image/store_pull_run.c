@@ -407,6 +407,10 @@ static int commit(struct pull_run *run, struct error *err)
     if (r < 0)
         return r;
     settle_wake(run->store);
+    if (run->store->sync_before_answer)
+        r = settle_wait(run->store, run->resolved->config->diff_ids, run->resolved->n_layers, err);
+    if (r < 0)
+        return r;
     run->op->image_id = strdup(run->resolved->config_digest);
     return run->op->image_id ? 0 : error_errno(err, ENOMEM, "pull %s", op->key);
 }

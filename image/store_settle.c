@@ -21,7 +21,8 @@ struct settler {
     struct image_store *store;
     pthread_t thread;
     bool started;
-    pthread_cond_t wanted; // with the store's lock, like the next two
+    pthread_cond_t wanted; // with the store's lock, like the next three
+    pthread_cond_t synced; // tried, well or not
     bool pending, closing;
     int sync_fd; // of the store's file system: it hears of each write that has failed since the start
     int64_t busy_since_mono_ns;
@@ -217,14 +218,18 @@ static void *settle_main(void *data)
         t->pending = false;
         pthread_mutex_unlock(&s->lock);
         if (!more)
-            return NULL;
+            break;
         int r = sync_layers(t, &err);
+        pthread_mutex_lock(&s->lock);
+        pthread_cond_broadcast(&t->synced);
+        pthread_mutex_unlock(&s->lock);
         if (r == 0)
             r = sum_layers(t, &err);
         if (r < 0)
             log_error("layers could not be settled; will try again", "error", err.message);
         wait_ns = r < 0 ? RETRY_NS : 0;
     }
+    return NULL;
 }
 
 int settle_start(struct image_store *s, struct error *err)
@@ -239,6 +244,7 @@ int settle_start(struct image_store *s, struct error *err)
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&t->wanted, &attr);
     pthread_condattr_destroy(&attr);
+    pthread_cond_init(&t->synced, NULL);
     t->pending = true; // what the last daemon left
     t->sync_fd = open(s->layers_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (t->sync_fd < 0)
@@ -260,6 +266,36 @@ void settle_wake(struct image_store *s)
     pthread_mutex_unlock(&s->lock);
 }
 
+// `lock` is held. 1: all are on disk for good; 0: not yet; -EIO: one never will be.
+static int are_durable(struct image_store *s, char *const *diff_ids, size_t n)
+{
+    bool all = true;
+
+    for (size_t i = 0; i < n; i++) {
+        const struct layer *layer = map_get(s->layers, diff_ids[i]);
+        if (!layer)
+            return -EIO;
+        all = all && layer->seq <= s->synced_seq;
+    }
+    return all;
+}
+
+int settle_wait(struct image_store *s, char *const *diff_ids, size_t n, struct error *err)
+{
+    int r;
+
+    pthread_mutex_lock(&s->lock);
+    while ((r = are_durable(s, diff_ids, n)) == 0 && !s->closing) {
+        s->settler->pending = true;
+        pthread_cond_signal(&s->settler->wanted);
+        pthread_cond_wait(&s->settler->synced, &s->lock);
+    }
+    pthread_mutex_unlock(&s->lock);
+    if (r < 0)
+        return error_set(err, STATUS_INTERNAL, EIO, "a layer could not be written to disk below %s", s->root);
+    return r > 0 ? 0 : error_set(err, STATUS_UNAVAILABLE, ESHUTDOWN, "the daemon is shutting down");
+}
+
 void settle_stop(struct image_store *s)
 {
     struct settler *t = s->settler;
@@ -269,10 +305,12 @@ void settle_stop(struct image_store *s)
     pthread_mutex_lock(&s->lock);
     t->closing = true;
     pthread_cond_signal(&t->wanted);
+    pthread_cond_broadcast(&t->synced);
     pthread_mutex_unlock(&s->lock);
     if (t->started)
         pthread_join(t->thread, NULL);
     pthread_cond_destroy(&t->wanted);
+    pthread_cond_destroy(&t->synced);
     fd_closep(&t->sync_fd);
     free(t);
     s->settler = NULL;

@@ -225,6 +225,16 @@ class Damage(PullTest):
         self.absent(self.ref)
         self.store(f"pull {self.ref}")
 
+    def test_an_answer_that_waits_for_the_disk(self):
+        self.store(f"remove {self.ref}")
+        self.store.close()
+        os.environ["TOOL_SYNC"] = "1"
+        self.addCleanup(os.environ.pop, "TOOL_SYNC")
+        self.reopen()
+        self.store(f"pull {self.ref}")
+        self.assertEqual({boot for _, boot, _ in self.rows()}, {""})
+        self.assertEqual(self.store(f"together 4 {self.ref} {self.other_ref}"), self.image.id)
+
     def test_records_of_an_older_version_are_kept(self):
         """Whose layers have neither a witness nor a checksum yet."""
         self.store.close()

@@ -333,6 +333,7 @@ int main(int argc, char **argv)
         .node_layers = (unsigned)number_from_environment("TOOL_NODE_LAYERS"),
         .stall_ns = (int64_t)number_from_environment("TOOL_STALL_MS") * NS_PER_MS,
         .min_rate = number_from_environment("TOOL_MIN_RATE"),
+        .sync_before_answer = number_from_environment("TOOL_SYNC") != 0,
     };
     if (argc > 3) {
         set_mirrors(&t, argv[3]);
