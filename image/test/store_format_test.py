@@ -220,7 +220,17 @@ class Sources(FormatTest):
         image = simple_image(2)
         ref = self.add("a", image)
         self.store(f"pull {ref}")
-        self.sql("DROP TABLE image_source", "UPDATE schema_version SET version = 1 WHERE module = 'image'")
+        # What later versions have added goes; the first one's columns were these.
+        self.sql("DROP TABLE image_source", "DROP TABLE layer_damaged",
+                 "ALTER TABLE layer RENAME TO newer",
+                 "CREATE TABLE layer (diff_id TEXT PRIMARY KEY, dir TEXT NOT NULL UNIQUE, bytes INTEGER NOT NULL,"
+                 " inodes INTEGER NOT NULL) WITHOUT ROWID",
+                 "INSERT INTO layer SELECT diff_id, dir, bytes, inodes FROM newer", "DROP TABLE newer",
+                 "ALTER TABLE image RENAME TO newer",
+                 "CREATE TABLE image (id TEXT PRIMARY KEY, config BLOB NOT NULL, pulled_ns INTEGER NOT NULL,"
+                 " removed INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID",
+                 "INSERT INTO image SELECT id, config, pulled_ns, removed FROM newer", "DROP TABLE newer",
+                 "UPDATE schema_version SET version = 1 WHERE module = 'image'")
         with self.assertRaisesRegex(store_case.StoreError, "FAILED_PRECONDITION .* pull it again"):
             self.source(ref)
         self.assertEqual(self.store(f"pull {ref}"), image.id)
