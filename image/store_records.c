@@ -25,10 +25,9 @@ static const char *const migrations[] = {
     "ALTER TABLE layer ADD COLUMN ctime_ns INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE layer ADD COLUMN sum BLOB;"
     "CREATE TABLE layer_damaged (dir TEXT PRIMARY KEY, diff_id TEXT NOT NULL) WITHOUT ROWID;",
-    // What of a layer depends on those below it (Pull__Loose), and whether an image has a layer that mends
-    // this.
-    "ALTER TABLE layer ADD COLUMN loose BLOB; ALTER TABLE image ADD COLUMN mended INTEGER NOT NULL DEFAULT "
-    "0;",
+    // What of a layer depends on those below it (Pull__Loose); has an image a layer that mends this?
+    "ALTER TABLE layer ADD COLUMN loose BLOB;",
+    "ALTER TABLE image ADD COLUMN mended INTEGER NOT NULL DEFAULT 0;",
 };
 
 const struct db_module image_db_module = {"image", migrations, ARRAY_SIZE(migrations)};
