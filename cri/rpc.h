@@ -129,5 +129,6 @@ RPC_HANDLER(rpc_image_fs_info);
 RPC_HANDLER(rpc_crisp_pull);
 RPC_HANDLER(rpc_crisp_list);
 RPC_HANDLER(rpc_crisp_prune);
+RPC_HANDLER(rpc_crisp_import);
 
 #endif

@@ -1,4 +1,4 @@
-// crisp's own service: Pull with progress, List, Prune.
+// crisp's own service: Pull with progress, List, Prune. Archives are in rpc_crisp_archive.c.
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,10 +7,9 @@
 #include "base/str.h"
 #include "cri/daemon.h"
 #include "cri/rpc.h"
+#include "cri/rpc_crisp.h"
 #include "cri/rpc_util.h"
 #include "image/image.h"
-
-#define PROGRESS_MAX (256u << 10) // bytes of one message about a pull
 
 // A NULL-terminated vector into the arena; NULL when that is full.
 static char **copy_strings(struct arena *arena, char *const *v, size_t *n)
@@ -102,27 +101,34 @@ RPC_HANDLER(rpc_crisp_prune)
     return r;
 }
 
-static int send_progress(void *data, const struct image_layer_progress *layers, size_t n, struct error *err)
+Crisp__LayerProgress **rpc_layer_progress(struct arena *arena, const struct image_layer_progress *layers,
+                                          size_t n)
 {
     _Static_assert((int)IMAGE_LAYER_PRESENT == (int)CRISP__LAYER_STATE__LAYER_PRESENT, "the same numbers");
-    struct rpc_call *call = data;
-    _cleanup_(arena_freep) struct arena *arena = arena_new(PROGRESS_MAX);
-    Crisp__PullProgress message = CRISP__PULL_PROGRESS__INIT;
-    Crisp__LayerProgress *items = arena ? arena_alloc(arena, (n + 1) * sizeof(*items)) : NULL;
+    Crisp__LayerProgress *items = arena_alloc(arena, (n + 1) * sizeof(*items));
+    Crisp__LayerProgress **out = arena_alloc(arena, (n + 1) * sizeof(*out));
 
-    message.layers = items ? arena_alloc(arena, (n + 1) * sizeof(*message.layers)) : NULL;
-    if (!message.layers)
-        return rpc_no_memory(err);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; items && out && i < n; i++) {
         crisp__layer_progress__init(&items[i]);
         items[i].digest = (char *)layers[i].digest;
         items[i].size = layers[i].size;
         items[i].fetched = layers[i].fetched;
         items[i].state = (Crisp__LayerState)layers[i].state;
-        message.layers[i] = &items[i];
+        out[i] = &items[i];
     }
+    return items ? out : NULL;
+}
+
+static int send_progress(void *data, const struct image_layer_progress *layers, size_t n, struct error *err)
+{
+    _cleanup_(arena_freep) struct arena *arena = arena_new(RPC_PROGRESS_MAX);
+    Crisp__PullProgress message = CRISP__PULL_PROGRESS__INIT;
+
+    message.layers = arena ? rpc_layer_progress(arena, layers, n) : NULL;
+    if (!message.layers)
+        return rpc_no_memory(err);
     message.n_layers = n;
-    return rpc_send(call, &message.base, arena, err);
+    return rpc_send(data, &message.base, arena, err);
 }
 
 RPC_HANDLER(rpc_crisp_pull)

@@ -90,5 +90,13 @@ const struct rpc_method rpc_table[] = {
     OWN(Pull, pull_request, pull_progress, true, RPC_WORK, rpc_crisp_pull),
     OWN(List, list_request, list_response, false, RPC_INLINE, rpc_crisp_list),
     OWN(Prune, prune_request, prune_response, false, RPC_WORK, rpc_crisp_prune),
+    {.service = "crisp.v1.Images",
+     .name = "Import",
+     .request = &crisp__import_request__descriptor,
+     .response = &crisp__import_progress__descriptor,
+     .stream = true,
+     .client_stream = true,
+     .class = RPC_WORK,
+     .fn = rpc_crisp_import},
 };
 const size_t rpc_table_len = ARRAY_SIZE(rpc_table);

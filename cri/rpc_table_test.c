@@ -55,9 +55,15 @@ static void test_every_method_has_its_row(void **state)
 static void test_streams(void **state)
 {
     (void)state;
-    static const char *const streams[] = {
-        "StreamPodSandboxes", "StreamContainers",        "StreamContainerStats", "StreamPodSandboxStats",
-        "GetContainerEvents", "StreamPodSandboxMetrics", "StreamImages",         "Pull"};
+    static const char *const streams[] = {"StreamPodSandboxes",
+                                          "StreamContainers",
+                                          "StreamContainerStats",
+                                          "StreamPodSandboxStats",
+                                          "GetContainerEvents",
+                                          "StreamPodSandboxMetrics",
+                                          "StreamImages",
+                                          "Pull",
+                                          "Import"};
     size_t n = 0;
     for (size_t i = 0; i < rpc_table_len; i++)
         n += rpc_table[i].stream;

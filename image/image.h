@@ -142,6 +142,18 @@ int image_store_pull_watched(struct image_store *store, const char *ref, const C
                              const struct ctx *ctx, const struct image_watch *watch, char **image_id,
                              struct error *err);
 
+// Takes the images of an archive (OCI layout or `docker save`, as a tar; fd: a regular file that is at rest).
+// fn is called for each that is recorded. name (NULL: as the archive says): a reference with a tag is the one
+// name of the one image, one without goes before the archive's tags. Errors: INVALID_ARGUMENT (no archive, a
+// bad name), FAILED_PRECONDITION, DATA_LOSS, RESOURCE_EXHAUSTED, or the ctx's; images that were recorded
+// before stay.
+typedef int (*image_import_fn)(void *data, const char *id, char *const *names, unsigned index,
+                               unsigned n_images, struct error *err);
+int image_store_import(struct image_store *store, int fd, const char *name, const struct ctx *ctx,
+                       const struct image_watch *watch, image_import_fn fn, void *data, struct error *err);
+// A file without a name on the store's disk, for what becomes an import: an fd, or -errno.
+int image_store_spool(struct image_store *store, struct error *err);
+
 // Removes the image that ref names (as in resolve) with all its tags. Absent: 0. Layers go with the last
 // image and container that uses them; deletion itself happens in the background.
 int image_store_remove(struct image_store *store, const char *ref, struct error *err);

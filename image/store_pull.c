@@ -14,7 +14,7 @@
 
 #define THREAD_STACK (256 * 1024)
 
-static void op_free(struct pull_op *op)
+void pull_op_free(struct pull_op *op)
 {
     if (!op)
         return;
@@ -25,6 +25,7 @@ static void op_free(struct pull_op *op)
     free(op->key);
     free(op->image_id);
     free(op->progress);
+    strv_free(op->names);
     fd_closep(&op->done_fd);
     fd_closep(&op->cancel_fd);
     fd_closep(&op->wake_fd);
@@ -76,7 +77,7 @@ void pull_ops_reap(struct image_store *s, bool all)
 
     while ((op = take_ended(s, all))) {
         pthread_join(op->thread, NULL);
-        op_free(op);
+        pull_op_free(op);
     }
 }
 
@@ -104,44 +105,53 @@ static void *op_main(void *data)
     return NULL;
 }
 
-static struct pull_op *op_new(struct image_store *s, const struct reference *ref, const char *key,
-                              const uint8_t *auth, size_t auth_len)
+struct pull_op *pull_op_new(struct image_store *s, const struct reference *ref, const char *key,
+                            const uint8_t *auth, size_t auth_len)
 {
     struct pull_op *op = calloc(1, sizeof(*op));
 
     if (!op)
         return NULL;
     op->store = s;
+    op->archive_fd = -1;
     op->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     op->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     op->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     op->key = strdup(key);
     op->auth = malloc(auth_len + 1);
     op->auth_len = auth_len;
-    op->ref.domain = strdup(ref->domain);
-    op->ref.path = strdup(ref->path);
+    op->ref.domain = ref->domain ? strdup(ref->domain) : NULL;
+    op->ref.path = ref->path ? strdup(ref->path) : NULL;
     op->ref.tag = ref->tag ? strdup(ref->tag) : NULL;
     op->ref.digest = ref->digest ? strdup(ref->digest) : NULL;
     if (op->auth)
         memcpy(op->auth, auth, auth_len);
-    if (op->done_fd < 0 || op->cancel_fd < 0 || op->wake_fd < 0 || !op->key || !op->auth || !op->ref.domain ||
-        !op->ref.path || (ref->tag && !op->ref.tag) || (ref->digest && !op->ref.digest)) {
-        op_free(op);
+    if (op->done_fd < 0 || op->cancel_fd < 0 || op->wake_fd < 0 || !op->key || !op->auth ||
+        !op->ref.domain != !ref->domain || !op->ref.path != !ref->path || !op->ref.tag != !ref->tag ||
+        !op->ref.digest != !ref->digest) {
+        pull_op_free(op);
         return NULL;
     }
     return op;
 }
 
-static int op_start(struct pull_op *op)
+int pull_op_start(struct image_store *s, struct pull_op *op, struct error *err)
 {
     pthread_attr_t attr;
     int rc;
 
+    if (s->closing)
+        return error_set(err, STATUS_UNAVAILABLE, ESHUTDOWN, "the daemon is shutting down");
     pthread_attr_init(&attr);
     pthread_attr_setstacksize(&attr, THREAD_STACK);
     rc = pthread_create(&op->thread, &attr, op_main, op);
     pthread_attr_destroy(&attr);
-    return -rc;
+    if (rc != 0)
+        return error_errno(err, rc, "start the pull of %s", op->key);
+    op->next = s->ops;
+    s->ops = op;
+    op->waiters++;
+    return 0;
 }
 
 // The running pull of the same thing, or a new one; the caller is counted as waiting.
@@ -156,28 +166,20 @@ static int join_op(struct image_store *s, const struct reference *ref, const cha
         if (!op->cancelled && !op->ended && str_eq(op->key, key) && op->auth_len == auth_len &&
             memcmp(op->auth, auth, auth_len) == 0)
             break;
-    if (!op && s->closing)
-        r = error_set(err, STATUS_UNAVAILABLE, ESHUTDOWN, "the daemon is shutting down");
-    if (!op && r == 0) {
-        op = op_new(s, ref, key, auth, auth_len);
-        r = op ? op_start(op) : -ENOMEM;
-        if (r < 0) {
-            op_free(op);
-            error_errno(err, -r, "start the pull of %s", key);
-        } else {
-            op->next = s->ops;
-            s->ops = op;
-        }
-    }
-    if (r == 0)
+    if (op) {
         op->waiters++;
+    } else {
+        op = pull_op_new(s, ref, key, auth, auth_len);
+        r = op ? pull_op_start(s, op, err) : error_errno(err, ENOMEM, "start the pull of %s", key);
+        if (r < 0)
+            pull_op_free(op);
+    }
     pthread_mutex_unlock(&s->lock);
     *out = op;
     return r;
 }
 
-// The last one to leave a pull that still runs calls it off.
-static void leave_op(struct image_store *s, struct pull_op *op)
+void pull_op_leave(struct image_store *s, struct pull_op *op)
 {
     pthread_mutex_lock(&s->lock);
     op->waiters--;
@@ -243,6 +245,6 @@ int image_store_pull_watched(struct image_store *s, const char *ref, const Cri__
         return r;
     r = pull_watch_wait(op, ctx, watch, err);
     r = r > 0 ? op_result(s, op, image_id, err) : error_wrap(err, "pull %s", key);
-    leave_op(s, op);
+    pull_op_leave(s, op);
     return r;
 }

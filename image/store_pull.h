@@ -25,10 +25,18 @@ struct pull_op {
     bool cancelled;   // nobody may join any more
     bool ended;
     pthread_t thread;
-    bool in_full;                          // the image is resolved anew even if it is here
-    int done_fd;                           // readable (an eventfd) when it has ended
-    int cancel_fd;                         // written to call it off
-    int wake_fd;                           // written when layers of others have changed
+    bool in_full;  // the image is resolved anew even if it is here
+    int done_fd;   // readable (an eventfd) when it has ended
+    int cancel_fd; // written to call it off
+    int wake_fd;   // written when layers of others have changed
+
+    // An import: the tar (of the caller, who waits) in the place of a registry, and ref is empty.
+    int archive_fd; // -1: a pull
+    unsigned archive_index;
+    const char *archive_name; // what it is to be called; NULL: as the archive says
+    unsigned archive_images;  // how many images the archive has; a result
+    char **names;             // that the image was given; a result
+
     struct pull_watcher *watchers;         // under store->lock, like the next two
     struct image_layer_progress *progress; // bottom first; NULL: not known yet
     size_t n_progress;
@@ -56,6 +64,19 @@ int pull_watch_wait(struct pull_op *op, const struct ctx *ctx, const struct imag
 
 // The result is final: those who wait get it, while the thread still tidies up.
 void pull_op_answer(struct pull_op *op);
+// store_pull.c. A new operation, not listed yet; NULL on ENOMEM.
+struct pull_op *pull_op_new(struct image_store *s, const struct reference *ref, const char *key,
+                            const uint8_t *auth, size_t auth_len);
+void pull_op_free(struct pull_op *op); // NULL is fine
+// Starts its thread and lists it, with the caller as one who waits; an error leaves it the caller's. `lock`
+// is held.
+int pull_op_start(struct image_store *s, struct pull_op *op, struct error *err);
+// The last one to leave a pull that still runs calls it off.
+void pull_op_leave(struct image_store *s, struct pull_op *op);
+
+// store_import.c: the names that an imported image gets, in fresh memory: NULL-terminated, perhaps none.
+int import_names(const struct pull_op *op, const Pull__PullResolved *resolved, char ***names,
+                 struct error *err);
 
 // Sends the PullRequest; arena is scratch memory.
 int pull_request_send(const struct pull_op *op, int sock, const char *staging_dir, struct arena *arena,

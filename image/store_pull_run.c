@@ -282,13 +282,29 @@ static void release_layers(struct pull_run *run)
 
 // Messages
 
+// The reference itself, if it has a tag, and its digest.
+static int pull_names(const struct pull_op *op, const Pull__PullResolved *resolved, char ***names,
+                      struct error *err)
+{
+    _cleanup_free_ char *name = reference_name(&op->ref);
+    _cleanup_free_ char *digest = name ? str_printf("%s@%s", name, resolved->manifest_digest) : NULL;
+
+    *names = digest ? strv_new(1, digest) : NULL;
+    if (!*names || (op->ref.tag && strv_append(names, op->key) < 0))
+        return error_errno(err, ENOMEM, "pull %s", op->key);
+    return 0;
+}
+
 static int take_resolved(struct pull_run *run, Pull__FromPull **m, struct error *err)
 {
     const Pull__PullResolved *resolved = (*m)->resolved;
+    int r;
 
     if (run->resolved || !resolved->config || !digest_is_valid(resolved->config_digest) ||
-        !digest_is_valid(resolved->manifest_digest) || resolved->n_layers > IMAGE_LAYERS_MAX ||
-        resolved->n_layers != resolved->config->n_diff_ids || !source_is_sane(resolved))
+        !(digest_is_valid(resolved->manifest_digest) ||
+          (run->op->archive_fd >= 0 && !*resolved->manifest_digest)) ||
+        resolved->n_layers > IMAGE_LAYERS_MAX || resolved->n_layers != resolved->config->n_diff_ids ||
+        !source_is_sane(resolved))
         return error_set(err, STATUS_INTERNAL, EPROTO, "crisp-pull's answer makes no sense");
     for (size_t i = 0; i < resolved->n_layers; i++)
         if (!digest_is_valid(resolved->layers[i]->diff_id) ||
@@ -299,7 +315,10 @@ static int take_resolved(struct pull_run *run, Pull__FromPull **m, struct error 
         return error_errno(err, ENOMEM, "pull");
     run->resolved = resolved;
     run->resolved_frame = steal_ptr(m);
-    return decide_layers(run, err);
+    strv_freep(&run->op->names);
+    r = run->op->archive_fd >= 0 ? import_names(run->op, resolved, &run->op->names, err)
+                                 : pull_names(run->op, resolved, &run->op->names, err);
+    return r < 0 ? r : decide_layers(run, err);
 }
 
 static int handle_message(struct pull_run *run, Pull__FromPull **m, struct error *err)
@@ -385,10 +404,7 @@ static int converse(struct pull_run *run, struct error *err)
 
 static int commit(struct pull_run *run, struct error *err)
 {
-    const struct pull_op *op = run->op;
-    _cleanup_free_ char *name = reference_name(&op->ref);
-    _cleanup_free_ char *digest = name ? str_printf("%s@%s", name, run->resolved->manifest_digest) : NULL;
-    _cleanup_strv_ char **names = digest ? strv_new(1, digest) : NULL;
+    struct pull_op *op = run->op;
     int r;
 
     if (!run->resolved)
@@ -396,13 +412,11 @@ static int commit(struct pull_run *run, struct error *err)
     for (size_t i = 0; i < run->resolved->n_layers; i++)
         if (run->layers[i] != HELD)
             return error_set(err, STATUS_INTERNAL, EPROTO, "crisp-pull left a layer out");
-    if (!names || (op->ref.tag && strv_append(&names, op->key) < 0))
-        return error_errno(err, ENOMEM, "pull %s", op->key);
     pthread_mutex_lock(&run->store->write);
     r = store_mend(run->store, run->resolved->config_digest, run->resolved->config->diff_ids,
                    run->resolved->n_layers, run->staging, &run->mend, err);
     if (r == 0)
-        r = records_commit(run->store, run->resolved, names, run->mend, err);
+        r = records_commit(run->store, run->resolved, op->names, run->mend, err);
     pthread_mutex_unlock(&run->store->write);
     if (r < 0)
         return r;
@@ -411,8 +425,9 @@ static int commit(struct pull_run *run, struct error *err)
         r = settle_wait(run->store, run->resolved->config->diff_ids, run->resolved->n_layers, err);
     if (r < 0)
         return r;
-    run->op->image_id = strdup(run->resolved->config_digest);
-    return run->op->image_id ? 0 : error_errno(err, ENOMEM, "pull %s", op->key);
+    op->archive_images = run->resolved->archive_images;
+    op->image_id = strdup(run->resolved->config_digest);
+    return op->image_id ? 0 : error_errno(err, ENOMEM, "pull %s", op->key);
 }
 
 static void end_program(struct pull_run *run)
@@ -471,10 +486,12 @@ static const char *text_number(uint64_t n, char out[32])
 // at the same time; commit_ms is recording it.
 static void log_pull(const struct pull_run *run, int64_t started_ns)
 {
+    char *const *names = run->op->names;
+    const char *name = run->op->archive_fd >= 0 && names[0] ? names[0] : run->op->key;
     char bytes[32], ms[32], fetched[32], here[32], fetch[32], inflate[32], write_[32], commit_[32];
 
-    log_info("image pulled", "image", run->op->key, "id", run->op->image_id, "bytes",
-             text_number(run->fetched_bytes, bytes), "ms",
+    log_info(run->op->archive_fd < 0 ? "image pulled" : "image imported", "image", name, "id",
+             run->op->image_id, "bytes", text_number(run->fetched_bytes, bytes), "ms",
              text_ms((uint64_t)(clock_mono_ns() - started_ns), ms), "layers_fetched",
              text_number(run->n_fetched, fetched), "layers_here",
              text_number(run->resolved->n_layers - run->n_fetched, here), "fetch_ms",
@@ -499,9 +516,9 @@ static int run_pull(struct pull_op *op)
     }
     if (op->error.errnum == ENOSPC || op->error.errnum == EDQUOT)
         error_wrap(&op->error, "no space or no inodes are left for %s", run.store->root);
-    if (op->result < 0)
+    if (op->result < 0 && op->archive_fd < 0)
         error_wrap(&op->error, "pull %s", op->key);
-    else if (!run.unchanged)
+    if (op->result == 0 && !run.unchanged)
         log_pull(&run, started_ns);
     else if (op->image_id)
         log_info("image is up to date", "image", op->key, "id", op->image_id);

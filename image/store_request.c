@@ -71,13 +71,14 @@ int pull_request_send(const struct pull_op *op, int sock, const char *staging_di
     Pull__Limits limits = PULL__LIMITS__INIT;
     Pull__Transfers transfers = PULL__TRANSFERS__INIT;
     const char *server_address = "";
+    bool archive = op->archive_fd >= 0;
     int r = fill_credentials(op, arena, &credentials, &server_address, err);
 
-    if (r == 0)
+    if (r == 0 && !archive)
         r = endpoints_build(op->store->registries, &op->ref, server_address, arena, &request, err);
     if (r == 0)
         r = platform_list_host(arena, &request.platforms, &request.n_platforms, err);
-    if (r == 0)
+    if (r == 0 && !archive) // an import's names are only known when it is resolved
         r = add_policy(op, arena, &request, err);
     if (r < 0)
         return r;
@@ -85,10 +86,13 @@ int pull_request_send(const struct pull_op *op, int sock, const char *staging_di
     limits.layer_entries = LAYER_ENTRIES;
     limits.parallel = op->store->parallel_layers;
     request.reference = op->key;
-    request.repository = op->ref.path;
+    request.archive = archive;
+    request.archive_index = op->archive_index;
+    if (op->ref.path)
+        request.repository = op->ref.path;
     if (op->ref.digest)
         request.digest = op->ref.digest;
-    else
+    else if (op->ref.tag)
         request.tag = op->ref.tag;
     request.credentials = &credentials;
     request.staging_dir = (char *)staging_dir;
@@ -101,5 +105,5 @@ int pull_request_send(const struct pull_op *op, int sock, const char *staging_di
     request.transfers = &transfers;
     m.kind_case = PULL__TO_PULL__KIND_REQUEST;
     m.request = &request;
-    return pb_frame_send(sock, &m.base, NULL, 0, err);
+    return pb_frame_send(sock, &m.base, &op->archive_fd, archive ? 1 : 0, err);
 }

@@ -44,6 +44,8 @@ static const char usage_text[] =
     "  images      list the images\n"
     "  rmi IMAGE…  remove images\n"
     "  prune [-a]  remove images that no container uses\n"
+    "  import FILE…\n"
+    "              take images from archives\n"
     "  info        tell about the runtime and whether it is ready\n"
     "\n"
     "Options:\n"
@@ -65,6 +67,7 @@ static const struct {
     {"top", command_top, true},          {"stats", command_stats, true},    {"ps", command_ps, false},
     {"inspect", command_inspect, false}, {"images", command_images, false}, {"info", command_info, false},
     {"pull", command_pull, false},       {"rmi", command_rmi, false},       {"prune", command_prune, false},
+    {"import", command_import, false},
 };
 
 enum { OPTION_ENDPOINT = 256, OPTION_TIMEOUT, OPTION_VERSION };

@@ -6,6 +6,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/str.h"
+#include "image/pull/layer_file.h"
 
 #define TRANSFERS_MAX  100          // of one layer: a server that answers a few bytes at a time ends here
 #define BREAKS_MAX     8            // connections in a row that broke after some bytes, without progress
@@ -14,7 +15,7 @@
 
 void layer_init(struct layer *l, const Pull__Layer *desc, uint32_t index)
 {
-    *l = (struct layer){.desc = desc, .index = index};
+    *l = (struct layer){.desc = desc, .index = index, .file_fd = -1};
     layer_unpack_init(&l->unpack, desc);
 }
 
@@ -122,8 +123,9 @@ int layer_start(struct layer *l, struct registry *r, int forker, const char *sta
     l->forker = forker;
     l->staging_dir = staging_dir;
     l->limits = limits;
-    l->endpoint = registry_next(r, 0, true);
-    if (l->endpoint == r->request->n_endpoints)
+    if (l->file_fd < 0)
+        l->endpoint = registry_next(r, 0, true);
+    if (l->file_fd < 0 && l->endpoint == r->request->n_endpoints)
         return error_set(err, STATUS_FAILED_PRECONDITION, EDESTADDRREQ,
                          "no registry or mirror that may be asked for layers is configured for %s",
                          r->request->reference);
@@ -131,6 +133,8 @@ int layer_start(struct layer *l, struct registry *r, int forker, const char *sta
     if (rc < 0)
         return rc;
     l->state = LAYER_RUNNING;
+    if (l->file_fd >= 0)
+        return layer_file_step(l, err);
     return start_transfer(l, r, err);
 }
 
@@ -289,6 +293,10 @@ int layer_step(struct layer *l, struct registry *r, struct error *err)
 {
     int rc = 0;
 
+    if (l->file_fd >= 0) {
+        rc = layer_file_step(l, err);
+        return rc < 0 ? rc : layer_unpack_step(&l->unpack, err);
+    }
     if (l->start_at_mono_ns > 0 && clock_mono_ns() >= l->start_at_mono_ns)
         rc = start_transfer(l, r, err);
     layer_unpack_flush(&l->unpack);

@@ -45,6 +45,10 @@ struct layer {
     const char *staging_dir; // the session's
     const Pull__Limits *limits;
 
+    int file_fd; // of an archive, where the bytes are; -1: they come from a registry
+    uint64_t file_offset;
+    bool file_verified; // by its diffID only: its digest is not known
+
     bool paused; // until the child has taken what was written
     struct layer_unpack unpack;
 };

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/pb.h"
 #include "base/str.h"
+#include "image/pull/archive_source.h"
 #include "image/pull/layer.h"
 #include "image/pull/manifest.h"
 #include "image/pull/progress.h"
@@ -30,6 +31,8 @@ struct session {
     struct arena *arena;
     struct http *http;
     struct registry registry;
+    struct archive_source *archive; // in the place of the registry
+    int archive_fd;
     Pull__PullResolved resolved;
     struct layer *layers;
     size_t n_layers;
@@ -42,9 +45,9 @@ struct session {
 static int receive(struct session *s, Pull__ToPull **m)
 {
     for (;;) {
-        size_t n_fds = 0;
+        size_t n_fds = s->archive_fd < 0 ? 1 : 0;
         int r = pb_frame_reader_take(&s->reader, &pull__to_pull__descriptor, NULL, (ProtobufCMessage **)m,
-                                     NULL, &n_fds);
+                                     &s->archive_fd, &n_fds);
         if (r != 0)
             return r;
         long n = pb_frame_reader_feed(&s->reader, s->sock);
@@ -68,6 +71,8 @@ static int read_request(struct session *s, struct error *err)
     s->request = s->to->request;
     if (s->request->n_platforms == 0 || !s->request->limits)
         return error_set(err, STATUS_INTERNAL, EPROTO, "the request is not complete");
+    if (s->request->archive && s->archive_fd < 0)
+        return error_set(err, STATUS_INTERNAL, EPROTO, "the archive's descriptor is missing");
     if (fcntl(s->sock, F_SETFL, O_NONBLOCK) < 0)
         return error_errno(err, errno, "prepare the pull");
     return 0;
@@ -109,18 +114,34 @@ static int send_to_crispd(struct session *s, Pull__FromPull *m, struct error *er
     return pb_frame_send(s->sock, &m->base, NULL, 0, err);
 }
 
-static int resolve(struct session *s, struct error *err)
+static int resolve_archive(struct session *s, struct manifest *manifest, struct error *err)
+{
+    int r = archive_source_open(s->archive_fd, s->request, s->arena, &s->archive, err);
+
+    if (r == 0)
+        r = archive_source_resolve(s->archive, manifest, &s->resolved, err);
+    if (r == 0)
+        r = describe_layers(s, manifest, err);
+    return r < 0 ? r : archive_source_place(s->archive, s->layers, s->n_layers, err);
+}
+
+static int resolve_registry(struct session *s, struct manifest *manifest, struct error *err)
 {
     const struct resolve_source source = {&s->registry, source_manifest, source_blob};
     const char *reference = *s->request->digest ? s->request->digest : s->request->tag;
-    struct manifest manifest;
-    Pull__FromPull m = PULL__FROM_PULL__INIT;
-    int r = resolve_image(&source, reference, s->request, s->arena, &manifest, &s->resolved, err);
+    int r = resolve_image(&source, reference, s->request, s->arena, manifest, &s->resolved, err);
 
     if (r == 0)
         r = signature_verify_registry(&s->registry, s->request, s->arena, &s->resolved, err);
-    if (r == 0)
-        r = describe_layers(s, &manifest, err);
+    return r < 0 ? r : describe_layers(s, manifest, err);
+}
+
+static int resolve(struct session *s, struct error *err)
+{
+    struct manifest manifest;
+    Pull__FromPull m = PULL__FROM_PULL__INIT;
+    int r = s->request->archive ? resolve_archive(s, &manifest, err) : resolve_registry(s, &manifest, err);
+
     if (r < 0)
         return r;
     m.kind_case = PULL__FROM_PULL__KIND_RESOLVED;
@@ -294,7 +315,7 @@ static int run(struct session *s, struct error *err)
         const struct http_limits limits = transfers_limits(s->request->transfers);
         r = http_new(&limits, &s->http, err);
     }
-    if (r == 0)
+    if (r == 0 && !s->request->archive)
         r = registry_init(&s->registry, s->http, s->request, err);
     s->arena = arena_new(ARENA_MAX);
     if (!s->arena)
@@ -331,7 +352,7 @@ static void report_end(struct session *s, int r, const struct error *err)
 
 int session_run(int sock, int forker)
 {
-    struct session s = {.sock = sock, .forker = forker};
+    struct session s = {.sock = sock, .forker = forker, .archive_fd = -1};
     struct error err = ERROR_INIT;
     int r;
 
@@ -343,6 +364,8 @@ int session_run(int sock, int forker)
     free(s.layers);
     registry_done(&s.registry);
     http_free(s.http);
+    archive_source_free(s.archive);
+    fd_closep(&s.archive_fd);
     arena_free(s.arena);
     pb_frame_reader_done(&s.reader);
     if (s.to)
