@@ -157,10 +157,12 @@ void pull_view_end(struct pull_view *v, const char *verb, bool went_well)
         present += v->last->layers[i]->state == CRISP__LAYER_STATE__LAYER_PRESENT;
     }
     output_size(fetched, size);
-    if (went_well && v->show != PULL_SHOW_NONE)
+    double seconds = (double)(clock_mono_ns() - v->started_ns) / (double)NS_PER_SEC;
+    if (went_well && v->show != PULL_SHOW_NONE && v->last)
         (void)fprintf(stderr, "crisp: %s %s: %zu new layer%s (%s), %zu here already, %.1f s\n", verb,
-                      v->image, n - present, n - present == 1 ? "" : "s", size, present,
-                      (double)(clock_mono_ns() - v->started_ns) / (double)NS_PER_SEC);
+                      v->image, n - present, n - present == 1 ? "" : "s", size, present, seconds);
+    else if (went_well && v->show != PULL_SHOW_NONE) // another runtime says nothing of layers
+        (void)fprintf(stderr, "crisp: %s %s: %.1f s\n", verb, v->image, seconds);
     if (v->last)
         crisp__pull_progress__free_unpacked(v->last, NULL);
     v->last = NULL;

@@ -304,6 +304,13 @@ def test_detach_fails_clean(runtime, crisp, tmp_path):
     assert (code, out) == (125, "") and not runtime.pods and not os.listdir(crisp.logs) and not os.path.exists(f"{tmp_path}/cid")
 
 
+def test_pull_of_a_runtime_without_progress(runtime, crisp):
+    code, out, err = crisp("pull", "img:1")
+    assert code == 0 and out and re.search(r"^crisp: pulled img:1: [\d.]+ s$", err, re.M) and "layer" not in err
+    code, _, err = crisp("prune", "-f")
+    assert code == 1 and "can't prune (crispd can)" in err
+
+
 def test_update(runtime, crisp):
     runtime.exit = None
     container = crisp.ok("run", "-d", "--name", "box", "img:1")

@@ -98,8 +98,8 @@ def main():
         say(f"Linux {os.uname().release}, up {f.read().split()[0]} s")
     env = {**os.environ, "CRISP_BUILD": job["build"], "CRISP_LOGS": OUT, "CRISP_SUITE": "vm", "PYTHONUNBUFFERED": "1",
            "CRISP_TEST_IMAGES": "/crisp-vm/in/images", "CRISP_TEST_STUBS": "/crisp-vm/in/stubs",
-           "CRISP_TEST_GO": "built", "CRISP_TIME_SCALE": str(job["scale"]), "CRISP_CGROUP_DRIVER": job["driver"],
-           "PYTHONDONTWRITEBYTECODE": "1"}
+           "CRISP_TEST_GO": "built", "CRISP_TEST_NULL_PLUGIN": "/crisp-vm/in/null-plugin",
+           "CRISP_TIME_SCALE": str(job["scale"]), "CRISP_CGROUP_DRIVER": job["driver"], "PYTHONDONTWRITEBYTECODE": "1"}
     os.environ.update(env)
     if job["command"]:
         status = run_limited(job["command"], left(job), None, cwd=job["top"], env=env)

@@ -109,6 +109,7 @@ def fill(work, job):
             os.makedirs(os.path.dirname(f"{disk}{go}/{name}"), exist_ok=True)
             shutil.copy2(f"{go}/{name}", f"{disk}{go}/{name}")
     subprocess.run(["/usr/bin/python3", "-B", f"{TOP}/tests/lib/stubs.py", f"{disk}/stubs"], check=True)
+    subprocess.run(["gcc", "-O2", "-static", "-o", f"{disk}/null-plugin", f"{TOP}/tests/lib/null_plugin.c"], check=True)
     job.update(top=TOP, build=BUILD)
     with open(f"{disk}/job.json", "w", encoding="utf-8") as f:
         json.dump(job, f)
