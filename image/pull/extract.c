@@ -13,10 +13,9 @@
 #include "base/str.h"
 #include "image/pull/extract_internal.h"
 
-#define BLOCK           4096
-#define WRITE_BACK_SIZE (8 << 20) // of a large file, as soon as so much is written
-#define WHITEOUT        ".wh."
-#define OPAQUE          ".wh..wh..opq"
+#define BLOCK    4096
+#define WHITEOUT ".wh."
+#define OPAQUE   ".wh..wh..opq"
 
 static la_ssize_t read_archive(struct archive *a, void *data, const void **block)
 {
@@ -96,7 +95,7 @@ static int write_data(struct extract *x, int fd, la_int64_t *end)
     const void *block;
     size_t size;
     la_int64_t offset;
-    uint64_t written = 0, started = 0;
+    uint64_t written = 0;
     int r;
 
     while ((r = archive_read_data_block(x->archive, &block, &size, &offset)) == ARCHIVE_OK) {
@@ -114,9 +113,6 @@ static int write_data(struct extract *x, int fd, la_int64_t *end)
             size -= (size_t)n;
         }
         *end = offset;
-        // The disk gets to work at once: whoever publishes the layer waits for it.
-        if (written - started >= WRITE_BACK_SIZE && sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE) == 0)
-            started = written;
     }
     x->stats->bytes += (written + BLOCK - 1) / BLOCK * BLOCK;
     return r == ARCHIVE_EOF ? 0 : archive_failed(x);

@@ -64,8 +64,8 @@ static const int allowed_calls[] = {
     SCMP_SYS(getpid),       SCMP_SYS(gettid),
     SCMP_SYS(sched_yield),  SCMP_SYS(poll),
     SCMP_SYS(ppoll),        SCMP_SYS(restart_syscall),
-    SCMP_SYS(sigaltstack),  SCMP_SYS(sync_file_range),
-    SCMP_SYS(geteuid),      SCMP_SYS(umask),
+    SCMP_SYS(sigaltstack),  SCMP_SYS(geteuid),
+    SCMP_SYS(umask),
 #ifdef __NR_fchmodat2
     SCMP_SYS(fchmodat2),
 #endif
