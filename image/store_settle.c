@@ -266,18 +266,16 @@ void settle_wake(struct image_store *s)
     pthread_mutex_unlock(&s->lock);
 }
 
-// `lock` is held. 1: all are on disk for good; 0: not yet; -EIO: one never will be.
-static int are_durable(struct image_store *s, char *const *diff_ids, size_t n)
+// `lock` is held. 1: all that was published until then is on disk for good; 0: not yet; -EIO: one never will
+// be.
+static int are_durable(struct image_store *s, uint64_t until_seq, char *const *diff_ids, size_t n)
 {
-    bool all = true;
-
     for (size_t i = 0; i < n; i++) {
         const struct layer *layer = map_get(s->layers, diff_ids[i]);
         if (!layer)
             return -EIO;
-        all = all && layer->seq <= s->synced_seq;
     }
-    return all;
+    return s->synced_seq >= until_seq;
 }
 
 int settle_wait(struct image_store *s, char *const *diff_ids, size_t n, struct error *err)
@@ -285,7 +283,8 @@ int settle_wait(struct image_store *s, char *const *diff_ids, size_t n, struct e
     int r;
 
     pthread_mutex_lock(&s->lock);
-    while ((r = are_durable(s, diff_ids, n)) == 0 && !s->closing) {
+    uint64_t until_seq = s->publish_seq;
+    while ((r = are_durable(s, until_seq, diff_ids, n)) == 0 && !s->closing) {
         s->settler->pending = true;
         pthread_cond_signal(&s->settler->wanted);
         pthread_cond_wait(&s->settler->synced, &s->lock);
