@@ -8,7 +8,7 @@
 #include "runtime/cgroup.h"
 
 #define CGROUP_HIERARCHIES_MAX 24
-#define CGROUP_WRITES_MAX      64
+#define CGROUP_WRITES_MAX      128
 #define CGROUP_VALUE_MAX       512  // bytes of a value that is written, with its NUL
 #define CGROUP_TEXT_MAX        4096 // bytes of a control file that is kept to be put back
 
@@ -35,7 +35,8 @@ struct cgroup_write {
     const struct cgroup_hierarchy_fd *root;
     const char *field; // the caller's
     char *file, *value;
-    char *before; // the whole file, for putting it back; NULL when it was not noted
+    char *before; // the whole file, for putting it back; NULL when it was not noted. What an earlier write of
+                  // the list leaves there is told when it is added.
 };
 
 // All zero to begin with; ended by cgroup_writes_done().
@@ -194,6 +195,10 @@ void cgroup_read_hugepages(struct cgroup_host *h, const char *path, const char *
 void cgroup_read_unified(struct cgroup_host *h, const char *path, struct arena *arena,
                          Cri__LinuxContainerResources *io);
 
+// v1: a pod's place gets another list, and what is below it follows. INVALID_ARGUMENT: too much is below.
+int cgroup_cpuset_add(const struct cgroup_hierarchy_fd *root, const char *path, const char *field,
+                      const char *file, const char *list, const struct cgroup_leaf *leaves, size_t n_leaves,
+                      struct cgroup_writes *ws, struct error *err);
 // Is every number of the list "0-3,7" in the other one, too? false also when either is no list.
 bool cgroup_list_within(const char *list, const char *all);
 

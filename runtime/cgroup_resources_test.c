@@ -15,110 +15,148 @@ static void expect(struct fixture *f, enum cgroup_controller c, const char *leaf
     assert_string_equal(text, want);
 }
 
+static const char *const v1_controllers[] = {"cpu", "cpuset", "memory", NULL};
+
+struct v1 {
+    char pod[CGROUP_PATH_MAX], leaf[CGROUP_PATH_MAX];
+    uint32_t made;
+    Cri__HugepageLimit none, *hugepages;
+    Cri__LinuxContainerResources r;
+};
+
+// A leaf with limits of all kinds.
+static void v1_begin(struct fixture *f, struct v1 *v)
+{
+    struct error err = ERROR_INIT;
+    make_pod(f, v->pod, v->leaf, &v->made);
+    cri__linux_container_resources__init(&v->r);
+    v->r.cpu_shares = 512;
+    v->r.cpu_period = 50000;
+    v->r.cpu_quota = 20000;
+    v->r.memory_limit_in_bytes = 64 << 20;
+    v->r.memory_swap_limit_in_bytes = 64 << 20;
+    v->r.cpuset_cpus = (char *)"0";
+    cri__hugepage_limit__init(&v->none);
+    v->none.page_size = (char *)"2MB";
+    v->hugepages = &v->none; // a limit of 0 is fine without the controller
+    v->r.hugepage_limits = &v->hugepages;
+    v->r.n_hugepage_limits = 1;
+    if (cgroup_create(f->host, v->leaf, &(struct cgroup_limits){.resources = &v->r}, NULL, &err) < 0)
+        fail_msg("%s", err.message);
+}
+
 static void v1_resources(void **state)
 {
     struct fixture *f = *state;
-    static const char *const controllers[] = {"cpu", "cpuset", "memory", NULL};
-    if (!needs(f, controllers))
+    if (!needs(f, v1_controllers))
         TESTING_SKIP("these v1 controllers aren't mounted");
-    char pod[CGROUP_PATH_MAX], leaf[CGROUP_PATH_MAX], cpus[256];
-    uint32_t made;
+    struct v1 v;
+    char cpus[256];
     struct error err = ERROR_INIT;
-    make_pod(f, pod, leaf, &made);
-    Cri__LinuxContainerResources r = CRI__LINUX_CONTAINER_RESOURCES__INIT, *now;
-    r.cpu_shares = 512;
-    r.cpu_period = 50000;
-    r.cpu_quota = 20000;
-    r.memory_limit_in_bytes = 64 << 20;
-    r.memory_swap_limit_in_bytes = 64 << 20;
-    r.cpuset_cpus = (char *)"0";
-    Cri__HugepageLimit none = CRI__HUGEPAGE_LIMIT__INIT, *hugepages = &none;
-    none.page_size = (char *)"2MB";
-    r.hugepage_limits = &hugepages; // a limit of 0 is fine without the controller
-    r.n_hugepage_limits = 1;
-    if (cgroup_create(f->host, leaf, &(struct cgroup_limits){.resources = &r}, NULL, &err) < 0)
-        fail_msg("%s", err.message);
-    expect(f, CGROUP_CPU, leaf, "cpu.shares", "512");
-    expect(f, CGROUP_CPU, leaf, "cpu.cfs_period_us", "50000");
-    expect(f, CGROUP_CPU, leaf, "cpu.cfs_quota_us", "20000");
-    expect(f, CGROUP_MEMORY, leaf, "memory.limit_in_bytes", "67108864");
-    expect(f, CGROUP_CPUSET, leaf, "cpuset.cpus", "0");
+    Cri__LinuxContainerResources *now;
+    v1_begin(f, &v);
+    expect(f, CGROUP_CPU, v.leaf, "cpu.shares", "512");
+    expect(f, CGROUP_CPU, v.leaf, "cpu.cfs_period_us", "50000");
+    expect(f, CGROUP_CPU, v.leaf, "cpu.cfs_quota_us", "20000");
+    expect(f, CGROUP_MEMORY, v.leaf, "memory.limit_in_bytes", "67108864");
+    expect(f, CGROUP_CPUSET, v.leaf, "cpuset.cpus", "0");
     assert_int_equal(
         cgroup_file_read(cgroup_root_of(f->host, CGROUP_CPUSET), "", "cpuset.cpus", cpus, sizeof(cpus)), 0);
-    expect(f, CGROUP_CPUSET, pod, "cpuset.cpus", cpus); // inherited
+    expect(f, CGROUP_CPUSET, v.pod, "cpuset.cpus", cpus); // inherited
 
     // Raising memory past the swap limit goes from the outside in; lowering the other way.
     Cri__LinuxContainerResources more = CRI__LINUX_CONTAINER_RESOURCES__INIT;
     more.memory_limit_in_bytes = more.memory_swap_limit_in_bytes = (128 << 20) + 1;
     more.cpu_period = 100000;
     more.cpu_quota = 30000;
-    if (cgroup_update(f->host, leaf, &more, NULL, &err) < 0)
+    if (cgroup_update(f->host, v.leaf, &more, NULL, &err) < 0)
         fail_msg("%s", err.message);
-    expect(f, CGROUP_CPU, leaf, "cpu.shares", "512"); // not set, not changed
+    expect(f, CGROUP_CPU, v.leaf, "cpu.shares", "512"); // not set, not changed
     more.memory_limit_in_bytes = more.memory_swap_limit_in_bytes = 32 << 20;
-    assert_int_equal(cgroup_update(f->host, leaf, &more, NULL, &err), 0);
-    expect(f, CGROUP_MEMORY, leaf, "memory.limit_in_bytes", "33554432");
+    assert_int_equal(cgroup_update(f->host, v.leaf, &more, NULL, &err), 0);
+    expect(f, CGROUP_MEMORY, v.leaf, "memory.limit_in_bytes", "33554432");
     more.memory_limit_in_bytes = (32 << 20) - 1;
     more.memory_swap_limit_in_bytes = 0;
-    assert_int_equal(cgroup_update(f->host, leaf, &more, NULL, &err), 0);
-    assert_int_equal(cgroup_read_resources(f->host, leaf, &more, f->arena, &now, &err), 0);
+    assert_int_equal(cgroup_update(f->host, v.leaf, &more, NULL, &err), 0);
+    assert_int_equal(cgroup_read_resources(f->host, v.leaf, &more, f->arena, &now, &err), 0);
     assert_int_equal(now->memory_limit_in_bytes, (32 << 20) - 4096); // the kernel counts pages
     assert_int_equal(now->cpu_quota, 30000);
     assert_int_equal(now->cpu_period, 100000);
     assert_int_equal(now->cpu_shares, 512);
+    remove_pod(f, v.pod, v.leaf, v.made);
+}
 
-    // Whole or not at all: the CPU values are put back when the cpuset is refused.
+// Whole or not at all, and what was changed can be put back; no limit is told as it was asked for.
+static void v1_changes_are_put_back(void **state)
+{
+    struct fixture *f = *state;
+    if (!needs(f, v1_controllers))
+        TESTING_SKIP("these v1 controllers aren't mounted");
+    struct v1 v;
+    struct error err = ERROR_INIT;
+    Cri__LinuxContainerResources *now;
+    v1_begin(f, &v);
     Cri__LinuxContainerResources bad = CRI__LINUX_CONTAINER_RESOURCES__INIT;
     bad.cpu_shares = 100;
     bad.cpuset_cpus = (char *)"4095";
-    assert_true(cgroup_update(f->host, leaf, &bad, NULL, &err) < 0);
+    assert_true(cgroup_update(f->host, v.leaf, &bad, NULL, &err) < 0);
     assert_int_equal(err.status, STATUS_INVALID_ARGUMENT);
     assert_non_null(
         strstr(err.message, "linux.resources.cpuset_cpus: write \"4095\" to cpuset.cpus of cgroup "));
-    expect(f, CGROUP_CPU, leaf, "cpu.shares", "512");
-    assert_int_equal(cgroup_oom_kills(f->host, leaf), 0);
-
-    // What was changed can be put back; no limit is told as it was asked for.
+    expect(f, CGROUP_CPU, v.leaf, "cpu.shares", "512");
+    assert_int_equal(cgroup_oom_kills(f->host, v.leaf), 0);
     struct cgroup_undo *undo = NULL;
     Cri__LinuxContainerResources none_at_all = CRI__LINUX_CONTAINER_RESOURCES__INIT;
     none_at_all.cpu_quota = none_at_all.memory_swap_limit_in_bytes = -1;
-    assert_int_equal(cgroup_update(f->host, leaf, &none_at_all, &undo, &err), 0);
-    assert_int_equal(cgroup_read_resources(f->host, leaf, &none_at_all, f->arena, &now, &err), 0);
+    assert_int_equal(cgroup_update(f->host, v.leaf, &none_at_all, &undo, &err), 0);
+    assert_int_equal(cgroup_read_resources(f->host, v.leaf, &none_at_all, f->arena, &now, &err), 0);
     assert_int_equal(now->cpu_quota, -1);
-    assert_int_equal(now->memory_limit_in_bytes, (32 << 20) - 4096); // others' limit is told too
+    assert_int_equal(now->memory_limit_in_bytes, 64 << 20); // others' limit is told too
     assert_string_equal(now->cpuset_cpus, "0");
     assert_int_equal(cgroup_undo_update(f->host, undo, &err), 0);
-    expect(f, CGROUP_CPU, leaf, "cpu.cfs_quota_us", "30000");
+    expect(f, CGROUP_CPU, v.leaf, "cpu.cfs_quota_us", "20000");
     cgroup_undo_free(undo);
     none_at_all.memory_limit_in_bytes = -1;
-    assert_int_equal(cgroup_update(f->host, leaf, &none_at_all, NULL, &err), 0);
-    assert_int_equal(cgroup_read_resources(f->host, leaf, NULL, f->arena, &now, &err), 0);
+    assert_int_equal(cgroup_update(f->host, v.leaf, &none_at_all, NULL, &err), 0);
+    assert_int_equal(cgroup_read_resources(f->host, v.leaf, NULL, f->arena, &now, &err), 0);
     assert_int_equal(now->cpu_quota, 0);
     assert_int_equal(now->memory_limit_in_bytes, 0);
     assert_int_equal(now->memory_swap_limit_in_bytes, 0);
-    remove_pod(f, pod, leaf, made);
+    remove_pod(f, v.pod, v.leaf, v.made);
+}
 
-    // What the kernel wouldn't say as well: swap without memory.
+// A create that fails leaves nothing; swap without memory is what the kernel wouldn't say as well.
+static void v1_what_cannot_be_is_not_made(void **state)
+{
+    struct fixture *f = *state;
+    if (!needs(f, v1_controllers))
+        TESTING_SKIP("these v1 controllers aren't mounted");
+    struct v1 v;
+    struct error err = ERROR_INIT;
+    v1_begin(f, &v);
+    remove_pod(f, v.pod, v.leaf, v.made);
     Cri__LinuxContainerResources swap = CRI__LINUX_CONTAINER_RESOURCES__INIT;
     swap.memory_swap_limit_in_bytes = 1 << 20;
-    make_pod(f, pod, leaf, &made);
-    assert_true(cgroup_create(f->host, leaf, &(struct cgroup_limits){.resources = &swap}, NULL, &err) < 0);
+    make_pod(f, v.pod, v.leaf, &v.made);
+    assert_true(cgroup_create(f->host, v.leaf, &(struct cgroup_limits){.resources = &swap}, NULL, &err) < 0);
     assert_int_equal(err.status, STATUS_INVALID_ARGUMENT);
     assert_non_null(strstr(err.message, "only where memory has a limit"));
-    remove_pod(f, pod, leaf, made);
-
-    // A create that fails leaves nothing.
-    make_pod(f, pod, leaf, &made);
-    assert_true(cgroup_create(f->host, leaf, &(struct cgroup_limits){.resources = &bad}, NULL, &err) < 0);
+    remove_pod(f, v.pod, v.leaf, v.made);
+    Cri__LinuxContainerResources bad = CRI__LINUX_CONTAINER_RESOURCES__INIT;
+    bad.cpu_shares = 100;
+    bad.cpuset_cpus = (char *)"4095";
+    make_pod(f, v.pod, v.leaf, &v.made);
+    assert_true(cgroup_create(f->host, v.leaf, &(struct cgroup_limits){.resources = &bad}, NULL, &err) < 0);
     for (size_t i = 0; i < f->host->n; i++)
-        assert_false(cgroup_file_exists(&f->host->fds[i], leaf, ""));
-    none.limit = 1;
+        assert_false(cgroup_file_exists(&f->host->fds[i], v.leaf, ""));
+    v.none.limit = 1;
     if (!cgroup_host_has(f->host, "hugetlb")) {
-        assert_true(cgroup_create(f->host, leaf, &(struct cgroup_limits){.resources = &r}, NULL, &err) < 0);
+        assert_true(cgroup_create(f->host, v.leaf, &(struct cgroup_limits){.resources = &v.r}, NULL, &err) <
+                    0);
         assert_int_equal(err.status, STATUS_FAILED_PRECONDITION);
         assert_non_null(strstr(err.message, "linux.resources.hugepage_limits: "));
     }
-    remove_pod(f, pod, leaf, made);
+    remove_pod(f, v.pod, v.leaf, v.made);
 }
 
 static void v2_resources(void **state)
@@ -189,131 +227,6 @@ static void v2_resources(void **state)
         strstr(err.message, "linux.resources.unified: this kernel's cgroups have no \"memory.nosuch\""));
     assert_int_equal(cgroup_oom_kills(f->host, leaf), 0);
     remove_pod(f, pod, leaf, made);
-}
-
-// Files of a place that isn't one: a kernel without swap accounting has no memory.swap.max.
-static void v2_without_swap(void **state)
-{
-    (void)state;
-    char dir[] = "/tmp/crisp-cgroup-test-XXXXXX";
-    assert_non_null(mkdtemp(dir));
-    struct cgroup_host h = {.v2 = true, .n = 1, .driver = &cgroup_driver_v2};
-    h.fds[0].fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    assert_true(h.fds[0].fd >= 0);
-    static const struct {
-        int64_t limit, swap;
-        size_t writes; // 0: an error
-        enum status status;
-        const char *text;
-    } cases[] = {{64, 64, 1, STATUS_OK, ""},
-                 {64, -1, 1, STATUS_OK, ""},
-                 {64, 65, 0, STATUS_FAILED_PRECONDITION, "this kernel doesn't account swap"},
-                 {64, 63, 0, STATUS_INVALID_ARGUMENT, "63 is below the memory limit"},
-                 {0, 64, 0, STATUS_INVALID_ARGUMENT, "only where memory has a limit"}};
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        struct error err = ERROR_INIT;
-        struct cgroup_writes ws = {.n = 0};
-        Cri__LinuxContainerResources r = CRI__LINUX_CONTAINER_RESOURCES__INIT;
-        r.memory_limit_in_bytes = cases[i].limit;
-        r.memory_swap_limit_in_bytes = cases[i].swap;
-        int rc = h.driver->compile(&h, "/x", &r, true, &ws, &err);
-        assert_int_equal(rc < 0, cases[i].writes == 0);
-        assert_int_equal(err.status, cases[i].status);
-        assert_non_null(strstr(err.message, cases[i].text));
-        if (rc == 0)
-            assert_int_equal(ws.n, cases[i].writes);
-        cgroup_writes_done(&ws);
-    }
-    assert_int_equal(close(h.fds[0].fd), 0);
-    assert_int_equal(rmdir(dir), 0);
-}
-
-static void put(int dir, const char *name, const char *text)
-{
-    int fd = openat(dir, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    assert_true(fd >= 0);
-    assert_int_equal(write(fd, text, strlen(text)), strlen(text));
-    assert_int_equal(close(fd), 0);
-}
-
-// What an update must not do by `unified` either; the files are ordinary ones.
-static void v2_changes_by_unified(void **state)
-{
-    (void)state;
-    static const char *const files[][2] = {{"cpuset.cpus.effective", "0-1"},
-                                           {"x/memory.current", "20971520"},
-                                           {"x/memory.max", "max"},
-                                           {"x/cpuset.cpus", ""},
-                                           {"x/cpu.max", "max 100000"}};
-    char dir[] = "/tmp/crisp-cgroup-test-XXXXXX";
-    assert_non_null(mkdtemp(dir));
-    struct cgroup_host h = {.v2 = true, .n = 1, .driver = &cgroup_driver_v2};
-    int fd = h.fds[0].fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    assert_true(fd >= 0);
-    assert_int_equal(mkdirat(fd, "x", 0700), 0);
-    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
-        put(fd, files[i][0], files[i][1]);
-    static const struct {
-        const char *key, *value;
-        bool fresh;
-        enum status status;
-        const char *text;
-    } cases[] = {
-        {"memory.max", "20971520", false, STATUS_OK, ""},
-        {"memory.max", "20M\n", false, STATUS_OK, ""},
-        {"memory.max", "max", false, STATUS_OK, ""},
-        {"memory.max", "10485760", true, STATUS_OK, ""},
-        {"memory.max", "10485760", false, STATUS_FAILED_PRECONDITION,
-         "unified: memory.max: 10485760 is below the 20971520 bytes that are in use in cgroup /x"},
-        {"memory.max", "10m", false, STATUS_FAILED_PRECONDITION, "is below the 20971520 bytes"},
-        {"memory.max", "0", false, STATUS_FAILED_PRECONDITION, "is below the 20971520 bytes"},
-        {"memory.max", "max\n1M", false, STATUS_INVALID_ARGUMENT, "is neither \"max\" nor a number"},
-        {"memory.max", "0200000000", false, STATUS_INVALID_ARGUMENT, "is neither"}, // octal to the kernel
-        {"memory.max", "0x4000000", false, STATUS_INVALID_ARGUMENT, "is neither"},
-        {"memory.max", "16E", false, STATUS_INVALID_ARGUMENT, "is neither"}, // 0 to the kernel
-        {"memory.max", " 64M", false, STATUS_INVALID_ARGUMENT, "is neither"},
-        {"cpuset.cpus", "0-1\n", false, STATUS_OK, ""},
-        {"cpuset.cpus", "0-9", false, STATUS_INVALID_ARGUMENT, "unified: cpuset.cpus: \"0-9\" is not within"},
-        {"cpuset.cpus", "2", true, STATUS_INVALID_ARGUMENT, "\"2\" is not within \"0-1\""},
-    };
-    Cri__LinuxContainerResources__UnifiedEntry entry = CRI__LINUX_CONTAINER_RESOURCES__UNIFIED_ENTRY__INIT,
-                                               *unified = &entry;
-    Cri__LinuxContainerResources r = CRI__LINUX_CONTAINER_RESOURCES__INIT;
-    r.unified = &unified;
-    r.n_unified = 1;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        struct error err = ERROR_INIT;
-        struct cgroup_writes ws = {.n = 0};
-        entry.key = (char *)cases[i].key;
-        entry.value = (char *)cases[i].value;
-        int rc = h.driver->compile(&h, "/x", &r, cases[i].fresh, &ws, &err);
-        if ((rc < 0) != (cases[i].status != STATUS_OK) || err.status != cases[i].status ||
-            !strstr(err.message, cases[i].text))
-            fail_msg("%s \"%s\": %s", cases[i].key, cases[i].value, err.message);
-        cgroup_writes_done(&ws);
-    }
-    // A field of its own is named; a cgroup that is gone is not a container that is gone.
-    struct error err = ERROR_INIT;
-    struct cgroup_writes ws = {.n = 0};
-    r.n_unified = 0;
-    r.cpu_period = 50000;
-    assert_int_equal(h.driver->compile(&h, "/x", &r, false, &ws, &err), 0);
-    assert_string_equal(ws.w[0].field, "linux.resources.cpu_period");
-    assert_string_equal(ws.w[0].value, "max 50000");
-    cgroup_writes_done(&ws);
-    for (size_t i = sizeof(files) / sizeof(files[0]); i-- > 0;)
-        assert_int_equal(unlinkat(fd, files[i][0], 0), 0);
-    r.memory_limit_in_bytes = 1;
-    assert_true(h.driver->compile(&h, "/x", &r, false, &ws, &err) < 0); // no memory.current
-    assert_int_equal(err.status, STATUS_FAILED_PRECONDITION);
-    cgroup_writes_done(&ws);
-    assert_int_equal(unlinkat(fd, "x", AT_REMOVEDIR), 0);
-    assert_true(h.driver->compile(&h, "/x", &r, false, &ws, &err) < 0);
-    assert_int_equal(err.status, STATUS_FAILED_PRECONDITION);
-    assert_non_null(strstr(err.message, "cgroup /x is gone"));
-    cgroup_writes_done(&ws);
-    assert_int_equal(close(fd), 0);
-    assert_int_equal(rmdir(dir), 0);
 }
 
 // The published curve's values, beside what the straight line would give.
@@ -462,9 +375,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(v1_resources, setup, teardown),
+        cmocka_unit_test_setup_teardown(v1_changes_are_put_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(v1_what_cannot_be_is_not_made, setup, teardown),
         cmocka_unit_test_setup_teardown(v2_resources, setup, teardown),
-        cmocka_unit_test(v2_without_swap),
-        cmocka_unit_test(v2_changes_by_unified),
         cmocka_unit_test(shares_become_weight),
         cmocka_unit_test(keyed_files_are_put_back),
         cmocka_unit_test(lists_within_lists),

@@ -188,7 +188,7 @@ static enum status status_of(int errnum)
 // What EBUSY means is the file's to say.
 static const char *why_busy(const char *file)
 {
-    if (str_has_prefix(file, "cpuset."))
+    if (strstr(file, "cpuset."))
         return " (cgroups below it, or processes in it, need what it has)";
     return " (more than that is in use)";
 }
@@ -205,6 +205,8 @@ static int write_failed(const char *path, const struct cgroup_write *w, int errn
 static int note_before(const char *path, struct cgroup_write *w, struct error *err)
 {
     char text[CGROUP_TEXT_MAX];
+    if (w->before)
+        return 0;
     int r = cgroup_file_read(w->root, path, w->file, text, sizeof(text));
     if (r == 0 && !(w->before = strdup(text)))
         r = -ENOMEM;

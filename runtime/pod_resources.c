@@ -31,6 +31,27 @@ static bool is_limited_here(const struct pod *pod)
            !str_has_suffix(place, ".scope") && !is_kubelets(pod);
 }
 
+// What its containers were asked to have of its CPUs and memory nodes.
+static int leaves_of(struct runtime *rt, struct pod *pod, struct arena *arena, struct cgroup_leaf **leaves,
+                     size_t *n, struct error *err)
+{
+    struct container **all;
+    int r = runtime_container_list(rt, pod, true, &all, n, err);
+    if (r < 0)
+        return r;
+    *leaves = arena_alloc(arena, (*n + 1) * sizeof(**leaves));
+    for (size_t i = 0; *leaves && i < *n; i++) {
+        const Cri__LinuxContainerResources *asked = container_asked_resources(rt, all[i], arena);
+        (*leaves)[i].path = arena_strdup(arena, all[i]->cgroup);
+        if (asked)
+            (*leaves)[i] = (struct cgroup_leaf){(*leaves)[i].path, asked->cpuset_cpus, asked->cpuset_mems};
+        if (!(*leaves)[i].path)
+            *leaves = NULL;
+    }
+    runtime_containers_free(all, *n);
+    return *leaves ? 0 : error_errno(err, ENOMEM, "list the pod's containers");
+}
+
 static int apply(struct runtime *rt, struct pod *pod, const Cri__LinuxContainerResources *resources,
                  const Cri__LinuxContainerResources *overhead, struct arena *arena, struct cgroup_undo **undo,
                  struct error *err)
@@ -40,8 +61,12 @@ static int apply(struct runtime *rt, struct pod *pod, const Cri__LinuxContainerR
     Cri__LinuxContainerResources *sum = resources_sum(resources, overhead, arena);
     if (!sum)
         return error_errno(err, ENOMEM, "add up the pod's resources");
+    struct cgroup_leaf *leaves;
+    size_t n;
     int r = policy_validate_resources(rt->policy, sum, err);
-    return r < 0 ? r : cgroup_update(rt->cgroups, pod->private->cgroup, sum, undo, err);
+    if (r == 0)
+        r = leaves_of(rt, pod, arena, &leaves, &n, err);
+    return r < 0 ? r : cgroup_update_pod(rt->cgroups, pod->private->cgroup, sum, leaves, n, undo, err);
 }
 
 int pod_apply_resources(struct runtime *rt, struct pod *pod, struct error *err)

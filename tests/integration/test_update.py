@@ -19,6 +19,11 @@ def res(**fields):
     return pb.LinuxContainerResources(**fields)
 
 
+def allowed_cpus(pid):
+    with open(f"/proc/{pid}/status", encoding="utf-8") as f:
+        return next(line.split()[1] for line in f if line.startswith("Cpus_allowed_list:"))
+
+
 def limits(**fields):
     return pb.LinuxContainerConfig(resources=res(**fields))
 
@@ -214,9 +219,11 @@ def test_pods(cri, crispd):
     crispd.restart()
     assert told_pod("overhead") == {"cpuShares": 100, "memoryLimitInBytes": 20 * MIB}
     assert told_pod("resources")["memoryLimitInBytes"] == 50 * MIB
-    if not V2 and os.cpu_count() > 1:  # the containers' cgroups have all that the pod's has
-        code, text = code_of(cri.UpdatePodSandboxResources, pod_sandbox_id=pod, resources=res(cpuset_cpus="0"))
-        assert code == grpc.StatusCode.FAILED_PRECONDITION and "cpuset.cpus" in text and "cgroups below it" in text, text
+    if os.cpu_count() > 1:  # what is below follows, a container that was asked to have some as far as it can
+        pids = [cri.pid_of(cri.run(pod, ["sleep", "3600"], linux=limits(cpuset_cpus=asked))) for asked in ("", "1")]
+        for cpus, first, second in (("0", "0", "0"), ("0-1", "0-1", "1"), ("1", "1", "1"), ("0", "0", "0")):
+            cri.UpdatePodSandboxResources(pod_sandbox_id=pod, resources=res(cpuset_cpus=cpus))
+            assert [allowed_cpus(pid) for pid in pids] == [first, second]
     code, text = code_of(cri.UpdatePodSandboxResources, pod_sandbox_id=pod, overhead=res(cpuset_cpus="0"))
     assert code == grpc.StatusCode.INVALID_ARGUMENT and "linux.overhead.cpuset_cpus: " in text
     code, text = code_of(cri.UpdatePodSandboxResources, pod_sandbox_id=pod, resources=res(cpu_quota=3))
