@@ -105,16 +105,25 @@ int cgroup_create(struct cgroup_host *h, const char *path, const struct cgroup_l
 struct cgroup_undo;
 int cgroup_update(struct cgroup_host *h, const char *path, const Cri__LinuxContainerResources *resources,
                   struct cgroup_undo **undo, struct error *err);
-// The same for a pod's place. On v1 no place can be left with less CPUs or memory nodes than what is below it
-// has: there the leaves follow, those that were asked to have some (of `leaves`) with what is left of these.
-// On v2 the kernel does so by itself.
+// What leaves below a pod's place were asked to have of its CPUs and memory nodes. On v1 no place can be left
+// with less of them than what is below it has: there the leaves follow, those that were asked to have some
+// with what is left of these. On v2 the kernel does so by itself.
 struct cgroup_leaf {
     const char *path;
     const char *cpus, *mems; // NULL or "": all that the pod has
 };
-int cgroup_update_pod(struct cgroup_host *h, const char *path, const Cri__LinuxContainerResources *resources,
-                      const struct cgroup_leaf *leaves, size_t n_leaves, struct cgroup_undo **undo,
-                      struct error *err);
+// Gets, before anything is written, what would put it all back: a text for cgroup_undo_parse(). 0, or an
+// error that ends the update.
+typedef int (*cgroup_journal_fn)(void *arg, const char *text, struct error *err);
+struct cgroup_update_more {
+    const struct cgroup_leaf *leaves;
+    size_t n_leaves;
+    cgroup_journal_fn journal; // NULL: none
+    void *arg;
+};
+int cgroup_update_with(struct cgroup_host *h, const char *path, const Cri__LinuxContainerResources *resources,
+                       const struct cgroup_update_more *more, struct cgroup_undo **undo, struct error *err);
+int cgroup_undo_parse(struct cgroup_host *h, const char *text, struct cgroup_undo **out, struct error *err);
 int cgroup_undo_update(struct cgroup_host *h, const struct cgroup_undo *undo, struct error *err);
 void cgroup_undo_free(struct cgroup_undo *undo); // NULL is fine
 // The directories that crisp-pod joins.

@@ -184,6 +184,8 @@ int cgroup_writes_add_hugepages(struct cgroup_host *h, const char *path,
 // One per setting.
 int cgroup_writes_add_settings(struct cgroup_host *h, const char *path, const struct cgroup_limits *limits,
                                struct cgroup_writes *ws, struct error *err);
+// Reads what is there before a list is executed.
+int cgroup_writes_note(const char *path, struct cgroup_writes *ws, struct error *err);
 // Executes a list. restore: first notes the old values, and puts them back if one write fails.
 int cgroup_writes_run(const char *path, struct cgroup_writes *ws, bool restore, struct error *err);
 // Puts back what a run with `restore` has changed, the last one first. The first failure is returned, but all

@@ -215,14 +215,20 @@ static int note_before(const char *path, struct cgroup_write *w, struct error *e
     return r;
 }
 
+int cgroup_writes_note(const char *path, struct cgroup_writes *ws, struct error *err)
+{
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < ws->n; i++)
+        r = note_before(path, &ws->w[i], err);
+    return r;
+}
+
 int cgroup_writes_run(const char *path, struct cgroup_writes *ws, bool restore, struct error *err)
 {
     // All are read before any is written: a change that could not be taken back is not begun.
-    for (size_t i = 0; restore && i < ws->n; i++) {
-        int r = note_before(path, &ws->w[i], err);
-        if (r < 0)
-            return r;
-    }
+    int noted = restore ? cgroup_writes_note(path, ws, err) : 0;
+    if (noted < 0)
+        return noted;
     for (size_t i = 0; i < ws->n; i++) {
         const struct cgroup_write *w = &ws->w[i];
         int r = cgroup_file_write(w->root, path, w->file, w->value);

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/pb.h"
 #include "base/str.h"
+#include "runtime/update_journal.h"
 
 #define FRESH_NS  NS_PER_SEC
 #define ARENA_MAX (2u << 20)
@@ -225,9 +226,11 @@ static int update(struct runtime *rt, struct container *c, const Cri__LinuxConta
     struct cgroup_undo *undo = NULL;
     if (!kept)
         return error_errno(err, ENOMEM, "merge the resources");
+    struct update_journal journal = {.pod = c->pod, .name = c->id, .record = {&kept->base}};
+    const struct cgroup_update_more more = {.journal = update_journal_save, .arg = &journal};
     int r = policy_validate_resources(rt->policy, kept, err);
     if (r == 0)
-        r = cgroup_update(rt->cgroups, c->cgroup, writes, &undo, err);
+        r = cgroup_update_with(rt->cgroups, c->cgroup, writes, &more, &undo, err);
     if (r == 0) {
         struct error why = ERROR_INIT;
         r = record_container_resources(rt, c, kept, err);
@@ -235,6 +238,7 @@ static int update(struct runtime *rt, struct container *c, const Cri__LinuxConta
             log_error("resources could not be put back", "container", c->id, "error", why.message);
         cgroup_undo_free(undo);
     }
+    update_journal_drop(&journal);
     if (r < 0) {
         resources_free(kept);
         return r;

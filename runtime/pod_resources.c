@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/pb.h"
 #include "base/str.h"
+#include "runtime/update_journal.h"
 
 #define ARENA_MAX (2u << 20)
 
@@ -53,20 +54,23 @@ static int leaves_of(struct runtime *rt, struct pod *pod, struct arena *arena, s
 }
 
 static int apply(struct runtime *rt, struct pod *pod, const Cri__LinuxContainerResources *resources,
-                 const Cri__LinuxContainerResources *overhead, struct arena *arena, struct cgroup_undo **undo,
-                 struct error *err)
+                 const Cri__LinuxContainerResources *overhead, struct update_journal *journal,
+                 struct arena *arena, struct cgroup_undo **undo, struct error *err)
 {
+    struct cgroup_update_more more = {.journal = journal ? update_journal_save : NULL, .arg = journal};
     if (!is_limited_here(pod) || (!resources && !overhead))
         return 0;
     Cri__LinuxContainerResources *sum = resources_sum(resources, overhead, arena);
     if (!sum)
         return error_errno(err, ENOMEM, "add up the pod's resources");
     struct cgroup_leaf *leaves;
-    size_t n;
     int r = policy_validate_resources(rt->policy, sum, err);
     if (r == 0)
-        r = leaves_of(rt, pod, arena, &leaves, &n, err);
-    return r < 0 ? r : cgroup_update_pod(rt->cgroups, pod->private->cgroup, sum, leaves, n, undo, err);
+        r = leaves_of(rt, pod, arena, &leaves, &more.n_leaves, err);
+    if (r < 0)
+        return r;
+    more.leaves = leaves;
+    return cgroup_update_with(rt->cgroups, pod->private->cgroup, sum, &more, undo, err);
 }
 
 int pod_apply_resources(struct runtime *rt, struct pod *pod, struct error *err)
@@ -77,7 +81,7 @@ int pod_apply_resources(struct runtime *rt, struct pod *pod, struct error *err)
     struct arena *arena __attribute__((cleanup(arena_freep))) = arena_new(ARENA_MAX);
     if (!arena)
         return error_errno(err, ENOMEM, "limit the pod");
-    int r = apply(rt, pod, l->resources, l->overhead, arena, NULL, err);
+    int r = apply(rt, pod, l->resources, l->overhead, NULL, arena, NULL, err);
     return r < 0 ? error_wrap(err, "the pod's resources and overhead") : 0;
 }
 
@@ -147,13 +151,17 @@ static int update(struct runtime *rt, struct pod *pod, const Cri__LinuxContainer
     new.overhead = merged(now.overhead, overhead, arena, &full);
     if (full)
         return error_errno(err, ENOMEM, "merge the resources");
-    int r = apply(rt, pod, new.resources, new.overhead, arena, &undo, err);
+    struct update_journal journal = {.pod = pod, .name = UPDATE_JOURNAL_POD};
+    journal.record[0] = new.resources ? &new.resources->base : NULL;
+    journal.record[1] = new.overhead ? &new.overhead->base : NULL;
+    int r = apply(rt, pod, new.resources, new.overhead, &journal, arena, &undo, err);
     if (r == 0) {
         r = record_pod_resources(rt, pod, &new, err);
         if (r < 0 && undo)
             (void)cgroup_undo_update(rt->cgroups, undo, NULL);
         cgroup_undo_free(undo);
     }
+    update_journal_drop(&journal);
     if (r == 0)
         swap_in(rt, pod, &new);
     return r;

@@ -1,4 +1,5 @@
 // Opening and closing: reading the records, finding the crisp-pods again.
+#include "runtime/update_journal.h"
 #include "runtime/store.h"
 
 #include <stdio.h>
@@ -90,6 +91,8 @@ static int reconcile(struct runtime *rt, bool rebooted, struct error *err)
         find_supervisor(rt, pods[i], &found[i]);
     int64_t deadline = clock_mono_ns() + RECONNECT_TIMEOUT_NS;
     for (size_t i = 0; i < n; i++) {
+        if (!rebooted)
+            update_journal_recover(rt, pods[i]);
         if (rebooted)
             exits_rebooted(rt, pods[i]);
         else
