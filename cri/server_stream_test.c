@@ -1,5 +1,5 @@
 // Streams of the server, and its end, against a real gRPC client.
-#include "cri/server_fixture.h"
+#include "cri/server_testing.h"
 
 static void start_stream(struct fixture *f, struct test_call *call, const char *path, const char *version)
 {

@@ -1,5 +1,5 @@
 // The server against a real gRPC client: answers, errors, cancellation, limits, garbage.
-#include "cri/server_fixture.h"
+#include "cri/server_testing.h"
 
 static void test_answers(void **state)
 {

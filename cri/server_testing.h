@@ -1,7 +1,7 @@
 // What the tests of the server share: RPCs that answer, wait, fail or send much, and a server with a real
 // gRPC client. One program includes it once.
-#ifndef CRI_SERVER_FIXTURE_H
-#define CRI_SERVER_FIXTURE_H
+#ifndef CRI_SERVER_TESTING_H
+#define CRI_SERVER_TESTING_H
 
 #include "cri/server.h"
 
