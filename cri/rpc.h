@@ -130,5 +130,6 @@ RPC_HANDLER(rpc_crisp_pull);
 RPC_HANDLER(rpc_crisp_list);
 RPC_HANDLER(rpc_crisp_prune);
 RPC_HANDLER(rpc_crisp_import);
+RPC_HANDLER(rpc_crisp_export);
 
 #endif

@@ -1,4 +1,4 @@
-// crisp's own service: Import.
+// crisp's own service: Import and Export.
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -86,4 +86,38 @@ RPC_HANDLER(rpc_crisp_import)
         r = image_store_import(call->daemon->images, fd, *in->name ? in->name : NULL, &call->ctx, &watch,
                                send_image, call, err);
     return r;
+}
+
+static int send_piece(void *data, const void *bytes, size_t len, struct error *err)
+{
+    struct rpc_call *call = data;
+    Crisp__ExportPiece message = CRISP__EXPORT_PIECE__INIT;
+
+    message.data.data = (uint8_t *)(uintptr_t)bytes;
+    message.data.len = len;
+    return rpc_send(call, &message.base, call->arena, err);
+}
+
+static int send_exported(void *data, const char *id, const char *exported_id, char *const *names,
+                         struct error *err)
+{
+    struct rpc_call *call = data;
+    Crisp__ExportPiece message = CRISP__EXPORT_PIECE__INIT;
+
+    message.image_id = (char *)(uintptr_t)id;
+    message.exported_id = (char *)(uintptr_t)exported_id;
+    message.names = (char **)(uintptr_t)names;
+    message.n_names = strv_len(names);
+    return rpc_send(call, &message.base, call->arena, err);
+}
+
+RPC_HANDLER(rpc_crisp_export)
+{
+    const Crisp__ExportRequest *in = (const Crisp__ExportRequest *)request;
+
+    (void)response;
+    if (in->n_images == 0)
+        return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "the request names no image (images)");
+    return image_store_export(call->daemon->images, in->images, in->n_images, !in->uncompressed, &call->ctx,
+                              send_piece, send_exported, call, err);
 }

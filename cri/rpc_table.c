@@ -98,5 +98,6 @@ const struct rpc_method rpc_table[] = {
      .client_stream = true,
      .class = RPC_WORK,
      .fn = rpc_crisp_import},
+    OWN(Export, export_request, export_piece, true, RPC_WORK, rpc_crisp_export),
 };
 const size_t rpc_table_len = ARRAY_SIZE(rpc_table);

@@ -63,7 +63,8 @@ static void test_streams(void **state)
                                           "StreamPodSandboxMetrics",
                                           "StreamImages",
                                           "Pull",
-                                          "Import"};
+                                          "Import",
+                                          "Export"};
     size_t n = 0;
     for (size_t i = 0; i < rpc_table_len; i++)
         n += rpc_table[i].stream;

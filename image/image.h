@@ -154,6 +154,18 @@ int image_store_import(struct image_store *store, int fd, const char *name, cons
 // A file without a name on the store's disk, for what becomes an import: an fd, or -errno.
 int image_store_spool(struct image_store *store, struct error *err);
 
+// Writes the images that refs name as one archive (OCI layout as a tar, which `docker load` takes, too): fn
+// gets its bytes, told each image when it is in it: its id here, that in the archive (another: layers' tars
+// are made anew) and the names that it has there. A ref that is one of an image's tags exports that name, an
+// id or digest all of them. Removal of the images meanwhile does no harm. Errors: as image_store_resolve(),
+// those of fn and told (which fill in err), or the ctx's.
+typedef int (*image_export_data_fn)(void *data, const void *bytes, size_t len, struct error *err);
+typedef int (*image_export_image_fn)(void *data, const char *id, const char *exported_id, char *const *names,
+                                     struct error *err);
+int image_store_export(struct image_store *store, char *const *refs, size_t n, bool compress,
+                       const struct ctx *ctx, image_export_data_fn fn, image_export_image_fn told, void *data,
+                       struct error *err);
+
 // Removes the image that ref names (as in resolve) with all its tags. Absent: 0. Layers go with the last
 // image and container that uses them; deletion itself happens in the background.
 int image_store_remove(struct image_store *store, const char *ref, struct error *err);

@@ -78,6 +78,17 @@ void pull_op_leave(struct image_store *s, struct pull_op *op);
 int import_names(const struct pull_op *op, const Pull__PullResolved *resolved, char ***names,
                  struct error *err);
 
+// store_program.c: a crisp-pull, and the socket to it.
+struct pull_program {
+    int sock, pidfd;
+    pid_t pid; // 0 or less: none
+};
+#define PULL_PROGRAM_NONE ((struct pull_program){.sock = -1, .pidfd = -1, .pid = -1})
+// An error leaves what pull_program_end() cleans up.
+int pull_program_start(const struct image_store *s, struct pull_program *p, struct error *err);
+// Ends it with its children; done: it has said that it is done, and gets a moment to end by itself.
+void pull_program_end(struct pull_program *p, bool done);
+
 // Sends the PullRequest; arena is scratch memory.
 int pull_request_send(const struct pull_op *op, int sock, const char *staging_dir, struct arena *arena,
                       struct error *err);

@@ -20,15 +20,13 @@
 #include "base/str.h"
 #include "image/store_pull.h"
 
-#define REQUEST_MAX    (1024 * 1024)
-#define END_TIMEOUT_MS 2000
+#define REQUEST_MAX (1024 * 1024)
 
 struct pull_run {
     struct pull_op *op;
     struct image_store *store;
     char *staging;
-    int sock, pidfd;
-    pid_t pid;
+    struct pull_program program;
     struct pb_frame_reader reader;
     Pull__FromPull *resolved_frame; // holds `resolved`
     const Pull__PullResolved *resolved;
@@ -46,50 +44,6 @@ struct pull_run {
     size_t n_fetched;
 };
 
-// Proxies are the environment's business, too, but their URLs may hold a password: they go by the socket.
-static char **pull_environment(void)
-{
-    static const char *const passed[] = {"SSL_CERT_FILE", "SSL_CERT_DIR"};
-    char **env = strv_new(1, "PATH=/usr/bin:/bin");
-
-    for (size_t i = 0; env && i < ARRAY_SIZE(passed); i++) {
-        const char *value = getenv(passed[i]);
-        _cleanup_free_ char *line = value ? str_printf("%s=%s", passed[i], value) : NULL;
-
-        if (value && (!line || strv_append(&env, line) < 0))
-            strv_freep(&env);
-    }
-    return env;
-}
-
-static int start_program(struct pull_run *run, struct error *err)
-{
-    _cleanup_strv_ char **env = pull_environment();
-    _cleanup_fd_ int theirs = -1;
-    char *argv[] = {(char *)"crisp-pull", NULL};
-    int pair[2];
-
-    if (!env)
-        return error_errno(err, ENOMEM, "start crisp-pull");
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
-        return error_errno(err, errno, "start crisp-pull");
-    run->sock = pair[0];
-    theirs = pair[1];
-    const struct spawn_fd fds[] = {{STDERR_FILENO, STDERR_FILENO}, {theirs, 3}};
-    const struct spawn_options o = {.path = run->store->crisp_pull_path,
-                                    .argv = argv,
-                                    .envp = env,
-                                    .fds = fds,
-                                    .n_fds = ARRAY_SIZE(fds),
-                                    .new_session = true};
-    run->pid = spawn_start(&o, &run->pidfd, err);
-    if (run->pid < 0) {
-        error_restatus(err, STATUS_INTERNAL);
-        return (int)run->pid;
-    }
-    return 0;
-}
-
 static int start(struct pull_run *run, struct error *err)
 {
     struct arena *arena = arena_new(REQUEST_MAX);
@@ -102,9 +56,9 @@ static int start(struct pull_run *run, struct error *err)
     else if (mkdir(run->staging, 0700) < 0)
         r = error_errno(err, errno, "make %s", run->staging);
     else
-        r = start_program(run, err);
+        r = pull_program_start(run->store, &run->program, err);
     if (r == 0)
-        r = pull_request_send(run->op, run->sock, run->staging, arena, err);
+        r = pull_request_send(run->op, run->program.sock, run->staging, arena, err);
     arena_free(arena);
     return r;
 }
@@ -175,7 +129,7 @@ static int send_decision(struct pull_run *run, size_t i, Pull__LayerDecision__Ac
     decision.action = action;
     m.kind_case = PULL__TO_PULL__KIND_DECISION;
     m.decision = &decision;
-    return pb_frame_send(run->sock, &m.base, NULL, 0, err);
+    return pb_frame_send(run->program.sock, &m.base, NULL, 0, err);
 }
 
 static int decide_layer(struct pull_run *run, size_t i, struct error *err)
@@ -348,7 +302,7 @@ static int handle_message(struct pull_run *run, Pull__FromPull **m, struct error
 
 static int read_messages(struct pull_run *run, struct error *err)
 {
-    long n = pb_frame_reader_feed(&run->reader, run->sock);
+    long n = pb_frame_reader_feed(&run->reader, run->program.sock);
 
     if (n == -EAGAIN || n == -EINTR)
         return 0;
@@ -375,7 +329,7 @@ static int read_messages(struct pull_run *run, struct error *err)
 
 static int converse(struct pull_run *run, struct error *err)
 {
-    struct pollfd fds[] = {{.fd = run->sock, .events = POLLIN},
+    struct pollfd fds[] = {{.fd = run->program.sock, .events = POLLIN},
                            {.fd = run->op->cancel_fd, .events = POLLIN},
                            {.fd = run->op->wake_fd, .events = POLLIN}};
     uint64_t count;
@@ -430,27 +384,11 @@ static int commit(struct pull_run *run, struct error *err)
     return op->image_id ? 0 : error_errno(err, ENOMEM, "pull %s", op->key);
 }
 
-static void end_program(struct pull_run *run)
-{
-    struct pollfd exited = {.fd = run->pidfd, .events = POLLIN};
-    siginfo_t info;
-
-    if (run->pid <= 0)
-        return;
-    // With its children: they share its session's process group. One that is done ends by itself, or else.
-    if (!run->done || poll(&exited, 1, END_TIMEOUT_MS) <= 0)
-        (void)kill(-run->pid, SIGKILL);
-    while (waitid((idtype_t)P_PIDFD, (id_t)run->pidfd, &info, WEXITED) < 0 && errno == EINTR)
-        ;
-}
-
 static void clean_up(struct pull_run *run)
 {
     struct error err = ERROR_INIT;
 
-    fd_closep(&run->sock);
-    end_program(run);
-    fd_closep(&run->pidfd);
+    pull_program_end(&run->program, run->done);
     if (run->mend)
         store_mend_release(run->store, run->mend);
     free(run->mend);
@@ -502,7 +440,7 @@ static void log_pull(const struct pull_run *run, int64_t started_ns)
 // 1: what was there when it began is gone, and it has to be done in full.
 static int run_pull(struct pull_op *op)
 {
-    struct pull_run run = {.op = op, .store = op->store, .sock = -1, .pidfd = -1};
+    struct pull_run run = {.op = op, .store = op->store, .program = PULL_PROGRAM_NONE};
     int64_t started_ns = clock_mono_ns();
 
     pb_frame_reader_init(&run.reader);

@@ -44,6 +44,7 @@ int command_ps(struct cli *cli, int argc, char **argv);
 int command_pull(struct cli *cli, int argc, char **argv);
 int command_rmi(struct cli *cli, int argc, char **argv);
 int command_prune(struct cli *cli, int argc, char **argv);
+int command_export(struct cli *cli, int argc, char **argv);
 int command_import(struct cli *cli, int argc, char **argv);
 int command_images(struct cli *cli, int argc, char **argv);
 int command_stop(struct cli *cli, int argc, char **argv);

@@ -46,6 +46,8 @@ static const char usage_text[] =
     "  prune [-a]  remove images that no container uses\n"
     "  import FILE…\n"
     "              take images from archives\n"
+    "  export -o FILE IMAGE…\n"
+    "              write images as one archive\n"
     "  info        tell about the runtime and whether it is ready\n"
     "\n"
     "Options:\n"
@@ -67,7 +69,7 @@ static const struct {
     {"top", command_top, true},          {"stats", command_stats, true},    {"ps", command_ps, false},
     {"inspect", command_inspect, false}, {"images", command_images, false}, {"info", command_info, false},
     {"pull", command_pull, false},       {"rmi", command_rmi, false},       {"prune", command_prune, false},
-    {"import", command_import, false},
+    {"import", command_import, false},   {"export", command_export, false},
 };
 
 enum { OPTION_ENDPOINT = 256, OPTION_TIMEOUT, OPTION_VERSION };

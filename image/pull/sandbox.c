@@ -71,6 +71,43 @@ static const int allowed_calls[] = {
 #endif
 };
 
+// For a layer that is read: DAC_READ_SEARCH, and SYS_ADMIN, without which the kernel doesn't show overlay's
+// marks (trusted.*). The filter leaves nothing to do with it.
+static const int reader_caps[] = {CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN};
+
+static const int reader_calls[] = {
+    SCMP_SYS(read),          SCMP_SYS(write),        SCMP_SYS(close),        SCMP_SYS(openat),
+    SCMP_SYS(getdents64),    SCMP_SYS(lseek),        SCMP_SYS(fstat),        SCMP_SYS(newfstatat),
+    SCMP_SYS(statx),         SCMP_SYS(readlinkat),   SCMP_SYS(flistxattr),   SCMP_SYS(fgetxattr),
+    SCMP_SYS(mmap),          SCMP_SYS(munmap),       SCMP_SYS(mremap),       SCMP_SYS(mprotect),
+    SCMP_SYS(madvise),       SCMP_SYS(brk),          SCMP_SYS(futex),        SCMP_SYS(exit),
+    SCMP_SYS(exit_group),    SCMP_SYS(rt_sigreturn), SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigprocmask),
+    SCMP_SYS(sendmsg),       SCMP_SYS(poll),         SCMP_SYS(ppoll),        SCMP_SYS(getrandom),
+    SCMP_SYS(clock_gettime), SCMP_SYS(getpid),       SCMP_SYS(gettid),       SCMP_SYS(restart_syscall),
+    SCMP_SYS(sigaltstack),   SCMP_SYS(sched_yield),
+};
+
+struct profile {
+    const int *caps, *calls;
+    size_t n_caps, n_calls;
+    uint64_t attributes; // of the mount
+};
+
+static const struct profile unpacker = {
+    .caps = kept_caps,
+    .n_caps = ARRAY_SIZE(kept_caps),
+    .calls = allowed_calls,
+    .n_calls = ARRAY_SIZE(allowed_calls),
+    .attributes = MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,
+};
+static const struct profile reader = {
+    .caps = reader_caps,
+    .n_caps = ARRAY_SIZE(reader_caps),
+    .calls = reader_calls,
+    .n_calls = ARRAY_SIZE(reader_calls),
+    .attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,
+};
+
 // Not F_SETOWN and F_SETSIG, which send a signal to any process of the same user, and that is root.
 static const int allowed_fcntls[] = {F_GETFD, F_SETFD, F_GETFL, F_DUPFD_CLOEXEC};
 
@@ -96,7 +133,7 @@ static int limit_resources(uint64_t max_file_bytes, struct error *err)
     return 0;
 }
 
-static int drop_capabilities(struct error *err)
+static int drop_capabilities(const struct profile *p, struct error *err)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct data[2];
@@ -107,8 +144,8 @@ static int drop_capabilities(struct error *err)
             return error_errno(err, errno, "drop the unpacker's capabilities");
     if (syscall(SYS_capget, &header, data) < 0)
         return error_errno(err, errno, "read the unpacker's capabilities");
-    for (size_t i = 0; i < ARRAY_SIZE(kept_caps); i++)
-        keep |= UINT64_C(1) << kept_caps[i];
+    for (size_t i = 0; i < p->n_caps; i++)
+        keep |= UINT64_C(1) << p->caps[i];
     have = keep & ((uint64_t)data[1].permitted << 32 | data[0].permitted);
     for (int i = 0; i < 2; i++) {
         data[i].permitted = data[i].effective = (uint32_t)(have >> (32 * i));
@@ -119,14 +156,14 @@ static int drop_capabilities(struct error *err)
     return 0;
 }
 
-static int load_filter(struct error *err)
+static int load_filter(const struct profile *p, struct error *err)
 {
     // ENOSYS and not death: a C library that probes for a newer call goes on with the older one.
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(ENOSYS));
     int r = filter ? 0 : -ENOMEM;
 
-    for (size_t i = 0; r == 0 && i < ARRAY_SIZE(allowed_calls); i++) {
-        r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed_calls[i], 0);
+    for (size_t i = 0; r == 0 && i < p->n_calls; i++) {
+        r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, p->calls[i], 0);
         if (r == -EDOM) // not a call of this architecture
             r = 0;
     }
@@ -146,9 +183,9 @@ static int load_filter(struct error *err)
 
 // dir by a mount of its own that nobody else sees (Linux 5.12): device nodes can be made in it, as layers
 // have them, but not opened, and nothing in it can be run.
-static int open_root(const char *dir, struct error *err)
+static int open_root(const struct profile *p, const char *dir, struct error *err)
 {
-    struct mount_attr attr = {.attr_set = MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC};
+    struct mount_attr attr = {.attr_set = p->attributes};
     _cleanup_fd_ int root =
         open_tree(AT_FDCWD, dir, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_SYMLINK_NOFOLLOW);
 
@@ -159,7 +196,7 @@ static int open_root(const char *dir, struct error *err)
     return steal_fd(&root);
 }
 
-int sandbox_enter(const char *dir, uint64_t max_file_bytes, struct error *err)
+static int enter(const struct profile *p, const char *dir, uint64_t max_file_bytes, struct error *err)
 {
     _cleanup_fd_ int root = -1;
     int r;
@@ -168,18 +205,28 @@ int sandbox_enter(const char *dir, uint64_t max_file_bytes, struct error *err)
         return error_errno(err, errno, "prepare the unpacker");
     if (unshare(CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) < 0)
         return error_errno(err, errno, "give the unpacker namespaces of its own");
-    root = open_root(dir, err);
+    root = open_root(p, dir, err);
     if (root < 0)
         return root;
     umask(0);
     (void)signal(SIGXFSZ, SIG_IGN); // EFBIG instead
     r = limit_resources(max_file_bytes, err);
     if (r == 0)
-        r = drop_capabilities(err);
+        r = drop_capabilities(p, err);
     if (r < 0)
         return r;
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return error_errno(err, errno, "prepare the unpacker");
-    r = load_filter(err);
+    r = load_filter(p, err);
     return r < 0 ? r : steal_fd(&root);
+}
+
+int sandbox_enter(const char *dir, uint64_t max_file_bytes, struct error *err)
+{
+    return enter(&unpacker, dir, max_file_bytes, err);
+}
+
+int sandbox_enter_reader(const char *dir, struct error *err)
+{
+    return enter(&reader, dir, 0, err);
 }

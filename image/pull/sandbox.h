@@ -13,4 +13,8 @@
 // -errno.
 int sandbox_enter(const char *dir, uint64_t max_file_bytes, struct error *err);
 
+// The same for a process that only reads the files below dir: by a read-only mount, and with a filter that
+// knows no call that changes anything.
+int sandbox_enter_reader(const char *dir, struct error *err);
+
 #endif

@@ -11,6 +11,7 @@
 #include "base/pb.h"
 #include "base/str.h"
 #include "image/pull/archive_source.h"
+#include "image/pull/export.h"
 #include "image/pull/layer.h"
 #include "image/pull/manifest.h"
 #include "image/pull/progress.h"
@@ -32,7 +33,7 @@ struct session {
     struct http *http;
     struct registry registry;
     struct archive_source *archive; // in the place of the registry
-    int archive_fd;
+    int archive_fd;                 // read, or of an export written
     Pull__PullResolved resolved;
     struct layer *layers;
     size_t n_layers;
@@ -66,6 +67,8 @@ static int read_request(struct session *s, struct error *err)
 
     if (r < 0)
         return error_errno(err, -r, "read the request");
+    if (r > 0 && s->to->kind_case == PULL__TO_PULL__KIND_EXPORT && s->archive_fd >= 0)
+        return 0; // the conversation stays blocking
     if (r == 0 || s->to->kind_case != PULL__TO_PULL__KIND_REQUEST)
         return error_set(err, STATUS_INTERNAL, EPROTO, "the first message is no request");
     s->request = s->to->request;
@@ -309,6 +312,8 @@ static int run(struct session *s, struct error *err)
 {
     int r = read_request(s, err);
 
+    if (r == 0 && !s->request)
+        return export_run(s->to->export, s->sock, s->forker, s->archive_fd, err);
     if (r == 0)
         r = transfers_set_proxies(s->request->transfers, err);
     if (r == 0) {

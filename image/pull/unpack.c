@@ -14,6 +14,7 @@
 #include "base/pb.h"
 #include "image/pull/extract.h"
 #include "image/pull/inflate.h"
+#include "image/pull/layer_tar.h"
 #include "image/pull/sandbox.h"
 
 #define PIPE_SIZE (1024 * 1024)
@@ -78,11 +79,25 @@ static int unpack_layer(int data_fd, int sock, const Pull__UnpackStart *start, s
     return send_done(sock, &done, err);
 }
 
+static int export_layer(int data_fd, int sock, const Pull__UnpackStart *start, struct error *err)
+{
+    Pull__UnpackDone done = PULL__UNPACK_DONE__INIT;
+    Pull__UnpackEvent event = PULL__UNPACK_EVENT__INIT;
+    int root_fd = sandbox_enter_reader(start->dir, err);
+    int r = root_fd < 0 ? root_fd : layer_tar_write(root_fd, data_fd, err);
+
+    if (r < 0)
+        return r;
+    event.kind_case = PULL__UNPACK_EVENT__KIND_DONE;
+    event.done = &done;
+    return send_event(sock, &event, err);
+}
+
 static _Noreturn void child_main(int data_fd, int sock, const Pull__UnpackStart *start)
 {
     struct error err = ERROR_INIT;
 
-    if (unpack_layer(data_fd, sock, start, &err) < 0) {
+    if ((start->export ? export_layer : unpack_layer)(data_fd, sock, start, &err) < 0) {
         Pull__PullFailed failed = PULL__PULL_FAILED__INIT;
         Pull__UnpackEvent event = PULL__UNPACK_EVENT__INIT;
 
@@ -191,6 +206,32 @@ int unpack_start(int forker, const char *dir, const Pull__Limits *limits, int *d
     if (r < 0)
         return error_wrap(err, "start the unpacker");
     *data_fd = steal_fd(&data_wr);
+    *event_fd = steal_fd(&event_rd);
+    return 0;
+}
+
+int unpack_start_reader(int forker, const char *dir, int *data_fd, int *event_fd, struct error *err)
+{
+    Pull__UnpackStart start = PULL__UNPACK_START__INIT;
+    _cleanup_fd_ int data_rd = -1, data_wr = -1, event_rd = -1, event_wr = -1;
+    int pipe_fds[2], pair[2];
+    int r;
+
+    if (pipe2(pipe_fds, O_CLOEXEC) < 0)
+        return error_errno(err, errno, "read layer %s", dir);
+    data_rd = pipe_fds[0];
+    data_wr = pipe_fds[1];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        return error_errno(err, errno, "read layer %s", dir);
+    event_rd = pair[0];
+    event_wr = pair[1];
+    (void)fcntl(data_wr, F_SETPIPE_SZ, PIPE_SIZE);
+    start.dir = (char *)dir;
+    start.export = true;
+    r = pb_frame_send(forker, &start.base, (int[]){data_wr, event_wr}, 2, err);
+    if (r < 0)
+        return error_wrap(err, "read layer %s", dir);
+    *data_fd = steal_fd(&data_rd);
     *event_fd = steal_fd(&event_rd);
     return 0;
 }

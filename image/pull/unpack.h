@@ -18,4 +18,8 @@ int unpack_forker_start(struct error *err);
 int unpack_start(int forker, const char *dir, const Pull__Limits *limits, int *data_fd, int *event_fd,
                  struct error *err);
 
+// Has a child forked that writes the layer in dir as a tar (layer_tar.h) to the pipe whose end *data_fd is.
+// What it says at *event_fd (both blocking) when the pipe has ended is `done` or `failed`.
+int unpack_start_reader(int forker, const char *dir, int *data_fd, int *event_fd, struct error *err);
+
 #endif

@@ -307,3 +307,135 @@ def test_policies_hold_for_imports(make_crispd, tmp_path):
     code, _, err = crisp("import", write_tar(tmp_path / "b.tar", layout_of(small())))  # without a name
     assert code == 1 and "PERMISSION_DENIED" in err and images(crisp) == []
     assert "example.com/team/app:1" in crisp.ok("import", "--name", "example.com/team/app", path)
+
+
+# export
+
+def rich_layers():
+    """Two layers with all that a layer can have."""
+    low = oci.Layer().dir("./", mode=0o750).dir("d").add("d/gone", b"1").dir("d/opaque").add("d/opaque/old", b"2")
+    low.add("e/implicit", b"3").add("copy", b"4" * 100000)
+    high = oci.Layer().add("d/.wh.gone").dir("d/opaque").add("d/opaque/.wh..wh..opq").add("d/opaque/new", b"5")
+    high.add("suid", b"6", mode=0o4755, uid=12, gid=34).hardlink("also", "suid", mode=0o4755)
+    high.symlink("link", "../no/where").symlink("long-link", "t" * 300).add("n" * 200 + "/" + "m" * 150, b"7")
+    high.add("byte-\udcff-name", b"8").add("ümlaut", b"9").add("big-owner", b"", uid=3000000, gid=70000)
+    high.add("null", kind=tarfile.CHRTYPE, mode=0o666, devmajor=1, devminor=3).add("fifo", kind=tarfile.FIFOTYPE, mode=0o600)
+    high.add("blk", kind=tarfile.BLKTYPE, mode=0o660, devmajor=259, devminor=4097)
+    capability = b"\x01\x00\x00\x02\x00\x04\x00\x00" + b"\x00" * 12
+    high.add("caps", b"", mode=0o755, pax_headers={
+        "SCHILY.xattr.security.capability": capability.decode("latin-1"), "SCHILY.xattr.user.note": "hello"})
+    high.add("times", b"", pax_headers={"mtime": "1234567890.123456789"}).add("before", b"", pax_headers={"mtime": "-2"})
+    high.dir("sticky", mode=0o1777)
+    return [low, high]
+
+
+def describe(top):
+    """All that is below a folder, as a comparable value."""
+    seen, found = {}, {}
+    for folder, folders, files in os.walk(os.fsencode(top)):
+        for name in [b"."] + folders + files:
+            path = os.path.join(folder, name)
+            st = os.lstat(path)
+            kind = st.st_mode & 0o170000
+            is_link = kind == 0o120000
+            content = os.readlink(path) if is_link else open(path, "rb").read() if kind == 0o100000 else b""
+            attributes = {} if is_link else {a: os.getxattr(path, a) for a in os.listxattr(path)}
+            whiteout = kind == 0o020000 and st.st_rdev == 0
+            twin = seen.setdefault(st.st_ino, path) if kind != 0o040000 else b""
+            found[os.path.relpath(path, os.fsencode(top))] = (
+                "whiteout" if whiteout else (st.st_mode, st.st_uid, st.st_gid, st.st_rdev, st.st_mtime_ns, content,
+                                             attributes, os.path.relpath(twin, os.fsencode(top)) if twin else None))
+    return found
+
+
+def layer_trees(crispd, crisp, name):
+    """The layers of the only image, each described."""
+    folders = [f"{crispd.base}/root/image/layers/{f}" for f in os.listdir(f"{crispd.base}/root/image/layers") if len(f) == 8]
+    return sorted((sorted(describe(folder).items()) for folder in folders), key=repr)
+
+
+@pytest.mark.core
+def test_round_trip_keeps_everything(crisp, crispd, tmp_path):
+    config = {"Cmd": ["/x"], "User": "1:2", "Labels": {"a": "b"}, "Healthcheck": {"Test": ["NONE"]}, "StopSignal": "SIGINT"}
+    image = oci.Image(rich_layers(), config, oci=True)
+    crisp.ok("import", write_tar(tmp_path / "a.tar", layout_of(image, "example.com/rich:1")))
+    before = layer_trees(crispd, crisp, "example.com/rich:1")
+    code, _, err = crisp("export", "-o", str(tmp_path / "b.tar"), "example.com/rich:1")
+    assert code == 0 and f"exported example.com/rich:1 ({image.id[:19]}; in the archive its id is sha256:" in err, err
+    for form, other in (("c", "example.com/rich:1"), ("d", image.id[7:20])):  # the same bytes each time
+        crisp.ok("export", "-o", str(tmp_path / form), other)
+        assert (tmp_path / form).read_bytes() == (tmp_path / "b.tar").read_bytes()
+    assert os.stat(tmp_path / "b.tar").st_mode & 0o777 == 0o644 and sorted(os.listdir(tmp_path)) == ["a.tar", "b.tar", "c", "d", "logs"]
+    crisp.ok("rmi", image.id)
+    from daemon import wait_for
+    wait_for(lambda: layer_trees(crispd, crisp, "") == [], what="the layers are gone")
+    new_id = crisp.ok("import", str(tmp_path / "b.tar")).split()[0]
+    after = layer_trees(crispd, crisp, "example.com/rich:1")
+    for was, now in zip(before, after):
+        assert {k: v for k, v in was if v != dict(now).get(k)} == {k: v for k, v in now if v != dict(was).get(k)} == {}
+    # Again: a canonical form is its own export.
+    crisp.ok("export", "-o", str(tmp_path / "e"), "example.com/rich:1")
+    assert (tmp_path / "e").read_bytes() == (tmp_path / "b.tar").read_bytes()
+    with tarfile.open(tmp_path / "b.tar") as tar:
+        made = json.loads(tar.extractfile("blobs/sha256/" + new_id[7:]).read())
+    was = json.loads(image.config)
+    assert made["config"] == was["config"] and made["history"][:2] == was["history"] and made["created"] == was["created"]
+    assert made["rootfs"]["diff_ids"] != was["rootfs"]["diff_ids"] and len(made["history"]) == len(made["rootfs"]["diff_ids"])
+
+
+def test_other_tools_take_what_is_exported(crisp, tmp_path):
+    crisp.ok("pull", "-q", BUSYBOX, NGINX)
+    path = str(tmp_path / "a.tar")
+    crisp.ok("export", "-o", path, BUSYBOX, NGINX)
+    for source in (f"docker-archive:{path}:{NGINX}", f"oci-archive:{path}:1.29-2"):
+        subprocess.run(["skopeo", "copy", "-q", source, f"oci:{tmp_path}/layout:one"], check=True)
+        subprocess.run(["umoci", "unpack", "--image", f"{tmp_path}/layout:one", f"{tmp_path}/bundle"], check=True)
+        assert os.path.exists(f"{tmp_path}/bundle/rootfs/bin/sh")
+        subprocess.run(["rm", "-rf", f"{tmp_path}/layout", f"{tmp_path}/bundle"], check=True)
+    plain = str(tmp_path / "b.tar")
+    crisp.ok("export", "--uncompressed", "-o", plain, NGINX)
+    with tarfile.open(plain) as tar:
+        entries = json.loads(tar.extractfile("manifest.json").read())
+        assert [e["RepoTags"] for e in entries] == [[NGINX]]
+        tarfile.open(fileobj=tar.extractfile(entries[0]["Layers"][0]), mode="r:").getmembers()
+    assert [m.name for m in tarfile.open(path)].count(entries[0]["Config"]) == 1  # diffIDs are those of plain tars
+
+
+def test_export_to_a_pipe_and_import(crisp, tmp_path):
+    crisp.ok("pull", "-q", BUSYBOX)
+    out = crisp.start("export", "--uncompressed", BUSYBOX)
+    process = crisp.start("import", "-", stdin=out.stdout)
+    text, err = process.communicate(timeout=60)
+    out.stdout.close()
+    assert out.wait() == 0 and process.returncode == 0 and BUSYBOX in text.decode(), err
+
+
+def test_export_errors(crisp, crispd, tmp_path):
+    path = str(tmp_path / "no.tar")
+    code, _, err = crisp("export", "-o", path, "absent.example/x:1")
+    assert code == 1 and "is not here; pull it first (NOT_FOUND)" in err and not os.path.exists(path)
+    code, _, err = crisp("export", "-o", "/proc/none/x", BUSYBOX)
+    assert code == 1 and "/proc/none/x" in err
+    assert crisp("export")[0] == 2
+    assert sorted(os.listdir(tmp_path)) == ["logs"]
+
+
+def test_image_removed_during_its_export(crisp, crispd, tmp_path):
+    """The reader stops reading: the export waits, the image is removed, and the archive is whole all the same."""
+    layer = oci.Layer().add("big", os.urandom(8 << 20))
+    image = oci.Image([layer], CONFIG, oci=True)
+    crisp.ok("import", write_tar(tmp_path / "a.tar", layout_of(image, "example.com/big:1")))
+    process = crisp.start("export", "example.com/big:1")
+    data = process.stdout.read(1024)
+    assert crisp.ok("rmi", "-f", "example.com/big:1") and images(crisp) == []
+    data += process.stdout.read()
+    assert process.wait() == 0
+    (tmp_path / "b.tar").write_bytes(data)
+    assert "example.com/big:1" in crisp.ok("import", str(tmp_path / "b.tar"))
+    # A client that goes away in the middle leaves nothing (the fixture looks).
+    process = crisp.start("export", "example.com/big:1")
+    process.stdout.read(1024)
+    process.kill()
+    process.communicate()
+    from daemon import wait_for
+    wait_for(lambda: os.listdir(f"{crispd.base}/root/image/staging") == [], what="nothing is left")
