@@ -224,7 +224,7 @@ static int take_layers(struct archive_source *s, struct archive_image *image, co
 static int take_docker_image(struct archive_source *s, const json_t *item, struct error *err)
 {
     json_t *layers, *tags;
-    struct archive_image *image;
+    struct archive_image *image = NULL;
     int r = add_image(s, &image, err);
 
     if (r < 0)
