@@ -143,3 +143,14 @@ int endpoints_build(const struct registry_config *config, const struct reference
         r = add_origin(host, "http", ref, server_address, arena, request);
     return r < 0 ? error_errno(err, ENOMEM, "registry endpoints") : 0;
 }
+
+void endpoints_prefer_plain(Pull__PullRequest *request)
+{
+    size_t n = request->n_endpoints;
+
+    if (n < 2 || !request->endpoints[n - 1]->origin || !request->endpoints[n - 2]->origin)
+        return;
+    Pull__Endpoint *plain = request->endpoints[n - 1];
+    request->endpoints[n - 1] = request->endpoints[n - 2];
+    request->endpoints[n - 2] = plain;
+}

@@ -13,5 +13,7 @@
 int endpoints_build(const struct registry_config *config, const struct reference *ref,
                     const char *server_address, struct arena *arena, Pull__PullRequest *request,
                     struct error *err);
+// Of a registry that may be asked by https and by http: puts http first. Others are left as they are.
+void endpoints_prefer_plain(Pull__PullRequest *request);
 
 #endif

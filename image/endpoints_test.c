@@ -82,6 +82,47 @@ static void test_tls(void **state)
     arena_free(arena);
 }
 
+static void expect_preferring_plain(const char *reference, const char *wanted)
+{
+    struct arena *arena = arena_new(1 << 20);
+    Pull__PullRequest request = PULL__PULL_REQUEST__INIT;
+    struct reference ref;
+
+    assert_int_equal(reference_parse(reference, &ref, NULL), 0);
+    assert_int_equal(endpoints_build(&config, &ref, "", arena, &request, NULL), 0);
+    endpoints_prefer_plain(&request);
+    assert_string_equal(request.endpoints[0]->url, wanted);
+    reference_done(&ref);
+    arena_free(arena);
+}
+
+static void test_prefer_plain(void **state)
+{
+    (void)state;
+    expect_preferring_plain("none.example/x", "https://none.example");
+    expect_preferring_plain("busybox", "https://mirror.example");
+    // Three: a mirror by http, one by https, and the registry itself, by https only.
+    expect_preferring_plain("registry.k8s.io/pause:3.9", "http://127.0.0.1:5000");
+    expect_preferring_plain("127.0.0.1:5000/x", "https://mirror.example"); // strict
+}
+
+static void test_prefer_plain_loopback(void **state)
+{
+    struct arena *arena = arena_new(1 << 20);
+    Pull__PullRequest request = PULL__PULL_REQUEST__INIT;
+    struct reference ref;
+
+    (void)state;
+    assert_int_equal(reference_parse("127.0.0.1:5000/x", &ref, NULL), 0);
+    assert_int_equal(endpoints_build(NULL, &ref, "", arena, &request, NULL), 0);
+    endpoints_prefer_plain(&request);
+    assert_int_equal(request.n_endpoints, 2);
+    assert_string_equal(request.endpoints[0]->url, "http://127.0.0.1:5000");
+    assert_string_equal(request.endpoints[1]->url, "https://127.0.0.1:5000");
+    reference_done(&ref);
+    arena_free(arena);
+}
+
 static void test_credentials(void **state)
 {
     (void)state;
@@ -95,8 +136,8 @@ static void test_credentials(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_endpoints),
-        cmocka_unit_test(test_tls),
+        cmocka_unit_test(test_endpoints),    cmocka_unit_test(test_tls),
+        cmocka_unit_test(test_prefer_plain), cmocka_unit_test(test_prefer_plain_loopback),
         cmocka_unit_test(test_credentials),
     };
 

@@ -40,6 +40,7 @@ struct image_store_options {
     const char *const *pinned; // references never to be collected, NULL-terminated; may be NULL
     unsigned parallel_layers;  // per pull; 0: a default by the number of CPUs
     unsigned node_layers;      // all pulls' at a time; 0: 16
+    int64_t spare_ns;          // how long a crisp-pull waits for the next pull; 0: half a minute
     int64_t stall_ns;          // how long a transfer may be slower than min_rate; 0: a minute
     uint64_t min_rate;         // bytes a second; 0: 1
     // A pull answers when a power cut can't undo it any more; else one soon after the answer leaves the image

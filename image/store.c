@@ -157,6 +157,10 @@ int image_store_open(const struct image_store_options *options, struct image_sto
     if (r == 0)
         r = file_mkdir_p(s->staging_dir, 0711, err);
     if (r == 0)
+        r = spares_open(s, options->spare_ns, err);
+    if (r == 0)
+        r = schemes_open(s, err);
+    if (r == 0)
         r = trash_start(s, err);
     if (r == 0)
         r = usage_start(s, err);
@@ -177,6 +181,8 @@ void image_store_close(struct image_store *s)
     pull_ops_cancel_all(s);
     trash_stop(s);
     pull_ops_reap(s, true);
+    spares_close(s);
+    schemes_close(s);
     settle_stop(s);
     usage_stop(s);
     records_free(s);

@@ -15,6 +15,8 @@
 #define LAYER_DIR_LEN 8
 
 struct pull_op;
+struct spares;
+struct schemes;
 
 // A layer on disk, or being fetched. In store->layers by diffID.
 struct layer {
@@ -74,7 +76,10 @@ struct image_store {
     bool settled;        // holds were taken again: what nobody holds may go
     bool closing;
 
-    pthread_t worker; // deletes the trash, joins ended pulls
+    struct spares *spares;   // store_spare.c
+    struct schemes *schemes; // store_scheme.c
+
+    pthread_t worker; // deletes the trash, joins ended pulls, keeps a crisp-pull ready
     bool worker_started;
     pthread_cond_t worker_wanted; // with lock
     bool trash_pending;
@@ -151,6 +156,21 @@ void trash_stop(struct image_store *s);
 // Renames path (absent is fine) into the trash, to be deleted soon.
 int trash_put(struct image_store *s, const char *path, struct error *err);
 void trash_wake(struct image_store *s);
+
+// store_spare.c: crisp-pull, started ahead. unused_ns: how long one waits; 0: half a minute.
+int spares_open(struct image_store *s, int64_t unused_ns, struct error *err);
+void spares_close(struct image_store *s); // after the worker and all pulls
+void spares_want(struct image_store *s);  // a pull has ended: another one may follow
+// The worker's: starts one if it is wanted, ends those that have waited too long. When to come again at the
+// latest (CLOCK_MONOTONIC); 0: when called.
+int64_t spares_tend(struct image_store *s);
+
+// store_scheme.c: registries on the machine itself that answered by http, for ten minutes, a few of them.
+int schemes_open(struct image_store *s, struct error *err);
+void schemes_close(struct image_store *s);
+bool scheme_is_plain(struct image_store *s, const char *domain);
+// It did, or did not. Other machines' registries are not noted.
+void scheme_note(struct image_store *s, const char *domain, bool plain);
 
 // usage.c: what writable layers take. Its own lock, which is taken last.
 int usage_start(struct image_store *s, struct error *err); // lists what is there, starts the thread

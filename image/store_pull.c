@@ -98,6 +98,7 @@ static void *op_main(void *data)
 
     pull_op_run(op);
     pull_op_answer(op);
+    spares_want(s);
     pthread_mutex_lock(&s->lock);
     s->trash_pending = true; // the worker joins this thread
     pthread_cond_signal(&s->worker_wanted);

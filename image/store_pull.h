@@ -7,6 +7,7 @@
 #include "base/arena.h"
 #include "image/reference.h"
 #include "image/store.h"
+#include "image/store_program.h"
 
 // Somebody who wants to know how a pull goes on.
 struct pull_watcher {
@@ -26,6 +27,7 @@ struct pull_op {
     bool ended;
     pthread_t thread;
     bool in_full;  // the image is resolved anew even if it is here
+    bool no_spare; // a crisp-pull of its own
     int done_fd;   // readable (an eventfd) when it has ended
     int cancel_fd; // written to call it off
     int wake_fd;   // written when layers of others have changed
@@ -77,18 +79,6 @@ void pull_op_leave(struct image_store *s, struct pull_op *op);
 // store_import.c: the names that an imported image gets, in fresh memory: NULL-terminated, perhaps none.
 int import_names(const struct pull_op *op, const Pull__PullResolved *resolved, char ***names,
                  struct error *err);
-
-// store_program.c: a crisp-pull, and the socket to it.
-struct pull_program {
-    int sock, pidfd;
-    pid_t pid; // 0 or less: none
-};
-#define PULL_PROGRAM_NONE ((struct pull_program){.sock = -1, .pidfd = -1, .pid = -1})
-// An error leaves what pull_program_end() cleans up.
-int pull_program_start(const struct image_store *s, struct pull_program *p, struct error *err);
-// Ends it with its children; done: it has said that it is done, and gets a moment to end by itself.
-void pull_program_end(struct pull_program *p, bool done);
-
 // Sends the PullRequest; arena is scratch memory.
 int pull_request_send(const struct pull_op *op, int sock, const char *staging_dir, struct arena *arena,
                       struct error *err);

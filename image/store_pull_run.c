@@ -1,13 +1,9 @@
 // The conversation with one crisp-pull: layers are claimed, fetched by it, published here.
-#include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/arena.h"
@@ -16,17 +12,20 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/pb.h"
-#include "base/spawn.h"
 #include "base/str.h"
 #include "image/store_pull.h"
+#include "image/store_spare.h"
 
 #define REQUEST_MAX (1024 * 1024)
 
 struct pull_run {
     struct pull_op *op;
     struct image_store *store;
-    char *staging;
+    char *staging; // made when there is something to fetch
     struct pull_program program;
+    bool spare;     // the program had been started before
+    bool heard;     // it has said something
+    bool stillborn; // it had not, when it died
     struct pb_frame_reader reader;
     Pull__FromPull *resolved_frame; // holds `resolved`
     const Pull__PullResolved *resolved;
@@ -51,14 +50,15 @@ static int start(struct pull_run *run, struct error *err)
     int r = str_random_hex(name, 16);
 
     run->staging = r == 0 ? str_printf("%s/%s", run->store->staging_dir, name) : NULL;
+    run->spare = !run->op->no_spare && spare_take(run->op, &run->program);
     if (!arena || !run->staging)
         r = error_errno(err, ENOMEM, "start a pull");
-    else if (mkdir(run->staging, 0700) < 0)
-        r = error_errno(err, errno, "make %s", run->staging);
-    else
+    else if (!run->spare)
         r = pull_program_start(run->store, &run->program, err);
     if (r == 0)
         r = pull_request_send(run->op, run->program.sock, run->staging, arena, err);
+    if (r == -EPIPE)
+        run->stillborn = run->spare;
     arena_free(arena);
     return r;
 }
@@ -267,6 +267,8 @@ static int take_resolved(struct pull_run *run, Pull__FromPull **m, struct error 
     run->layers = calloc(resolved->n_layers + 1, sizeof(*run->layers));
     if (!run->layers || pull_progress_begin(run->op, resolved) < 0)
         return error_errno(err, ENOMEM, "pull");
+    if (mkdir(run->staging, 0700) < 0)
+        return error_errno(err, errno, "make %s", run->staging);
     run->resolved = resolved;
     run->resolved_frame = steal_ptr(m);
     strv_freep(&run->op->names);
@@ -288,11 +290,15 @@ static int handle_message(struct pull_run *run, Pull__FromPull **m, struct error
     case PULL__FROM_PULL__KIND_DONE:
         run->done = true;
         run->fetched_bytes = (*m)->done->bytes_fetched;
+        if (run->op->archive_fd < 0)
+            scheme_note(run->store, run->op->ref.domain, (*m)->done->plain_http);
         run->unchanged = !run->resolved && *(*m)->done->unchanged_digest;
         if (run->unchanged)
             run->op->image_id = unchanged_image(run->op, (*m)->done->unchanged_digest);
         return 0;
     case PULL__FROM_PULL__KIND_FAILED:
+        if (run->op->archive_fd < 0)
+            scheme_note(run->store, run->op->ref.domain, false);
         return error_set(err, (enum status)(*m)->failed->status, (*m)->failed->errnum, "%s",
                          (*m)->failed->message);
     default:
@@ -306,6 +312,8 @@ static int read_messages(struct pull_run *run, struct error *err)
 
     if (n == -EAGAIN || n == -EINTR)
         return 0;
+    run->stillborn = n <= 0 && run->spare && !run->heard;
+    run->heard = true;
     if (n <= 0)
         return error_set(err, STATUS_INTERNAL, EPIPE,
                          "crisp-pull died; its last words are in the daemon's log");
@@ -395,7 +403,7 @@ static void clean_up(struct pull_run *run)
     if (run->resolved)
         release_layers(run);
     pb_frame_reader_done(&run->reader);
-    if (run->staging && trash_put(run->store, run->staging, &err) < 0)
+    if (run->resolved && trash_put(run->store, run->staging, &err) < 0)
         log_warn("delete a pull's staging folder", "path", run->staging, "error", err.message);
     pthread_mutex_lock(&run->store->write);
     if (records_collect(run->store, &err) < 0)
@@ -437,7 +445,8 @@ static void log_pull(const struct pull_run *run, int64_t started_ns)
              text_ms(run->write_ns, write_), "commit_ms", text_ms(run->commit_ns, commit_));
 }
 
-// 1: what was there when it began is gone, and it has to be done in full.
+// 1: once more. What was there when it began is gone, and it has to be done in full; or something had ended
+// the crisp-pull that waited for it.
 static int run_pull(struct pull_op *op)
 {
     struct pull_run run = {.op = op, .store = op->store, .program = PULL_PROGRAM_NONE};
@@ -460,17 +469,22 @@ static int run_pull(struct pull_op *op)
         log_pull(&run, started_ns);
     else if (op->image_id)
         log_info("image is up to date", "image", op->key, "id", op->image_id);
-    bool again = op->result == 0 && !op->image_id;
-    if (run.unchanged && !again)
+    op->in_full = op->in_full || run.unchanged;
+    op->no_spare = op->no_spare || run.stillborn;
+    if (run.unchanged && op->image_id) {
+        spare_keep(op, &run.program);
         pull_op_answer(op); // nothing was changed, and crisp-pull's end is nobody's concern
+    }
     clean_up(&run);
-    return again;
+    return run.stillborn || (op->result == 0 && !op->image_id);
 }
 
 void pull_op_run(struct pull_op *op)
 {
-    if (run_pull(op) == 0)
-        return;
-    op->in_full = true;
-    (void)run_pull(op);
+    for (int tries = 0; tries < 3; tries++) {
+        op->error = (struct error)ERROR_INIT;
+        if (run_pull(op) == 0)
+            return;
+    }
+    op->result = error_set(&op->error, STATUS_INTERNAL, EPROTO, "crisp-pull's answer makes no sense");
 }

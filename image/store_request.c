@@ -76,6 +76,8 @@ int pull_request_send(const struct pull_op *op, int sock, const char *staging_di
 
     if (r == 0 && !archive)
         r = endpoints_build(op->store->registries, &op->ref, server_address, arena, &request, err);
+    if (r == 0 && !archive && scheme_is_plain(op->store, op->ref.domain))
+        endpoints_prefer_plain(&request);
     if (r == 0)
         r = platform_list_host(arena, &request.platforms, &request.n_platforms, err);
     if (r == 0 && !archive) // an import's names are only known when it is resolved

@@ -1,5 +1,5 @@
 // The background worker: deletes layers that nothing needs and what was renamed into the trash, joins pulls
-// that have ended.
+// that have ended, and keeps a crisp-pull ready after them.
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,15 +66,14 @@ static bool empty_trash(struct image_store *s, bool again)
     return all;
 }
 
-// Waits until there is work, for retry_ns at most unless it is 0; false when the store closes. `lock` is
-// held.
-static bool wait_for_work(struct image_store *s, int64_t retry_ns)
+// Waits until there is work, until `at` (CLOCK_MONOTONIC) at most unless it is 0; false when the store
+// closes. `lock` is held.
+static bool wait_for_work(struct image_store *s, int64_t at)
 {
-    int64_t at = clock_mono_ns() + retry_ns;
     struct timespec until = {.tv_sec = at / NS_PER_SEC, .tv_nsec = at % NS_PER_SEC};
 
     while (!s->trash_pending && !s->closing) {
-        if (retry_ns == 0)
+        if (at == 0)
             pthread_cond_wait(&s->worker_wanted, &s->lock);
         else if (pthread_cond_timedwait(&s->worker_wanted, &s->lock, &until) == ETIMEDOUT)
             break;
@@ -86,19 +85,21 @@ static bool wait_for_work(struct image_store *s, int64_t retry_ns)
 static void *worker_main(void *data)
 {
     struct image_store *s = data;
-    int64_t retry_ns = 0;
+    int64_t retry_ns = 0, retry_at = 0, spares_at = 0;
 
     for (;;) {
         pthread_mutex_lock(&s->lock);
-        bool more = wait_for_work(s, retry_ns);
+        bool more = wait_for_work(s, retry_at && (!spares_at || retry_at < spares_at) ? retry_at : spares_at);
         pthread_mutex_unlock(&s->lock);
         if (!more)
             return NULL;
         pull_ops_reap(s, false);
+        spares_at = spares_tend(s);
         bool done = records_bury(s);
         done = empty_trash(s, retry_ns > 0) && done;
         retry_ns = done ? 0 : retry_ns == 0 ? RETRY_MIN_NS : 2 * retry_ns;
         retry_ns = retry_ns < RETRY_MAX_NS ? retry_ns : RETRY_MAX_NS;
+        retry_at = retry_ns ? clock_mono_ns() + retry_ns : 0;
     }
 }
 

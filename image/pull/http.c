@@ -19,7 +19,7 @@ struct http {
     struct http_limits limits;
 };
 
-int http_new(const struct http_limits *limits, struct http **out, struct error *err)
+int http_new(struct http **out, struct error *err)
 {
     struct http *http = calloc(1, sizeof(*http));
 
@@ -28,9 +28,13 @@ int http_new(const struct http_limits *limits, struct http **out, struct error *
         return error_errno(err, ENOMEM, "start the HTTP client");
     }
     curl_multi_setopt(http->multi, CURLMOPT_PIPELINING, CURLPIPE_MULTIPLEX);
-    http->limits = *limits;
     *out = http;
     return 0;
+}
+
+void http_set_limits(struct http *http, const struct http_limits *limits)
+{
+    http->limits = *limits;
 }
 
 void http_free(struct http *http)
@@ -166,14 +170,11 @@ static void set_tls(CURL *easy, const struct http_tls *tls)
 // Not by CURLOPT_RESUME_FROM, with which any answer without a range, be it a 401, is curl's own error.
 static void set_range(struct http_request *request)
 {
-    char range[64];
+    char range[32];
 
-    if (request->offset == 0 && request->end == 0)
+    if (request->offset == 0)
         return;
     (void)snprintf(range, sizeof(range), "%llu-", (unsigned long long)request->offset);
-    if (request->end > 0)
-        (void)snprintf(range, sizeof(range), "%llu-%llu", (unsigned long long)request->offset,
-                       (unsigned long long)request->end - 1);
     curl_easy_setopt(request->easy, CURLOPT_RANGE, range);
 }
 

@@ -39,7 +39,6 @@ struct http_request {
     struct http_tls tls;
     bool head;       // ask for the headers only
     uint64_t offset; // ask for bytes from here on
-    uint64_t end;    // and up to here (exclusive); 0: all
     // Gets the body of a 200 or 206 answer: 0 taken, HTTP_SINK_PAUSE not taken and to be offered again after
     // http_resume(), -1 to give up. NULL: it is collected in `body`. Bodies of other answers always are.
     int (*sink)(void *data, const void *bytes, size_t len);
@@ -61,7 +60,9 @@ struct http_request {
     struct curl_slist *headers;
 };
 
-int http_new(const struct http_limits *limits, struct http **out, struct error *err);
+int http_new(struct http **out, struct error *err);
+// Before the first request.
+void http_set_limits(struct http *http, const struct http_limits *limits);
 void http_free(struct http *http);
 // Did the attempt fail in a way that another one soon may not: the connection broke or was refused, 408, 429
 // or a 5xx other than 501?

@@ -164,8 +164,9 @@ int registry_failure(const struct registry *r, size_t e, const struct http_reque
 bool registry_may_fall_back(const struct registry *r, size_t e, const struct http_request *request)
 {
     // A mirror may lack what the registry has. The registry's own answer is final, but a failure to reach it
-    // by one scheme is not.
-    return !endpoint(r, e)->origin || request->result != CURLE_OK;
+    // by one scheme is not; and 400 is how servers that want TLS answer who speaks without.
+    return !endpoint(r, e)->origin || request->result != CURLE_OK ||
+           (request->status == 400 && str_has_prefix(endpoint(r, e)->url, "http://"));
 }
 
 static bool is_ok(const struct http_request *request)
@@ -276,12 +277,14 @@ static int ask_all(struct registry *r, const struct question *q, struct http_req
         bool missing, more;
 
         // That a registry on the machine itself has no TLS is no news.
-        if (previous < n && !endpoint(r, previous)->origin)
+        if (previous < n &&
+            !(endpoint(r, previous)->origin && str_has_prefix(endpoint(r, previous)->url, "https://")))
             note_failure(&notes, err);
         previous = e;
         rc = ask_endpoint(r, e, q, request, outcome, err);
         if (rc == 0) {
             r->endpoints[e].failed = false;
+            r->plain = endpoint(r, e)->origin && str_has_prefix(endpoint(r, e)->url, "http://");
             for (size_t i = 0; i < e; i++)
                 r->endpoints[i].out = r->endpoints[i].out || r->endpoints[i].failed;
             return 0;

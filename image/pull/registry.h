@@ -26,6 +26,7 @@ struct registry {
     struct http *http;
     const Pull__PullRequest *request;
     struct registry_endpoint *endpoints;
+    bool plain; // the registry itself answered last by http
 };
 
 int registry_init(struct registry *r, struct http *http, const Pull__PullRequest *request, struct error *err);

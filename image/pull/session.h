@@ -2,7 +2,8 @@
 #ifndef IMAGE_PULL_SESSION_H
 #define IMAGE_PULL_SESSION_H
 
-// Speaks api/pull/pull.proto on sock; returns the exit status.
+// Speaks api/pull/pull.proto on sock, for one pull, and for as many more of the same as find nothing to do;
+// returns the exit status.
 int session_run(int sock, int forker);
 
 #endif

@@ -15,7 +15,7 @@ import oci  # noqa: E402
 class Registry:
     """Repositories share blobs. `faults` are looked at for each blob request, keyed by digest or "*"."""
 
-    def __init__(self):
+    def __init__(self, port=0, tls=None):
         self.blobs = {}
         self.manifests = {}  # (repository, tag or digest) -> (media type, bytes)
         self.faults = {}
@@ -53,7 +53,9 @@ class Registry:
                 registry.forms.append(self.form)
                 registry.answer(self)
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        if tls:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
         self.server.daemon_threads = True
         self.server.handle_error = lambda *args: None  # clients that hang up are the tests' point
         self.port = self.server.server_address[1]

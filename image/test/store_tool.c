@@ -331,6 +331,7 @@ int main(int argc, char **argv)
         .pinned = pinned,
         .parallel_layers = (unsigned)number_from_environment("TOOL_PULL_LAYERS"),
         .node_layers = (unsigned)number_from_environment("TOOL_NODE_LAYERS"),
+        .spare_ns = (int64_t)number_from_environment("TOOL_SPARE_MS") * NS_PER_MS,
         .stall_ns = (int64_t)number_from_environment("TOOL_STALL_MS") * NS_PER_MS,
         .min_rate = number_from_environment("TOOL_MIN_RATE"),
         .sync_before_answer = number_from_environment("TOOL_SYNC") != 0,
@@ -339,6 +340,9 @@ int main(int argc, char **argv)
         set_mirrors(&t, argv[3]);
         t.host.mirrors = t.mirrors;
         t.host.strict = argc > 4;
+    }
+    t.host.tls.ca_file = getenv("TOOL_CA"); // of the registries themselves
+    if (argc > 3 || t.host.tls.ca_file) {
         t.registries = (struct registry_config){&t.host, 1};
         o.registries = &t.registries;
     }
