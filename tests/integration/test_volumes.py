@@ -100,7 +100,7 @@ def test_image_that_is_not_here(cri, pod, crispd):
     assert os.listdir(f"{crispd.root}/image/containers") == []
     before = layers(crispd)
     cri.RemoveImage(image=pb.ImageSpec(image=DATA))  # nobody holds it
-    assert len(layers(crispd)) == len(before) - 1
+    wait_for(lambda: len(layers(crispd)) == len(before) - 1, 30, "the worker has deleted its layer")
 
 
 def test_host_path_and_image_exclude_each_other(cri, pod):
@@ -126,7 +126,7 @@ def test_a_volume_holds_its_image(cri, pod, crispd, restart):
     cri.StartContainer(container_id=later)  # made before the image was removed
     assert cri.wait(later).exit_code == 0
     cri.RemoveContainer(container_id=later)
-    assert len(layers(crispd)) == len(before) - 1
+    wait_for(lambda: len(layers(crispd)) == len(before) - 1, 30, "the worker has deleted its layer")
 
 
 # ---- VOLUME ----
