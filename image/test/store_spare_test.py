@@ -73,7 +73,7 @@ class Life(SpareTest):
         self.assertFalse(self.wait_idle() & first)
 
     def test_nobody_waits_for_ever(self):
-        self.reopen(TOOL_SPARE_MS=400)
+        self.reopen(TOOL_SPARE_MS=2500)
         self.pull("a")
         self.pull("a")
         self.pull("a")
