@@ -70,8 +70,9 @@ struct image {
     char *id;            // "sha256:<config digest>"
     char **repo_tags;    // "registry.k8s.io/pause:3.9"; NULL-terminated, sorted
     char **repo_digests; // "registry.k8s.io/pause@sha256:…"; NULL-terminated, sorted
-    // Folder names below layers/, top first; NULL-terminated: those that an overlay needs. The first may be
-    // one that mends the others (store_mend.c); layers below one that hides them all are left out.
+    // Folder names below layers/, top first; NULL-terminated: those that an overlay needs. Those that
+    // mend the others (mend.h) are among them, the first or "name/3"; layers below one that hides them all
+    // are left out.
     char **layers;
     char **diff_ids;     // of all layers, top first; with mending "mend:<id>"
     uint64_t size_bytes; // on disk, all layers

@@ -101,15 +101,15 @@ static bool is_same_root(const struct work *w, const char *path, const struct me
            st.st_mode == from->st.st_mode && st.st_uid == from->st.st_uid && st.st_gid == from->st.st_gid;
 }
 
-static int mend_dirs(struct work *w, const Pull__Loose *loose)
+static int mend_dirs(struct work *w, const struct map *implicit)
 {
-    for (size_t i = 0; i < loose->n_implicit_dirs; i++) {
+    for (struct map_iter it = {0}; map_next(implicit, &it);) {
         struct mend_found from;
         bool mended;
-        int r = mend_find_dir(&w->m, loose->implicit_dirs[i], &from, &mended, w->err);
+        int r = mend_find_dir(&w->m, it.key, &from, &mended, w->err);
 
-        if (r > 0 && mended && !is_same_root(w, loose->implicit_dirs[i], &from))
-            r = make_dirs(w, loose->implicit_dirs[i], !str_eq(loose->implicit_dirs[i], "."));
+        if (r > 0 && mended && !is_same_root(w, it.key, &from))
+            r = make_dirs(w, it.key, !str_eq(it.key, "."));
         if (r < 0)
             return r;
     }
@@ -142,40 +142,34 @@ static int place(struct work *w, const struct mend_found *from, const char *name
     return 0;
 }
 
-static int mend_link(struct work *w, size_t layer, const Pull__LooseLink *link)
+static int mend_link(struct work *w, size_t layer, const char *name, const char *target)
 {
     struct mend_found from;
-    int r = mend_find(&w->m, link->target, layer, &from, w->err);
+    int r = mend_find(&w->m, target, layer, &from, w->err);
 
     if (r < 0)
         return r;
     if (r == 0 || S_ISDIR(from.st.st_mode))
         return error_set(w->err, STATUS_FAILED_PRECONDITION, r == 0 ? ENOENT : EISDIR,
-                         "entry \"%s\" is a hard link to \"%s\", which %s", link->name, link->target,
+                         "entry \"%s\" is a hard link to \"%s\", which %s", name, target,
                          r == 0 ? "is neither in its layer nor in one below"
                                 : "is a folder in a layer below");
-    r = mend_is_seen(&w->m, link->name, layer, w->err);
+    r = mend_is_seen(&w->m, name, layer, w->err);
     if (r > 0)
-        r = place(w, &from, link->name);
+        r = place(w, &from, name);
     if (r < 0)
         return r;
     // The name linked to is the same file: it comes along, where it is still to be seen.
-    r = mend_is_seen(&w->m, link->target, layer - 1, w->err);
-    return r > 0 ? place(w, &from, link->target) : r;
+    r = mend_is_seen(&w->m, target, layer - 1, w->err);
+    return r > 0 ? place(w, &from, target) : r;
 }
 
-static int mend_links(struct work *w, size_t layer, const Pull__Loose *loose)
+static int mend_links(struct work *w, size_t layer, const struct map *links)
 {
     int r = 0;
 
-    for (size_t i = 0; r == 0 && i < loose->n_links; i++) {
-        if (layer == 0)
-            return error_set(
-                w->err, STATUS_FAILED_PRECONDITION, ENOENT,
-                "entry \"%s\" is a hard link to \"%s\", which is neither in its layer nor in one below",
-                loose->links[i]->name, loose->links[i]->target);
-        r = mend_link(w, layer, loose->links[i]);
-    }
+    for (struct map_iter it = {0}; r == 0 && map_next(links, &it);)
+        r = mend_link(w, layer, it.key, it.value);
     return r;
 }
 
@@ -206,28 +200,78 @@ static void free_work(struct work *w)
     fd_closep(&w->to);
 }
 
-int mend_make(const char *layers_dir, const struct mend_layer *layers, size_t n, const char *to,
-              struct mend_stats *stats, struct error *err)
+static int add_part(struct work *w, uint32_t layer, Pull__Loose **parts)
 {
+    Pull__Loose *p = *parts;
+    uint32_t *larger;
+
+    if (!p && (p = malloc(sizeof(*p)))) {
+        pull__loose__init(p);
+        *parts = p;
+    }
+    larger = p ? reallocarray(p->parts, p->n_parts + 1, sizeof(*larger)) : NULL;
+    if (!larger)
+        return out_of_memory(w);
+    p->parts = larger;
+    p->parts[p->n_parts++] = layer;
+    return 0;
+}
+
+// The layers, each with its part above it, if it needs one.
+static int open_layers(struct work *w, const char *layers_dir, const struct mend_layer *layers, size_t n,
+                       const char *to, Pull__Loose **parts)
+{
+    int r = mend_open(&w->m, layers_dir, n, w->err);
+
+    for (size_t i = 0; r == 0 && i < n; i++) {
+        r = mend_add_view(&w->m, &layers[i], w->err);
+        if (r == 0)
+            r = mend_make_part(&w->m, to, i, w->stats, w->err);
+        if (r > 0)
+            r = add_part(w, (uint32_t)i, parts);
+    }
+    return r;
+}
+
+static int mend_layers(struct work *w)
+{
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < w->m.n; i++)
+        r = mend_links(w, i, w->m.views[i].links);
+    for (size_t i = 1; r == 0 && i < w->m.n; i++)
+        r = mend_dirs(w, w->m.views[i].implicit);
+    return r == 0 ? set_times(w) : r;
+}
+
+int mend_make(const char *layers_dir, const struct mend_layer *layers, size_t n, const char *to,
+              struct mend_stats *stats, Pull__Loose **parts, struct error *err)
+{
+    _cleanup_free_ char *top = str_printf("%s/top", to);
     struct work w = {
         .to = -1, .to_dir = to, .stats = stats, .dirs = map_new(), .origins = map_new(), .err = err};
     bool loose = false;
-    int r = w.dirs && w.origins ? 0 : out_of_memory(&w);
+    int r = w.dirs && w.origins && top ? 0 : out_of_memory(&w);
 
+    *parts = NULL;
     *stats = (struct mend_stats){0};
     for (size_t i = 0; i < n; i++)
         loose = loose ||
                 (layers[i].loose && (layers[i].loose->n_links > 0 || layers[i].loose->n_implicit_dirs > 0));
     if (r == 0 && loose)
-        r = mend_open(&w.m, layers_dir, layers, n, err);
-    for (size_t i = 0; r == 0 && i < w.m.n; i++)
-        r = layers[i].loose ? mend_links(&w, i, layers[i].loose) : 0;
-    for (size_t i = 1; r == 0 && i < w.m.n; i++)
-        r = layers[i].loose ? mend_dirs(&w, layers[i].loose) : 0;
+        r = open_layers(&w, layers_dir, layers, n, to, parts);
+    if (*parts)
+        w.to_dir = top;
+    if (r == 0 && loose)
+        r = mend_layers(&w);
+    if (*parts)
+        (*parts)->top = w.to >= 0;
     if (r == 0)
-        r = set_times(&w);
-    if (r == 0)
-        r = w.to >= 0;
+        r = w.to >= 0 || *parts;
+    if (r < 0 && *parts) {
+        pull__loose__free_unpacked(*parts, NULL);
+        *parts = NULL;
+    }
     free_work(&w);
     return r;
 }

@@ -2,8 +2,11 @@
 // layers below it; so what depends on those is made for the image, in a folder on top of all its layers:
 //   - a folder without an entry of its own has the owner, mode, times and attributes that it has below;
 //   - a hard link to what only a lower layer has is a copy of that, as overlay's copying up makes it, and so
-//   is
-//     the name linked to.
+//     is the name linked to;
+//   - a folder without an entry of its own that is a symbolic link below (lib/x.so where lib leads to
+//   usr/lib)
+//     stays the link, and what the layer has in it is where the link leads. That is made of copies, in one
+//     more folder for each such layer, its part, right above it.
 #ifndef IMAGE_MEND_H
 #define IMAGE_MEND_H
 
@@ -23,9 +26,12 @@ struct mend_stats {
 };
 
 // layers: bottom first, below layers_dir. Makes the folder `to` if there is something to mend: 1; else 0.
-// FAILED_PRECONDITION (the link and its target are named) for a link to nothing. After an error `to` may be
+// Without parts `to` is what goes on top of all. With parts they are in it ("3": of the fourth layer), and on
+// top goes "top", if there is one; *parts (else NULL) says which, the caller's to
+// pull__loose__free_unpacked(). FAILED_PRECONDITION (the link and its target are named) for a link to
+// nothing, RESOURCE_EXHAUSTED for parts of more than a GiB or 50,000 entries. After an error `to` may be
 // there.
 int mend_make(const char *layers_dir, const struct mend_layer *layers, size_t n, const char *to,
-              struct mend_stats *stats, struct error *err);
+              struct mend_stats *stats, Pull__Loose **parts, struct error *err);
 
 #endif

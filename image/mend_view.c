@@ -22,40 +22,73 @@ enum state {
     LINK, // a hard link that this layer couldn't make
 };
 
-static int index_loose(struct mend_view *v)
+int mend_open(struct mend *m, const char *layers_dir, size_t n, struct error *err)
 {
-    const Pull__Loose *loose = v->loose;
+    *m = (struct mend){.layers_dir = layers_dir, .views = calloc(2 * n + 1, sizeof(*m->views))};
+    return m->views ? 0 : error_errno(err, ENOMEM, "mend an image");
+}
+
+static int split(const char *path, char dir[PATH_MAX], const char **name)
+{
+    const char *slash = strrchr(path, '/');
+    size_t len = slash ? (size_t)(slash - path) : 0;
+
+    if (len >= PATH_MAX)
+        return -ENAMETOOLONG;
+    memcpy(dir, path, len);
+    dir[len] = '\0';
+    *name = slash ? slash + 1 : path;
+    return 0;
+}
+
+// The folder of what is linked to may be a link in the layers below.
+static int index_link(struct mend *m, struct mend_view *v, const Pull__LooseLink *link, struct error *err)
+{
+    char dir[PATH_MAX], real[PATH_MAX];
+    _cleanup_free_ char *target = NULL;
+    const char *name;
+    int r = split(link->target, dir, &name);
+
+    if (r < 0)
+        return error_errno(err, -r, "hard link \"%.100s\"", link->target);
+    r = mend_resolve(m, dir, m->n - 1, real, err);
+    if (r < 0)
+        return error_wrap(err, "entry \"%s\" is a hard link to \"%s\"", link->name, link->target);
+    target = str_printf("%s%s%s", real, *real ? "/" : "", name);
+    if (!target || map_set(v->links, link->name, target) < 0)
+        return error_errno(err, ENOMEM, "mend an image");
+    (void)steal_ptr(&target);
+    return 0;
+}
+
+int mend_add_view(struct mend *m, const struct mend_layer *layer, struct error *err)
+{
+    _cleanup_free_ char *path = str_printf("%s/%s", m->layers_dir, layer->dir);
+    const Pull__Loose *loose = layer->loose;
+    struct mend_view *v = &m->views[m->n++];
     int r = 0;
 
+    *v = (struct mend_view){.fd = -1, .opaque_root = loose && loose->opaque_root};
     v->implicit = map_new();
     v->links = map_new();
-    if (!v->implicit || !v->links)
-        return -ENOMEM;
-    for (size_t i = 0; r == 0 && loose && i < loose->n_implicit_dirs; i++)
-        r = map_set(v->implicit, loose->implicit_dirs[i], v);
+    if (!path || !v->implicit || !v->links)
+        return error_errno(err, ENOMEM, "mend an image");
+    v->fd = open(*layer->dir == '/' ? layer->dir : path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (v->fd < 0)
+        return error_errno(err, errno, "open %s", *layer->dir == '/' ? layer->dir : path);
+    for (size_t i = 0; loose && i < loose->n_implicit_dirs; i++)
+        if (map_set(v->implicit, loose->implicit_dirs[i], v) < 0)
+            return error_errno(err, ENOMEM, "mend an image");
     for (size_t i = 0; r == 0 && loose && i < loose->n_links; i++)
-        r = map_set(v->links, loose->links[i]->name, loose->links[i]->target);
+        r = index_link(m, v, loose->links[i], err);
     return r;
 }
 
-int mend_open(struct mend *m, const char *layers_dir, const struct mend_layer *layers, size_t n,
-              struct error *err)
+static void free_links(struct map *links)
 {
-    *m = (struct mend){.layers_dir = layers_dir, .views = calloc(n + 1, sizeof(*m->views))};
-    if (!m->views)
-        return error_errno(err, ENOMEM, "mend an image");
-    for (size_t i = 0; i < n; i++) {
-        _cleanup_free_ char *path = str_printf("%s/%s", layers_dir, layers[i].dir);
-        struct mend_view *v = &m->views[m->n++];
-
-        *v = (struct mend_view){.fd = -1, .loose = layers[i].loose};
-        if (!path || index_loose(v) < 0)
-            return error_errno(err, ENOMEM, "mend an image");
-        v->fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (v->fd < 0)
-            return error_errno(err, errno, "open %s", path);
-    }
-    return 0;
+    for (struct map_iter it = {0}; map_next(links, &it);)
+        free(it.value);
+    map_free(links);
 }
 
 void mend_close(struct mend *m)
@@ -65,7 +98,7 @@ void mend_close(struct mend *m)
         if (m->views[i].implicit)
             map_free(m->views[i].implicit);
         if (m->views[i].links)
-            map_free(m->views[i].links);
+            free_links(m->views[i].links);
     }
     free(m->views);
     *m = (struct mend){0};
@@ -79,7 +112,7 @@ static int is_opaque(const struct mend_view *v, const char *path)
     if (fd < 0)
         return -errno;
     (void)snprintf(proc, sizeof(proc), "/proc/self/fd/%d", fd);
-    return getxattr(proc, "trusted.overlay.opaque", value, sizeof(value)) == 1 && value[0] == 'y';
+    return getxattr(proc, MEND_OPAQUE, value, sizeof(value)) == 1 && value[0] == 'y';
 }
 
 static bool is_whiteout(const struct stat *st)
@@ -94,7 +127,7 @@ static int look(const struct mend_view *v, const char *path, enum state *state, 
     char prefix[PATH_MAX];
     size_t end = 0, len = strlen(path);
 
-    *hides = v->loose && v->loose->opaque_root;
+    *hides = v->opaque_root;
     if (len >= sizeof(prefix))
         return -ENAMETOOLONG;
     do {
@@ -121,6 +154,14 @@ static int look(const struct mend_view *v, const char *path, enum state *state, 
     } while (end++ < len);
     *state = THERE;
     return 0;
+}
+
+int mend_look_at(const struct mend_view *v, const char *path, struct stat *st, bool *opaque)
+{
+    enum state state;
+    int r = look(v, path, &state, st, opaque);
+
+    return r < 0 ? r : state == THERE;
 }
 
 static int look_failed(int r, const char *path, struct error *err)

@@ -1,4 +1,5 @@
-// The folder that mend.h's work for an image is kept in: one more layer, of this image alone.
+// The folder that mend.h's work for an image is kept in: one more layer, of this image alone. Its `loose`
+// says which parts it has; without it is one.
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,15 +25,21 @@ static struct mend_layer *list_layers(struct image_store *s, char **diff_ids, si
     return layers;
 }
 
+// Takes over parts.
 static int publish_mend(struct image_store *s, char *key, const char *from, const struct mend_stats *stats,
-                        struct error *err)
+                        Pull__Loose *parts, struct error *err)
 {
     struct layer *layer = calloc(1, sizeof(*layer));
     int r = layer ? 0 : -ENOMEM;
 
     if (layer)
-        *layer =
-            (struct layer){.diff_id = strdup(key), .bytes = stats->bytes, .inodes = stats->inodes, .refs = 1};
+        *layer = (struct layer){.diff_id = strdup(key),
+                                .bytes = stats->bytes,
+                                .inodes = stats->inodes,
+                                .loose = parts,
+                                .refs = 1};
+    else if (parts)
+        pull__loose__free_unpacked(parts, NULL);
     if (layer && !layer->diff_id)
         r = -ENOMEM;
     pthread_mutex_lock(&s->lock);
@@ -75,6 +82,7 @@ int store_mend(struct image_store *s, const char *id, char **diff_ids, size_t n,
     _cleanup_free_ char *to = str_printf("%s/mend", staging);
     _cleanup_free_ struct mend_layer *layers = NULL;
     struct mend_stats stats;
+    Pull__Loose *parts = NULL;
     bool found, loose;
     int r;
 
@@ -88,9 +96,9 @@ int store_mend(struct image_store *s, const char *id, char **diff_ids, size_t n,
         layers = list_layers(s, diff_ids, n, &loose);
         if (!layers)
             return error_errno(err, ENOMEM, "mend an image");
-        r = loose ? mend_make(s->layers_dir, layers, n, to, &stats, err) : 0;
+        r = loose ? mend_make(s->layers_dir, layers, n, to, &stats, &parts, err) : 0;
         if (r > 0)
-            r = publish_mend(s, name, to, &stats, err);
+            r = publish_mend(s, name, to, &stats, parts, err);
         else if (r == 0)
             return 0;
         if (r < 0)

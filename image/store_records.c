@@ -1,4 +1,5 @@
 // Images, names and layers: the tables, the maps in memory, and how the two change together.
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -112,9 +113,38 @@ static int take_names(struct image_store *s, const struct image_record *record, 
     return 0;
 }
 
+// The folder of the mending layer, or those of its parts: overlay's above the layer of that number, or above
+// all.
+static int take_mend(const struct layer *mend, const char *part, struct image *image)
+{
+    _cleanup_free_ char *dir = str_printf("%s/%s", mend->dir, part);
+
+    return dir ? strv_append(&image->layers, dir) : -ENOMEM;
+}
+
+static int take_part(const struct layer *mend, size_t number, struct image *image)
+{
+    const Pull__Loose *loose = mend ? mend->loose : NULL;
+    char name[24];
+
+    (void)snprintf(name, sizeof(name), "%zu", number);
+    for (size_t i = 0; loose && i < loose->n_parts; i++)
+        if (loose->parts[i] == number)
+            return take_mend(mend, name, image);
+    return 0;
+}
+
+static int take_dir(const struct layer *layer, bool is_mend, struct image *image)
+{
+    if (!is_mend || !layer->loose || layer->loose->n_parts == 0)
+        return strv_append(&image->layers, layer->dir);
+    return layer->loose->top ? take_mend(layer, "top", image) : 0;
+}
+
 static int take_layers(struct image_store *s, const struct image_record *record, struct image *image)
 {
     bool hidden = false; // by a layer whose root is opaque, which overlay has no word for
+    const struct layer *mend = NULL;
     int r;
 
     for (size_t i = strv_len(record->diff_ids); i-- > 0;) {
@@ -123,7 +153,11 @@ static int take_layers(struct image_store *s, const struct image_record *record,
         if (!layer || layer->fetcher)
             return -ENOENT;
         image->size_bytes += layer->bytes;
-        r = hidden ? 0 : strv_append(&image->layers, layer->dir);
+        bool is_mend = i >= record->config->n_diff_ids;
+        mend = is_mend ? layer : mend;
+        r = hidden || is_mend ? 0 : take_part(mend, i, image);
+        if (r == 0 && !hidden)
+            r = take_dir(layer, is_mend, image);
         if (r < 0 || strv_append(&image->diff_ids, layer->diff_id) < 0)
             return -ENOMEM;
         hidden = hidden || (layer->loose && layer->loose->opaque_root);
