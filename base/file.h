@@ -32,6 +32,8 @@ int file_sync_dir(const char *path, struct error *err);
 // (openat2 RESOLVE_IN_ROOT, Linux 5.6; fails closed where it is missing). Returns an fd or -errno.
 int file_open_in_root(int root_fd, const char *path, int flags, mode_t mode, struct error *err);
 // As mkdir -p inside a root; missing components get `mode`. Returns an O_PATH fd of the last one.
+// Below root_fd, and through no symbolic link at all: for paths that are told to be without. An fd or -errno.
+int file_open_beneath(int root_fd, const char *path, int flags);
 int file_mkdir_p_in_root(int root_fd, const char *path, mode_t mode, struct error *err);
 
 // I/O that finishes: retries on EINTR and short counts. 0 or -errno (-EPIPE etc.).

@@ -47,6 +47,12 @@ int file_open_in_root(int root_fd, const char *path, int flags, mode_t mode, str
     return fd;
 }
 
+int file_open_beneath(int root_fd, const char *path, int flags)
+{
+    return open_in_root(root_fd, path, flags, 0,
+                        RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
+}
+
 // Mostly only the last component is missing, and one look finds its parent: its length, *dir is open then. 0:
 // more is missing, or there is no parent in the path.
 static size_t open_parent_in_root(int root_fd, const char *path, size_t len, char prefix[PATH_MAX], int *dir)

@@ -34,6 +34,23 @@ static int out_of_memory(struct work *w)
     return error_errno(w->err, ENOMEM, "mend an image");
 }
 
+static int open_parent(struct work *w, const char *path, const char **leaf)
+{
+    int fd = mend_open_parent(w->to, path, leaf);
+
+    return fd >= 0 ? fd : error_errno(w->err, -fd, "open the folder of %s/%s", w->to_dir, path);
+}
+
+static int make_at(struct work *w, const char *path)
+{
+    const char *leaf;
+    _cleanup_fd_ int dir = open_parent(w, path, &leaf);
+
+    if (dir < 0)
+        return dir;
+    return mkdirat(dir, leaf, 0755) == 0 ? 0 : error_errno(w->err, errno, "make %s/%s", w->to_dir, path);
+}
+
 static int make_one_dir(struct work *w, const char *path)
 {
     const char *name = *path ? path : ".";
@@ -44,8 +61,7 @@ static int make_one_dir(struct work *w, const char *path)
 
     if (map_get(w->dirs, path))
         return 0;
-    r = *path && mkdirat(w->to, path, 0755) < 0 ? error_errno(w->err, errno, "make %s/%s", w->to_dir, path)
-                                                : 0;
+    r = *path ? make_at(w, path) : 0;
     // The root's metadata is the uppermost layer's, as it would be without this folder.
     if (r == 0)
         r = mend_find_dir(&w->m, name, &from, &mended, w->err);
@@ -116,24 +132,42 @@ static int mend_dirs(struct work *w, const struct map *implicit)
     return 0;
 }
 
+// 1: done; 0: a copy is to be made, for there is none or it has as many names as the file system allows.
+static int link_copy(struct work *w, const char *first, int dir, const char *leaf)
+{
+    const char *first_leaf;
+    _cleanup_fd_ int first_dir = open_parent(w, first, &first_leaf);
+
+    if (first_dir < 0)
+        return first_dir;
+    if (linkat(first_dir, first_leaf, dir, leaf, 0) == 0)
+        return 1;
+    return errno == EMLINK ? 0 : error_errno(w->err, errno, "link %s/%s", w->to_dir, leaf);
+}
+
 // Puts a copy of what was found at name; the second name of the same is a hard link.
 static int place(struct work *w, const struct mend_found *from, const char *name)
 {
-    _cleanup_free_ char *key = str_printf("%zu/%s", from->layer, from->path);
+    _cleanup_free_ char *key = str_printf("%zu/%llx", from->layer, (unsigned long long)from->st.st_ino);
     char *first = key ? map_get(w->origins, key) : NULL;
     int r = key ? make_dirs(w, name, false) : out_of_memory(w);
+    const char *leaf;
+    struct stat st;
 
     if (r < 0)
         return r;
-    if (faccessat(w->to, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+    _cleanup_fd_ int dir = open_parent(w, name, &leaf);
+    if (dir < 0)
+        return dir;
+    if (fstatat(dir, leaf, &st, AT_SYMLINK_NOFOLLOW) == 0)
         return 0;
-    if (first)
-        return linkat(w->to, first, w->to, name, 0) == 0
-                   ? 0
-                   : error_errno(w->err, errno, "link %s/%s", w->to_dir, name);
-    r = mend_copy_entry(w->m.views[from->layer].fd, from->path, &from->st, w->to, name, w->stats, w->err);
+    r = first ? link_copy(w, first, dir, leaf) : 0;
+    if (r != 0)
+        return r < 0 ? r : 0;
+    r = mend_copy_entry(w->m.views[from->layer].fd, from->path, &from->st, dir, leaf, w->stats, w->err);
     if (r < 0)
         return r;
+    free(map_remove(w->origins, key));
     first = strdup(name);
     if (!first || map_set(w->origins, key, first) < 0) {
         free(first);
@@ -177,7 +211,11 @@ static int set_times(struct work *w)
 {
     for (struct map_iter it = {0}; map_next(w->dirs, &it);) {
         const struct made_dir *dir = it.value;
-        if (utimensat(w->to, dir->path, dir->times, AT_SYMLINK_NOFOLLOW) < 0)
+        const char *leaf;
+        _cleanup_fd_ int parent = open_parent(w, dir->path, &leaf);
+        if (parent < 0)
+            return parent;
+        if (utimensat(parent, leaf, dir->times, AT_SYMLINK_NOFOLLOW) < 0)
             return error_errno(w->err, errno, "set the times of %s/%s", w->to_dir, dir->path);
     }
     return 0;

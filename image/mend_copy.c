@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "base/str.h"
 #include "image/mend_internal.h"
 
@@ -18,6 +19,20 @@
 static int failed(struct error *err, const char *path)
 {
     return error_errno(err, errno, "copy \"%s\" out of its layer", path);
+}
+
+int mend_open_parent(int root, const char *path, const char **leaf)
+{
+    const char *slash = strrchr(path, '/');
+    char dir[PATH_MAX];
+    size_t len = slash ? (size_t)(slash - path) : 0;
+
+    *leaf = slash ? slash + 1 : path;
+    if (len >= sizeof(dir) || str_eq(*leaf, ".."))
+        return -EINVAL;
+    memcpy(dir, path, len);
+    dir[len] = '\0';
+    return file_open_beneath(root, len > 0 ? dir : ".", O_PATH | O_DIRECTORY);
 }
 
 static int copy_range(int from, int to, off_t at, off_t end)
@@ -105,8 +120,8 @@ static int copy_xattrs(int from, const char *path, int to, const char *to_path, 
     return 0;
 }
 
-int mend_copy_metadata(int from, const char *path, const struct stat *st, int to, const char *to_path,
-                       struct error *err)
+static int copy_metadata(int from, const char *path, const struct stat *st, int to, const char *to_path,
+                         struct error *err)
 {
     // Owner first: changing it clears set-id bits and file capabilities.
     if (fchownat(to, to_path, st->st_uid, st->st_gid, AT_SYMLINK_NOFOLLOW) < 0)
@@ -116,8 +131,8 @@ int mend_copy_metadata(int from, const char *path, const struct stat *st, int to
     return copy_xattrs(from, path, to, to_path, err);
 }
 
-int mend_copy_entry(int from, const char *path, const struct stat *st, int to, const char *to_path,
-                    struct mend_stats *stats, struct error *err)
+static int copy_entry(int from, const char *path, const struct stat *st, int to, const char *to_path,
+                      struct error *err)
 {
     struct timespec times[2] = {st->st_atim, st->st_mtim};
     int r;
@@ -129,12 +144,44 @@ int mend_copy_entry(int from, const char *path, const struct stat *st, int to, c
     else
         r = mknodat(to, to_path, (st->st_mode & S_IFMT) | 0600, st->st_rdev) == 0 ? 0 : failed(err, path);
     if (r == 0)
-        r = mend_copy_metadata(from, path, st, to, to_path, err);
-    if (r < 0)
-        return r;
-    if (utimensat(to, to_path, times, AT_SYMLINK_NOFOLLOW) < 0)
-        return failed(err, path);
+        r = copy_metadata(from, path, st, to, to_path, err);
+    if (r == 0 && utimensat(to, to_path, times, AT_SYMLINK_NOFOLLOW) < 0)
+        r = failed(err, path);
+    return r;
+}
+
+typedef int (*copy_fn)(int, const char *, const struct stat *, int, const char *, struct error *);
+
+static int copy_between(copy_fn copy, int from, const char *path, const struct stat *st, int to,
+                        const char *to_path, struct error *err)
+{
+    const char *leaf, *to_leaf;
+    _cleanup_fd_ int dir = mend_open_parent(from, path, &leaf);
+    _cleanup_fd_ int to_dir = mend_open_parent(to, to_path, &to_leaf);
+
+    if (dir < 0 || to_dir < 0)
+        return error_errno(err, dir < 0 ? -dir : -to_dir, "copy \"%s\" out of its layer", path);
+    return copy(dir, leaf, st, to_dir, to_leaf, err);
+}
+
+int mend_copy_metadata(int from, const char *path, const struct stat *st, int to, const char *to_path,
+                       struct error *err)
+{
+    return copy_between(copy_metadata, from, path, st, to, to_path, err);
+}
+
+int mend_copy_entry(int from, const char *path, const struct stat *st, int to, const char *to_path,
+                    struct mend_stats *stats, struct error *err)
+{
+    uint64_t bytes = (uint64_t)st->st_blocks * 512;
+
+    if (stats->inodes >= MEND_INODES_MAX || bytes > MEND_BYTES_MAX || stats->bytes > MEND_BYTES_MAX - bytes)
+        return error_set(
+            err, STATUS_RESOURCE_EXHAUSTED, E2BIG,
+            "\"%s\": the image's layers have too many links to what layers below have: copies of %llu "
+            "MiB and %d entries are possible",
+            path, MEND_BYTES_MAX >> 20, MEND_INODES_MAX);
     stats->inodes++;
-    stats->bytes += (uint64_t)st->st_blocks * 512;
-    return 0;
+    stats->bytes += bytes;
+    return copy_between(copy_entry, from, path, st, to, to_path, err);
 }

@@ -56,12 +56,18 @@ int mend_is_seen(const struct mend *m, const char *path, size_t from, struct err
 int mend_make_part(struct mend *m, const char *to, size_t number, struct mend_stats *stats,
                    struct error *err);
 
+// The folder of a path below root, opened through no symbolic link, and its last component: an fd or -errno.
+int mend_open_parent(int root, const char *path, const char **leaf);
 // mend_copy.c: from one folder into another; paths' last components are never followed.
 int mend_copy_entry(int from, const char *path, const struct stat *st, int to, const char *to_path,
                     struct mend_stats *stats, struct error *err);
 // Owner, mode and attributes; not times.
 int mend_copy_metadata(int from, const char *path, const struct stat *st, int to, const char *to_path,
                        struct error *err);
+
+// Of what is copied for one image.
+#define MEND_BYTES_MAX  (4ull << 30)
+#define MEND_INODES_MAX 200000
 
 #define MEND_OPAQUE "trusted.overlay.opaque"
 

@@ -72,11 +72,18 @@ static int count(struct part *p, uint64_t bytes)
 // The folder of path, opened, and the last component.
 static int open_parent(struct part *p, const char *path, const char **leaf)
 {
-    const char *slash = strrchr(path, '/');
-    _cleanup_free_ char *dir = slash ? strndup(path, (size_t)(slash - path)) : strdup(".");
+    int fd = mend_open_parent(p->out.fd, path, leaf);
 
-    *leaf = slash ? slash + 1 : path;
-    return dir ? file_open_in_root(p->out.fd, dir, O_PATH | O_DIRECTORY, 0, p->err) : out_of_memory(p);
+    return fd >= 0 ? fd : error_errno(p->err, -fd, "make \"%s\" where a link leads", path);
+}
+
+// What the layer has at path, which is there.
+static int look_at(struct part *p, const char *path, struct stat *st)
+{
+    bool opaque;
+    int r = mend_look_at(p->layer, path, st, &opaque);
+
+    return r > 0 ? 0 : error_errno(p->err, r < 0 ? -r : EIO, "look for \"%s\" in a layer", path);
 }
 
 static bool is_whiteout(const struct stat *st)
@@ -198,6 +205,16 @@ static int move_whiteout(struct part *p, const char *to)
     return 0;
 }
 
+static int link_copy(struct part *p, const char *first, int dir, const char *leaf, const char *to)
+{
+    const char *first_leaf;
+    _cleanup_fd_ int first_dir = open_parent(p, first, &first_leaf);
+
+    if (first_dir < 0)
+        return first_dir;
+    return linkat(first_dir, first_leaf, dir, leaf, 0) < 0 ? failed(p, to) : 0;
+}
+
 static int move_file(struct part *p, const char *from, const char *to, const struct stat *st)
 {
     const char *leaf;
@@ -212,7 +229,7 @@ static int move_file(struct part *p, const char *from, const char *to, const str
     (void)snprintf(key, sizeof(key), "%llx", (unsigned long long)st->st_ino);
     char *first = st->st_nlink > 1 ? map_get(p->origins, key) : NULL;
     if (first)
-        return linkat(p->out.fd, first, dir, leaf, 0) < 0 ? failed(p, to) : 0;
+        return link_copy(p, first, dir, leaf, to);
     r = mend_copy_entry(p->layer->fd, from, st, dir, leaf, p->stats, p->err);
     if (r < 0 || st->st_nlink < 2)
         return r;
@@ -224,7 +241,12 @@ static int move_file(struct part *p, const char *from, const char *to, const str
     return 0;
 }
 
-static int move_entry(struct part *p, const char *from_dir, const char *to_dir, const char *name)
+static int stat_entry(struct part *p, int dir, const char *name, struct stat *st)
+{
+    return fstatat(dir, name, st, AT_SYMLINK_NOFOLLOW) == 0 ? 0 : failed(p, name);
+}
+
+static int move_entry(struct part *p, int from_fd, const char *from_dir, const char *to_dir, const char *name)
 {
     _cleanup_free_ char *from = str_printf("%s/%s", from_dir, name);
     _cleanup_free_ char *to = str_printf("%s%s%s", to_dir, *to_dir ? "/" : "", name);
@@ -232,9 +254,9 @@ static int move_entry(struct part *p, const char *from_dir, const char *to_dir, 
 
     if (!from || !to)
         return out_of_memory(p);
-    if (fstatat(p->layer->fd, from, &st, AT_SYMLINK_NOFOLLOW) < 0)
-        return error_errno(p->err, errno, "look at \"%s\" in a layer", from);
-    int r = count(p, S_ISREG(st.st_mode) ? (uint64_t)st.st_blocks * 512 : 0);
+    int r = stat_entry(p, from_fd, name, &st);
+    if (r == 0)
+        r = count(p, S_ISREG(st.st_mode) ? (uint64_t)st.st_blocks * 512 : 0);
     if (r < 0)
         return r;
     if (S_ISDIR(st.st_mode))
@@ -244,17 +266,17 @@ static int move_entry(struct part *p, const char *from_dir, const char *to_dir, 
 
 static int move_entries(struct part *p, const char *from, const char *to)
 {
-    _cleanup_fd_ int fd = openat(p->layer->fd, from, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    _cleanup_fd_ int fd = file_open_beneath(p->layer->fd, from, O_RDONLY | O_DIRECTORY);
     _cleanup_(dir_closep) DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
     struct dirent *d;
     int r = make_dirs(p, to, true);
 
     if (!dir)
-        return r < 0 ? r : error_errno(p->err, errno, "read \"%s\" in a layer", from);
+        return r < 0 ? r : error_errno(p->err, fd < 0 ? -fd : errno, "read \"%s\" in a layer", from);
     (void)steal_fd(&fd);
     while (r == 0 && (d = readdir(dir)))
         if (!str_eq(d->d_name, ".") && !str_eq(d->d_name, ".."))
-            r = move_entry(p, from, to, d->d_name);
+            r = move_entry(p, dirfd(dir), from, to, d->d_name);
     return r;
 }
 
@@ -403,14 +425,15 @@ static int finish_dir(struct part *p, const struct move *move)
 
     if (*move->to == '\0' || (!move->named && !move->opaque))
         return 0;
-    fd = file_open_in_root(p->out.fd, move->to, O_RDONLY | O_DIRECTORY, 0, p->err);
+    fd = file_open_beneath(p->out.fd, move->to, O_RDONLY | O_DIRECTORY);
     if (fd < 0)
-        return fd;
+        return error_errno(p->err, -fd, "make \"%s\" where a link leads", move->to);
     r = move->opaque ? finish_opaque(p, move, fd) : 0;
     if (r < 0 || !move->named)
         return r;
-    if (fstatat(p->layer->fd, move->from, &st, AT_SYMLINK_NOFOLLOW) < 0)
-        return failed(p, move->to);
+    r = look_at(p, move->from, &st);
+    if (r < 0)
+        return r;
     return copy_dir_metadata(p, p->layer->fd, move->from, &st, fd, move->to);
 }
 

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/str.h"
 #include "image/mend_internal.h"
 
@@ -37,10 +38,12 @@ static void drop_last(char *path)
 static int follow(const struct mend *m, const struct mend_found *link, struct walk *w)
 {
     char target[PATH_MAX], rest[PATH_MAX];
-    ssize_t len = readlinkat(m->views[link->layer].fd, link->path, target, sizeof(target) - 1);
+    const char *leaf;
+    _cleanup_fd_ int dir = mend_open_parent(m->views[link->layer].fd, link->path, &leaf);
+    ssize_t len = dir < 0 ? -1 : readlinkat(dir, leaf, target, sizeof(target) - 1);
 
     if (len < 0)
-        return -errno;
+        return dir < 0 ? dir : -errno;
     target[len] = '\0';
     if (++w->links > LINKS_MAX)
         return -ELOOP;

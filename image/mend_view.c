@@ -41,21 +41,41 @@ static int split(const char *path, char dir[PATH_MAX], const char **name)
     return 0;
 }
 
-// The folder of what is linked to may be a link in the layers below.
-static int index_link(struct mend *m, struct mend_view *v, const Pull__LooseLink *link, struct error *err)
+// path with its folder resolved in the layers up to `end`; NULL and err.
+static char *resolve_folder(const struct mend *m, const char *path, size_t end, struct error *err)
 {
     char dir[PATH_MAX], real[PATH_MAX];
-    _cleanup_free_ char *target = NULL;
     const char *name;
-    int r = split(link->target, dir, &name);
+    char *out;
+    int r = split(path, dir, &name);
 
-    if (r < 0)
-        return error_errno(err, -r, "hard link \"%.100s\"", link->target);
-    r = mend_resolve(m, dir, m->n - 1, real, err);
-    if (r < 0)
+    if (r < 0) {
+        error_errno(err, -r, "hard link \"%.100s\"", path);
+        return NULL;
+    }
+    if (mend_resolve(m, dir, end, real, err) < 0)
+        return NULL;
+    out = str_printf("%s%s%s", real, *real ? "/" : "", name);
+    if (!out)
+        error_errno(err, ENOMEM, "mend an image");
+    return out;
+}
+
+// Both names may lead through links: of this layer, or of those below where the layer itself has nothing.
+static int index_link(struct mend *m, struct mend_view *v, const Pull__LooseLink *link, struct error *err)
+{
+    _cleanup_free_ char *name = resolve_folder(m, link->name, m->n, err);
+    _cleanup_free_ char *target = name ? resolve_folder(m, link->target, m->n, err) : NULL;
+    struct mend_found found;
+
+    if (target && mend_find(m, target, m->n - 1, &found, err) == 0) {
+        free(target);
+        target = resolve_folder(m, link->target, m->n - 1, err);
+    }
+    if (!target)
         return error_wrap(err, "entry \"%s\" is a hard link to \"%s\"", link->name, link->target);
-    target = str_printf("%s%s%s", real, *real ? "/" : "", name);
-    if (!target || map_set(v->links, link->name, target) < 0)
+    free(map_remove(v->links, name));
+    if (map_set(v->links, name, target) < 0)
         return error_errno(err, ENOMEM, "mend an image");
     (void)steal_ptr(&target);
     return 0;
@@ -104,13 +124,10 @@ void mend_close(struct mend *m)
     *m = (struct mend){0};
 }
 
-static int is_opaque(const struct mend_view *v, const char *path)
+static int is_opaque(int fd)
 {
     char value[2], proc[64];
-    _cleanup_fd_ int fd = openat(v->fd, path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
-    if (fd < 0)
-        return -errno;
     (void)snprintf(proc, sizeof(proc), "/proc/self/fd/%d", fd);
     return getxattr(proc, MEND_OPAQUE, value, sizeof(value)) == 1 && value[0] == 'y';
 }
@@ -120,40 +137,59 @@ static bool is_whiteout(const struct stat *st)
     return S_ISCHR(st->st_mode) && st->st_rdev == makedev(0, 0);
 }
 
-// Component by component: what was seen to be a folder isn't followed as a link next, for layers don't
-// change. *hides: what layers below have at this path isn't seen (for THERE: isn't merged).
+// One component of path, len bytes of which are looked at: 1: a folder, and *at is it; 0: *state is said.
+static int look_once(const struct mend_view *v, const char *path, size_t start, size_t len, int *at,
+                     enum state *state, struct stat *st, bool *hides)
+{
+    bool last = path[len] == '\0';
+    char prefix[PATH_MAX];
+
+    memcpy(prefix, path, len);
+    prefix[len] = '\0';
+    if (map_get(v->links, prefix)) {
+        *state = last ? LINK : COVERED;
+        return 0;
+    }
+    if (str_eq(prefix + start, ".."))
+        return -EINVAL;
+    int fd = openat(*at, prefix + start, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0) {
+        *state = *hides ? COVERED : ABSENT;
+        return errno == ENOENT ? 0 : -errno;
+    }
+    if (*at != v->fd)
+        (void)close(*at);
+    *at = fd;
+    if (fstat(fd, st) < 0)
+        return -errno;
+    if (!S_ISDIR(st->st_mode)) {
+        *hides = true;
+        *state = last && !is_whiteout(st) ? THERE : COVERED;
+        return 0;
+    }
+    *hides = is_opaque(fd) || *hides;
+    return 1;
+}
+
+// Component by component, never through a link. *hides: what layers below have at this path isn't seen (for
+// THERE: isn't merged).
 static int look(const struct mend_view *v, const char *path, enum state *state, struct stat *st, bool *hides)
 {
-    char prefix[PATH_MAX];
-    size_t end = 0, len = strlen(path);
+    int at = v->fd, r = 1;
 
     *hides = v->opaque_root;
-    if (len >= sizeof(prefix))
-        return -ENAMETOOLONG;
-    do {
-        end += strcspn(path + end, "/");
-        memcpy(prefix, path, end);
-        prefix[end] = '\0';
-        if (map_get(v->links, prefix)) {
-            *state = end == len ? LINK : COVERED;
-            return 0;
-        }
-        if (fstatat(v->fd, prefix, st, AT_SYMLINK_NOFOLLOW) < 0) {
-            *state = *hides ? COVERED : ABSENT;
-            return errno == ENOENT || errno == ENOTDIR ? 0 : -errno;
-        }
-        if (!S_ISDIR(st->st_mode)) {
-            *hides = true;
-            *state = end == len && !is_whiteout(st) ? THERE : COVERED;
-            return 0;
-        }
-        int opaque = is_opaque(v, prefix);
-        if (opaque < 0)
-            return opaque;
-        *hides = *hides || opaque;
-    } while (end++ < len);
     *state = THERE;
-    return 0;
+    if (strlen(path) >= PATH_MAX || *path == '/')
+        return -EINVAL;
+    for (size_t start = 0, end = 0; r > 0; start = ++end) {
+        end += strcspn(path + end, "/");
+        r = look_once(v, path, start, end, &at, state, st, hides);
+        if (path[end] == '\0')
+            break;
+    }
+    if (at != v->fd)
+        (void)close(at);
+    return r < 0 ? r : 0;
 }
 
 int mend_look_at(const struct mend_view *v, const char *path, struct stat *st, bool *opaque)

@@ -1,4 +1,5 @@
 // The layers' rows: what a start believes of them, and what becomes of a damaged one.
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #include "base/log.h"
 #include "base/pb.h"
 #include "base/str.h"
+#include "image/loose.h"
 #include "image/store.h"
 
 // In the rows: `boot` is empty once the layer is on disk for good; until then it says in which boot that was
@@ -69,6 +71,12 @@ struct loading {
     struct map *undurable;
 };
 
+static int take_loose(struct layer *layer, const void *packed, size_t len)
+{
+    layer->loose = pull__loose__unpack(NULL, len, packed);
+    return layer->loose ? loose_check(layer->loose, str_has_prefix(layer->diff_id, "mend:"), NULL) : -EBADMSG;
+}
+
 static int load_layer(struct db_row *row, void *data, struct error *err)
 {
     const struct loading *l = data;
@@ -91,9 +99,12 @@ static int load_layer(struct db_row *row, void *data, struct error *err)
     layer->summed = len == LAYER_SUM_LEN;
     if (layer->summed)
         memcpy(layer->sum, sum, LAYER_SUM_LEN);
-    if (loose && loose_len > 0 && !(layer->loose = pull__loose__unpack(NULL, loose_len, loose)))
-        log_error("a layer's record can't be read", "layer",
-                  diff_id); // and an image made of it may lack a link
+    if (loose && loose_len > 0 && take_loose(layer, loose, loose_len) < 0) {
+        log_error("a layer's record can't be read: it is to be fetched again", "layer", diff_id);
+        (void)map_remove(l->store->layers, diff_id);
+        image_layer_free(layer);
+        return 0;
+    }
     if (!str_empty(boot))
         layer->seq = ++l->store->publish_seq;
     return 0;

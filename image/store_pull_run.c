@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/pb.h"
 #include "base/str.h"
+#include "image/loose.h"
 #include "image/store_pull.h"
 #include "image/store_spare.h"
 
@@ -182,6 +183,9 @@ static int take_layer(struct pull_run *run, Pull__LayerDone *done, struct error 
 
     if (!run->resolved || done->index >= run->resolved->n_layers || run->layers[done->index] != FETCHING)
         return error_set(err, STATUS_INTERNAL, EPROTO, "crisp-pull reports a layer that it was not to fetch");
+    r = loose_check(done->loose, false, err);
+    if (r < 0)
+        return r;
     if (!from)
         return error_errno(err, ENOMEM, "publish a layer");
     pthread_mutex_lock(&s->lock);

@@ -322,6 +322,8 @@ static int extract_entries(struct extract *x)
             return error_set(x->err, STATUS_RESOURCE_EXHAUSTED, E2BIG, "the layer has more than %llu entries",
                              (unsigned long long)x->options->max_entries);
         r = extract_entry(x, e);
+        if (r == 0 && x->tree.removed_dir)
+            r = extract_loose_replaced(x);
         if (r < 0)
             return r;
     }

@@ -32,6 +32,7 @@ struct extract {
     struct map *implicit;  // path -> itself: directories without an entry
     struct map *links;     // path -> target: hard links to what is not in this layer
     size_t loose_bytes;    // names in both, ever
+    size_t loose_steps;    // names looked at for directories that were replaced
     char path[PATH_MAX];   // the entry at hand, clean
 };
 
@@ -54,6 +55,8 @@ int extract_loose_link(struct extract *x,
                        const char *target); // the entry at hand is a link to what isn't here
 const char *extract_loose_target(struct extract *x, const char *path); // NULL: not a link of that kind
 void extract_loose_named(struct extract *x, bool is_dir); // the entry at hand is made by an entry of its own
-int extract_loose_report(struct extract *x);              // into the options' Loose
+// A directory gave place to the entry at hand: so did the links below it.
+int extract_loose_replaced(struct extract *x);
+int extract_loose_report(struct extract *x); // into the options' Loose
 
 #endif

@@ -7,6 +7,8 @@
 #include "image/pull/extract_internal.h"
 
 // Bytes of names: they go into one frame, and into the layer's record.
+// Of comparing names, so that it ends.
+#define LOOSE_STEPS_MAX 100000000u
 #define LOOSE_BYTES_MAX (2u << 20)
 
 static int count_bytes(struct extract *x, size_t len)
@@ -77,6 +79,28 @@ void extract_loose_named(struct extract *x, bool is_dir)
         free(map_remove(x->links, x->path));
     if (is_dir && map_len(x->implicit) > 0)
         (void)map_remove(x->implicit, x->path);
+}
+
+int extract_loose_replaced(struct extract *x)
+{
+    size_t len = strlen(x->path);
+
+    x->tree.removed_dir = false;
+    for (bool more = true; more;) {
+        const char *below = NULL;
+        for (struct map_iter it = {0}; !below && map_next(x->links, &it);) {
+            if (strncmp(it.key, x->path, len) == 0 && it.key[len] == '/')
+                below = it.key;
+            if (++x->loose_steps > LOOSE_STEPS_MAX)
+                return error_set(x->err, STATUS_RESOURCE_EXHAUSTED, E2BIG,
+                                 "entry \"%s\": the layer replaces too many directories that have hard links",
+                                 x->path);
+        }
+        more = below != NULL; // the walk ends with a change of the map
+        if (below)
+            free(map_remove(x->links, below));
+    }
+    return 0;
 }
 
 int extract_loose_report(struct extract *x)

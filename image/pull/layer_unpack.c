@@ -9,6 +9,7 @@
 
 #include "base/cleanup.h"
 #include "base/str.h"
+#include "image/loose.h"
 #include "image/pull/tree.h"
 #include "image/pull/unpack.h"
 
@@ -159,6 +160,8 @@ static int on_unpacked(struct layer_unpack *u, Pull__UnpackEvent *event, struct 
         return error_set(err, STATUS_DATA_LOSS, EBADMSG,
                          "digest mismatch: layer %s should unpack to %s, but unpacks to %s", u->desc->digest,
                          u->desc->diff_id, u->result->diff_id);
+    if (loose_check(u->result->loose, false, err) < 0)
+        return error_wrap(err, "the unpacker of layer %s", u->desc->digest);
     return mark_opaque_dirs(u, err);
 }
 

@@ -17,6 +17,7 @@ void tree_init(struct tree *t, int root_fd)
     t->root_fd = root_fd;
     t->parent_fd = -1;
     t->inodes = 0;
+    t->removed_dir = false;
     t->implicit = NULL;
 }
 
@@ -142,9 +143,9 @@ int tree_open_dir(struct tree *t, const char *path, struct error *err)
     return fd >= 0 ? fd : error_errno(err, -fd, "open directory \"%s\"", path);
 }
 
-static int remove_children(int dir_fd, int depth, struct error *err);
+static int remove_children(int dir_fd, int depth, bool *removed_dir, struct error *err);
 
-static int remove_one(int dir_fd, const char *name, int depth, struct error *err)
+static int remove_one(int dir_fd, const char *name, int depth, bool *removed_dir, struct error *err)
 {
     _cleanup_fd_ int fd = -1;
     int r;
@@ -156,13 +157,14 @@ static int remove_one(int dir_fd, const char *name, int depth, struct error *err
     fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return error_errno(err, errno, "replace \"%s\"", name);
-    r = remove_children(fd, depth + 1, err);
+    *removed_dir = true;
+    r = remove_children(fd, depth + 1, removed_dir, err);
     if (r < 0)
         return r;
     return unlinkat(dir_fd, name, AT_REMOVEDIR) == 0 ? 0 : error_errno(err, errno, "replace \"%s\"", name);
 }
 
-static int remove_children(int dir_fd, int depth, struct error *err)
+static int remove_children(int dir_fd, int depth, bool *removed_dir, struct error *err)
 {
     _cleanup_(dir_closep) DIR *dir = NULL;
     struct dirent *d;
@@ -178,7 +180,7 @@ static int remove_children(int dir_fd, int depth, struct error *err)
     while ((d = readdir(dir))) {
         if (str_eq(d->d_name, ".") || str_eq(d->d_name, ".."))
             continue;
-        r = remove_one(dirfd(dir), d->d_name, depth, err);
+        r = remove_one(dirfd(dir), d->d_name, depth, removed_dir, err);
         if (r < 0)
             return r;
     }
@@ -187,7 +189,7 @@ static int remove_children(int dir_fd, int depth, struct error *err)
 
 int tree_remove(struct tree *t, int dir_fd, const char *leaf, struct error *err)
 {
-    int r = remove_one(dir_fd, leaf, 0, err);
+    int r = remove_one(dir_fd, leaf, 0, &t->removed_dir, err);
 
     // What was remembered may have been a path through the thing removed; the caller's dir_fd may be the
     // remembered one, so it is not closed, only never found again.

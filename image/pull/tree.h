@@ -19,6 +19,7 @@ struct tree {
     int parent_fd;         // of the directory used last: entries come in runs
     char parent[PATH_MAX]; // its path; valid while parent_fd >= 0
     uint64_t inodes;       // made so far
+    bool removed_dir;      // a directory gave place to something else; the caller's to reset
     // Is told each directory that had to be made for something in it; may be NULL.
     int (*implicit)(void *data, const char *path, struct error *err);
     void *data;

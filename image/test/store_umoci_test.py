@@ -201,6 +201,27 @@ class Umoci(UmociTest):
                   .hardlink("./usr/bin/perl5", "./usr/bin/perl", 0o755).symlink("./bin", "usr/bin"),
                   Layer().add("usr/bin/tool", b"t", mode=0o755).add("usr/bin/.wh.perl5"))
 
+    def test_34_hard_links_below_a_symlink(self):
+        self.same(base(), Layer().dir("usr").dir("usr/lib", mode=0o711).symlink("lib", "usr/lib").hardlink("lib/x", "usr/lib/a")
+                  .hardlink("lib/y", "lib/a"), Layer().dir("etc"))
+
+    def test_35_hard_link_in_a_folder_that_is_replaced(self):
+        self.same(base(), Layer().dir("d").hardlink("d/x", "usr/lib/a").hardlink("d/y", "etc/group").add("d", b"a file now"),
+                  Layer().dir("etc"))
+
+    def test_36_hard_link_in_a_folder_that_is_there_again(self):
+        self.same(base(), Layer().dir("d").hardlink("d/x", "usr/lib/a").symlink("d", "etc").dir("d").add("d/y", b"y"))
+
+    def test_37_many_links_to_a_file_of_many_names(self):
+        """Its bytes are copied once."""
+        low = base().dir("n").add("n/0", os.urandom(1 << 20))
+        for i in range(1, 100):
+            low.hardlink(f"n/{i}", "n/0")
+        high = Layer().dir("m")
+        for i in range(100):
+            high.hardlink(f"m/{i}", f"n/{i}")
+        self.same(low, high, untimed=(b"n",))
+
 
 class Shared(PullTest):
     """What depends on lower layers is each image's own, though they share the layers."""
