@@ -87,7 +87,6 @@ bool config_is_plain(const yaml_node_t *node);
 
 // config_registry.c
 void config_read_registries(struct config_loader *l, yaml_node_t *node);
-bool config_is_registry_host(const char *s); // HOST, HOST:PORT or [IPv6]:PORT
 int config_print_registries(const struct registry_config *registries, struct buf *out);
 
 // config_policy.c

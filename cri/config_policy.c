@@ -13,6 +13,7 @@
 #include "base/arena.h"
 #include "base/str.h"
 #include "image/policy_config.h"
+#include "image/reference.h"
 
 #define POLICIES_MAX 256
 #define KEYS_MAX     32 // as crisp-pull has it
@@ -27,8 +28,9 @@ bool config_is_image_prefix(const char *s)
         return false;
     memcpy(host, s, len);
     host[len] = '\0';
-    if (!config_is_registry_host(host) || (!strpbrk(host, ".:") && strcmp(host, "localhost") != 0) ||
-        strcmp(host, "index.docker.io") == 0) // docker.io's old name: references never have it
+    if (!reference_domain_is_valid(host) || (!strpbrk(host, ".:") && strcmp(host, "localhost") != 0) ||
+        // docker.io's other names: references never have them
+        (reference_domain_is_docker(host) && strcmp(host, "docker.io") != 0))
         return false;
     for (const char *at = s + len; *at; at += len) {
         at++;
@@ -37,6 +39,13 @@ bool config_is_image_prefix(const char *s)
             return false;
     }
     return true;
+}
+
+static bool prefixes_are_same(const char *a, const char *b)
+{
+    size_t a_len = strcspn(a, "/"), b_len = strcspn(b, "/");
+
+    return reference_hosts_are_same(a, a_len, b, b_len) && strcmp(a + a_len, b + b_len) == 0;
 }
 
 static bool is_signed_as(const char *s)
@@ -118,7 +127,7 @@ static void put_entry(struct config_loader *l, const yaml_node_t *key, const str
 
     for (size_t i = 0; entries && i < n; i++) {
         entries[i] = old->entries[i];
-        if (str_eq(entries[i].prefix, entry->prefix))
+        if (prefixes_are_same(entries[i].prefix, entry->prefix))
             at = i;
     }
     if (!new || !entries || at >= POLICIES_MAX) {
@@ -154,7 +163,7 @@ static void policies_pair(struct config_reader *r, const yaml_node_t *key, yaml_
 
 void config_read_policies(struct config_loader *l, yaml_node_t *node)
 {
-    struct config_reader r = {.l = l, .path = "image.policies"};
+    struct config_reader r = {.l = l, .path = "image.policies", .same_key = prefixes_are_same};
 
     config_reader_map(&r, node, policies_pair, NULL);
 }

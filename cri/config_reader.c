@@ -33,11 +33,12 @@ bool config_reader_bool(struct config_reader *r, const yaml_node_t *node, const 
     return yes;
 }
 
-static bool is_repeated(struct config_loader *l, const yaml_node_t *map, const yaml_node_pair_t *pair)
+static bool is_repeated(const struct config_reader *r, const yaml_node_t *map, const yaml_node_pair_t *pair)
 {
-    const char *name = config_scalar(yaml_document_get_node(l->document, pair->key));
+    const char *name = config_scalar(yaml_document_get_node(r->l->document, pair->key));
     for (yaml_node_pair_t *p = map->data.mapping.pairs.start; name && p < pair; p++) {
-        if (str_eq(config_scalar(yaml_document_get_node(l->document, p->key)), name))
+        const char *other = config_scalar(yaml_document_get_node(r->l->document, p->key));
+        if (str_eq(other, name) || (other && r->same_key && r->same_key(other, name)))
             return true;
     }
     return false;
@@ -51,7 +52,7 @@ void config_reader_map(struct config_reader *r, const yaml_node_t *map, config_p
     }
     for (yaml_node_pair_t *p = map->data.mapping.pairs.start; p < map->data.mapping.pairs.top; p++) {
         const yaml_node_t *key = yaml_document_get_node(r->l->document, p->key);
-        if (is_repeated(r->l, map, p))
+        if (is_repeated(r, map, p))
             config_reader_problem(r, key, config_scalar(key), "is given twice in this file; keep one");
         else
             fn(r, key, yaml_document_get_node(r->l->document, p->value), data);

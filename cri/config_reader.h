@@ -8,6 +8,8 @@
 struct config_reader {
     struct config_loader *l;
     char path[320]; // "registries.HOST.mirrors[0]"
+    bool (*same_key)(const char *a,
+                     const char *b); // of maps whose keys have several spellings; NULL: exactly
 };
 
 // Tells of a mistake at a name below the reader's path ("": at the path itself).

@@ -13,19 +13,14 @@
 #include "base/arena.h"
 #include "base/cleanup.h"
 #include "base/str.h"
+#include "image/reference.h"
 #include "image/registry_config.h"
 
 #define HOSTS_MAX   256
 #define MIRRORS_MAX 16
 
-static bool is_port(const char *s)
-{
-    uint64_t port;
-    return str_parse_u64(s, 1, 65535, &port) == 0;
-}
-
 // HOST, HOST:PORT or [IPv6]:PORT.
-bool config_is_registry_host(const char *s)
+static bool is_registry_host(const char *s)
 {
     size_t len = strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_");
     if (s[0] == '[') {
@@ -34,7 +29,13 @@ bool config_is_registry_host(const char *s)
             return false;
         len++;
     }
-    return len > 0 && len < 256 && (s[len] == '\0' || (s[len] == ':' && is_port(s + len + 1)));
+    return len > 0 && len < 256 &&
+           (s[len] == '\0' || (s[len] == ':' && reference_port_is_valid(s + len + 1)));
+}
+
+static bool hosts_are_same(const char *a, const char *b)
+{
+    return reference_hosts_are_same(a, strlen(a), b, strlen(b));
 }
 
 static bool is_url(const char *s)
@@ -42,7 +43,7 @@ static bool is_url(const char *s)
     const char *host = str_has_prefix(s, "http://")    ? s + strlen("http://")
                        : str_has_prefix(s, "https://") ? s + strlen("https://")
                                                        : NULL;
-    return host && config_is_registry_host(host);
+    return host && is_registry_host(host);
 }
 
 static bool is_prefix(const char *s)
@@ -170,7 +171,8 @@ static void host_pair(struct config_reader *r, const yaml_node_t *key, yaml_node
                               "unknown key; allowed here: mirrors, strict, " TLS_KEYS);
 }
 
-// Puts a host into the configuration in place of an earlier file's entry of the same name, or as a new one.
+// Puts a host into the configuration in place of an earlier file's entry of the same registry, or as a new
+// one.
 static void put_host(struct config_loader *l, const yaml_node_t *key, const struct registry_host *host)
 {
     struct arena *arena = l->config->arena;
@@ -181,7 +183,7 @@ static void put_host(struct config_loader *l, const yaml_node_t *key, const stru
     size_t at = n;
     for (size_t i = 0; hosts && i < n; i++) {
         hosts[i] = old->hosts[i];
-        if (str_eq(hosts[i].host, host->host))
+        if (hosts_are_same(hosts[i].host, host->host))
             at = i;
     }
     if (!new || !hosts || at >= HOSTS_MAX) {
@@ -217,7 +219,7 @@ static void registries_pair(struct config_reader *r, const yaml_node_t *key, yam
 {
     (void)data;
     const char *name = config_scalar(key);
-    if (!name || (strcmp(name, "*") != 0 && !config_is_registry_host(name))) {
+    if (!name || (strcmp(name, "*") != 0 && !reference_domain_is_valid(name))) {
         config_reader_problem(r, key, name ? name : "(key)",
                               "is not a registry host; expected HOST, HOST:PORT or \"*\"");
         return;
@@ -233,7 +235,7 @@ static void registries_pair(struct config_reader *r, const yaml_node_t *key, yam
 
 void config_read_registries(struct config_loader *l, yaml_node_t *node)
 {
-    struct config_reader r = {.l = l, .path = "registries"};
+    struct config_reader r = {.l = l, .path = "registries", .same_key = hosts_are_same};
     config_reader_map(&r, node, registries_pair, NULL);
 }
 

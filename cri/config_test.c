@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/str.h"
+#include "image/policy_config.h"
 #include "image/registry_config.h"
 
 struct fixture {
@@ -261,6 +262,23 @@ static const struct {
      "3: image.policies.r.io.acton: unknown key; allowed here: action, keys, all_keys, signed_as\n"},
     {"image:\n  policies: []\n", "2: image.policies: expected a map of keys\n"},
     {"registries:\n  a: {}\n  a: {}\n", "3: registries.a: is given twice in this file; keep one\n"},
+    {"registries:\n  r.io: {}\n  R.io:443: {}\n",
+     "3: registries.R.io:443: is given twice in this file; keep one\n"},
+    {"registries:\n  docker.io: {}\n  registry-1.docker.io: {}\n",
+     "3: registries.registry-1.docker.io: is given twice in this file; keep one\n"},
+    {"registries:\n  r.io:0443: {}\n",
+     "2: registries.r.io:0443: is not a registry host; expected HOST, HOST:PORT or \"*\"\n"},
+    {"registries:\n  a:\n    mirrors: [{url: 'http://m:05000'}]\n",
+     "3: registries.a.mirrors[0].url: expected http://HOST[:PORT] or https://HOST[:PORT] without a "
+     "path; a path goes into path_prefix\n"},
+    {"image:\n  policies:\n    r.io/x: {action: accept}\n    R.IO:443/x: {action: reject}\n",
+     "4: image.policies.R.IO:443/x: is given twice in this file; keep one\n"},
+    {"image:\n  policies:\n    registry-1.docker.io: {action: accept}\n",
+     "3: image.policies.registry-1.docker.io: is no registry host with or without a path, as in whole image "
+     "names (docker.io/library/nginx), nor \"*\"\n"},
+    {"image:\n  policies:\n    r.io:05000: {action: accept}\n",
+     "3: image.policies.r.io:05000: is no registry host with or without a path, as in whole image names "
+     "(docker.io/library/nginx), nor \"*\"\n"},
 };
 
 static void test_bad_texts(void **state)
@@ -322,8 +340,10 @@ static void test_directory_overrides(void **state)
     _cleanup_free_ char *b = str_printf("%s/20-b.yaml", f->conf_dir);
     _cleanup_free_ char *ignored = str_printf("%s/30-c.yaml.bak", f->conf_dir);
     put(f->file, "root: /one\nlog: {level: warn}\ncni: {bin_dirs: [/1, /2]}\n"
-                 "registries: {a: {mirrors: [{url: 'http://x'}]}, b: {}}\n");
-    put(a, "root: /two\ncni: {bin_dirs: [/3]}\nregistries: {a: {}, c: {}}\n");
+                 "registries: {a: {mirrors: [{url: 'http://x'}]}, b: {}}\n"
+                 "image: {policies: {r.io: {action: accept}}}\n");
+    put(a, "root: /two\ncni: {bin_dirs: [/3]}\nregistries: {'A:443': {}, c: {}}\n"
+           "image: {policies: {'R.io:443': {action: reject}}}\n");
     put(b, "root: /three\n");
     put(ignored, "nonsense: 1\n");
     struct config_source source = {.file = f->file, .dir = f->conf_dir, .dir_must_exist = true};
@@ -337,6 +357,8 @@ static void test_directory_overrides(void **state)
     assert_null(c->cni_bin_dirs[1]);
     assert_int_equal(c->registries->n_hosts, 3);
     assert_int_equal(c->registries->hosts[0].n_mirrors, 0);
+    assert_int_equal(c->image_policies->n_entries, 1);
+    assert_int_equal(c->image_policies->entries[0].action, POLICY_REJECT);
     config_problems_done(&p);
 
     put(b, "\nroot: nowhere\n");

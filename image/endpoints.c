@@ -1,45 +1,40 @@
 #include "image/endpoints.h"
 
 #include <string.h>
-#include <strings.h>
 
 #include "base/cleanup.h"
 #include "base/str.h"
 
-#define DOCKER_DOMAIN "docker.io"
-#define DOCKER_HOST   "registry-1.docker.io"
+#define DOCKER_HOST "registry-1.docker.io"
+
+static bool is_any(const struct registry_host *host)
+{
+    return str_eq(host->host, "*");
+}
 
 static const struct registry_host *find_host(const struct registry_config *config, const char *domain)
 {
     const struct registry_host *any = NULL;
 
     for (size_t i = 0; config && i < config->n_hosts; i++) {
-        if (str_eq(config->hosts[i].host, domain))
-            return &config->hosts[i];
-        if (str_eq(config->hosts[i].host, "*"))
-            any = &config->hosts[i];
+        const struct registry_host *host = &config->hosts[i];
+
+        if (is_any(host))
+            any = host;
+        else if (reference_hosts_are_same(host->host, strlen(host->host), domain, strlen(domain)))
+            return host;
     }
     return any;
 }
 
-// Is `address` ("https://index.docker.io/v1/", "ghcr.io") this host?
-static bool address_is_host(const char *address, const char *host)
+// Is `address` ("https://index.docker.io/v1/", "ghcr.io") this registry?
+static bool address_is_registry(const char *address, const char *domain)
 {
     const char *scheme = strstr(address, "://");
-    size_t len;
 
     if (scheme)
         address = scheme + 3;
-    len = strcspn(address, "/");
-    return strlen(host) == len && strncasecmp(address, host, len) == 0;
-}
-
-static bool address_is_registry(const char *address, const char *domain)
-{
-    if (address_is_host(address, domain))
-        return true;
-    return str_eq(domain, DOCKER_DOMAIN) &&
-           (address_is_host(address, "index.docker.io") || address_is_host(address, DOCKER_HOST));
+    return reference_hosts_are_same(address, strcspn(address, "/"), domain, strcspn(domain, "/"));
 }
 
 static const char *url_host(const char *url)
@@ -105,14 +100,14 @@ static int add_mirror(const struct registry_mirror *mirror, const struct referen
     e->no_pull = mirror->no_pull;
     // A mirror of the registry's own host only says how to reach it.
     e->send_credentials =
-        address_is_host(mirror->url, str_empty(server_address) ? ref->domain : url_host(server_address));
+        address_is_registry(mirror->url, str_empty(server_address) ? ref->domain : url_host(server_address));
     return e->path_prefix ? set_tls(e, &mirror->tls, arena) : -ENOMEM;
 }
 
 static int add_origin(const struct registry_host *config, const char *scheme, const struct reference *ref,
                       const char *server_address, struct arena *arena, Pull__PullRequest *request)
 {
-    const char *host = str_eq(ref->domain, DOCKER_DOMAIN) ? DOCKER_HOST : ref->domain;
+    const char *host = reference_domain_is_docker(ref->domain) ? DOCKER_HOST : ref->domain;
     Pull__Endpoint *e = add(request, arena_printf(arena, "%s://%s", scheme, host), arena);
 
     if (!e)
@@ -120,6 +115,11 @@ static int add_origin(const struct registry_host *config, const char *scheme, co
     e->origin = true;
     e->send_credentials = str_empty(server_address) || address_is_registry(server_address, ref->domain);
     return config ? set_tls(e, &config->tls, arena) : 0;
+}
+
+static bool has_tls(const struct registry_tls *tls)
+{
+    return tls->ca_file || tls->cert_file || tls->skip_verify;
 }
 
 int endpoints_build(const struct registry_config *config, const struct reference *ref,
@@ -138,8 +138,10 @@ int endpoints_build(const struct registry_config *config, const struct reference
         r = add_mirror(&host->mirrors[i], ref, server_address, arena, request);
     if (r == 0 && !(host && host->strict))
         r = add_origin(host, "https", ref, server_address, arena, request);
-    // A registry on the machine itself needs no TLS; nobody is between.
-    if (r == 0 && !(host && host->strict) && reference_domain_is_loopback(ref->domain))
+    // A registry on the machine itself needs no TLS; nobody is between. One that is configured to have it
+    // does.
+    if (r == 0 && !(host && host->strict) && !(host && !is_any(host) && has_tls(&host->tls)) &&
+        reference_domain_is_loopback(ref->domain))
         r = add_origin(host, "http", ref, server_address, arena, request);
     return r < 0 ? error_errno(err, ENOMEM, "registry endpoints") : 0;
 }

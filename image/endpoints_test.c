@@ -21,6 +21,20 @@ static const struct registry_host hosts[] = {
     {.host = "*", .mirrors = any_mirrors, .n_mirrors = 1, .strict = true},
     {.host = "none.example", .tls = {"/own-ca.pem", "/client.pem", "/client.key", false}},
 };
+static const struct registry_host local_hosts[] = {
+    {.host = "Tls.example:443",
+     .tls = {.skip_verify = true},
+     .mirrors = any_mirrors,
+     .n_mirrors = 1,
+     .strict = true},
+    {.host = "127.0.0.1:5001", .tls = {.ca_file = "/ca.pem"}},
+    {.host = "127.0.0.1:5002", .tls = {.cert_file = "/c.pem", .key_file = "/c.key"}},
+    {.host = "127.0.0.1:5003", .tls = {.skip_verify = true}},
+    {.host = "127.0.0.1:5004"},
+    {.host = "index.docker.io", .mirrors = k8s_mirrors, .n_mirrors = 1},
+    {.host = "*", .tls = {.ca_file = "/ca.pem"}},
+};
+static const struct registry_config local = {local_hosts, ARRAY_SIZE(local_hosts)};
 static const struct registry_config config = {hosts, ARRAY_SIZE(hosts)};
 
 // One line: each endpoint as url|prefix, with "!" for those that may see the credentials.
@@ -56,6 +70,26 @@ static void test_endpoints(void **state)
            "http://127.0.0.1:5000|registry.k8s.iom https://registry.k8s.io|!m https://registry.k8s.io|!");
     expect(&config, "busybox", "", "https://mirror.example|all/docker.io/xm");
     expect(&config, "none.example/x", "", "https://none.example|!");
+}
+
+static void test_other_spellings(void **state)
+{
+    (void)state;
+    expect(&local, "tls.example/x", "", "https://mirror.example|all/tls.example/xm");
+    expect(&local, "TLS.example:443/x", "", "https://mirror.example|all/TLS.example:443/xm");
+    expect(&local, "nginx", "", "http://127.0.0.1:5000|registry.k8s.iom https://registry-1.docker.io|!");
+    expect(&config, "none.EXAMPLE:443/x", "", "https://none.EXAMPLE:443|!");
+}
+
+// Only a registry that nobody said has TLS is asked without.
+static void test_plain(void **state)
+{
+    (void)state;
+    expect(&local, "127.0.0.1:5001/x", "", "https://127.0.0.1:5001|!");
+    expect(&local, "127.0.0.1:5002/x", "", "https://127.0.0.1:5002|!");
+    expect(&local, "127.0.0.1:5003/x", "", "https://127.0.0.1:5003|!");
+    expect(&local, "127.0.0.1:5004/x", "", "https://127.0.0.1:5004|! http://127.0.0.1:5004|!");
+    expect(&local, "127.0.0.1:5005/x", "", "https://127.0.0.1:5005|! http://127.0.0.1:5005|!");
 }
 
 static void test_tls(void **state)
@@ -129,6 +163,8 @@ static void test_credentials(void **state)
     expect(NULL, "busybox", "https://index.docker.io/v1/", "https://registry-1.docker.io|!");
     expect(NULL, "busybox", "ghcr.io", "https://registry-1.docker.io|");
     expect(NULL, "ghcr.io/x", "https://ghcr.io", "https://ghcr.io|!");
+    expect(NULL, "ghcr.io/x", "https://GHCR.io:443/v2/", "https://ghcr.io|!");
+    expect(NULL, "ghcr.io/x", "https://ghcr.io.evil", "https://ghcr.io|");
     expect(&config, "busybox", "mirror.example", "https://mirror.example|all/docker.io/x!m");
     expect(&config, "busybox", "https://mirror.example.evil", "https://mirror.example|all/docker.io/xm");
 }
@@ -136,7 +172,8 @@ static void test_credentials(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_endpoints),    cmocka_unit_test(test_tls),
+        cmocka_unit_test(test_endpoints),    cmocka_unit_test(test_other_spellings),
+        cmocka_unit_test(test_plain),        cmocka_unit_test(test_tls),
         cmocka_unit_test(test_prefer_plain), cmocka_unit_test(test_prefer_plain_loopback),
         cmocka_unit_test(test_credentials),
     };

@@ -1,26 +1,15 @@
 #include "image/policy.h"
 
 #include <string.h>
-#include <strings.h>
 
 #include "base/str.h"
-
-#define HTTPS_PORT ":443"
-
-static size_t host_len(const char *s, size_t len)
-{
-    size_t port = strlen(HTTPS_PORT);
-
-    return len > port && memcmp(s + len - port, HTTPS_PORT, port) == 0 ? len - port : len;
-}
 
 bool policy_prefix_matches(const char *prefix, const struct reference *ref)
 {
     size_t len = strcspn(prefix, "/");
     const char *path = prefix + len;
-    size_t a = host_len(prefix, len), b = host_len(ref->domain, strlen(ref->domain));
 
-    if (a != b || strncasecmp(prefix, ref->domain, a) != 0)
+    if (!reference_hosts_are_same(prefix, len, ref->domain, strlen(ref->domain)))
         return false;
     if (*path == '\0')
         return true;

@@ -50,11 +50,14 @@ static void test_find(void **state)
         {"evil.r.io/team/app", "*"},
         {"nginx", "docker.io/library"},
         {"index.docker.io/nginx", "docker.io/library"},
+        {"registry-1.docker.io/library/nginx", "docker.io/library"},
+        {"REGISTRY-1.docker.io:443/nginx", "docker.io/library"},
         {"user/app", "*"},
         {"localhost:5000/k8s/pause", "*"},
         {"local:5000/k8s/pause@sha256:" HEX64, "local:5000/k8s"},
         {"local/k8s/pause", "*"}, // a user of docker.io
         {"[::1]:5000/x", "[::1]:5000"},
+        {"[0:0::1]:5000/x", "[::1]:5000"},
     };
 
     (void)state;

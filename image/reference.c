@@ -1,14 +1,15 @@
 #include "image/reference.h"
 
-#include <ctype.h>
+#include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/cleanup.h"
 #include "base/str.h"
 
 #define DEFAULT_DOMAIN "docker.io"
-#define LEGACY_DOMAIN  "index.docker.io"
+#define HTTPS_PORT     ":443"
 #define DEFAULT_PREFIX "library/"
 #define DEFAULT_TAG    "latest"
 
@@ -73,27 +74,68 @@ static bool host_label_is_valid(const char *s, size_t len)
     return true;
 }
 
-static bool port_is_valid(const char *s)
+bool reference_port_is_valid(const char *s)
 {
     uint64_t port;
 
-    return str_parse_u64(s, 1, 65535, &port) == 0;
+    return s[0] != '0' && str_parse_u64(s, 1, 65535, &port) == 0;
 }
 
-static bool domain_is_valid(const char *domain)
+// The address of "[…]", and where it ends. False: it is none.
+static bool parse_ipv6(const char *s, size_t len, struct in6_addr *out, size_t *end)
+{
+    const char *bracket = len > 0 && s[0] == '[' ? memchr(s, ']', len) : NULL;
+    char text[INET6_ADDRSTRLEN] = "";
+
+    if (!bracket || (size_t)(bracket - s) > sizeof(text))
+        return false;
+    memcpy(text, s + 1, (size_t)(bracket - s) - 1);
+    *end = (size_t)(bracket - s) + 1;
+    return inet_pton(AF_INET6, text, out) == 1;
+}
+
+static bool ipv6_domain_is_valid(const char *domain)
+{
+    struct in6_addr address;
+    size_t end;
+
+    if (!parse_ipv6(domain, strlen(domain), &address, &end) || memchr(domain, '.', end))
+        return false;
+    // The same host as the IPv4 address within: only one way to write it, lest a policy for it is passed by.
+    if (IN6_IS_ADDR_V4MAPPED(&address))
+        return false;
+    return domain[end] == '\0' || (domain[end] == ':' && reference_port_is_valid(domain + end + 1));
+}
+
+// Resolvers take "10.1", "012.0.0.1" and "0xa.0.0.1" for addresses, too: names of a host that has another
+// one.
+static bool is_odd_ipv4(const char *host, size_t len)
+{
+    const char *dot = memrchr(host, '.', len), *last = dot ? dot + 1 : host;
+    size_t n = len - (size_t)(last - host);
+    bool number =
+        strspn(last, "0123456789") >= n || (n >= 2 && last[0] == '0' && (last[1] == 'x' || last[1] == 'X') &&
+                                            strspn(last + 2, "0123456789abcdefABCDEF") >= n - 2);
+    char text[INET_ADDRSTRLEN] = "";
+    struct in_addr address;
+
+    if (!number)
+        return false;
+    if (len >= sizeof(text))
+        return true;
+    memcpy(text, host, len);
+    return inet_pton(AF_INET, text, &address) != 1;
+}
+
+bool reference_domain_is_valid(const char *domain)
 {
     const char *port;
 
-    if (domain[0] == '[') {
-        const char *end = strchr(domain, ']');
-        if (!end || end == domain + 1)
-            return false;
-        for (const char *s = domain + 1; s < end; s++)
-            if (!isxdigit((unsigned char)*s) && *s != ':')
-                return false;
-        return end[1] == '\0' || (end[1] == ':' && port_is_valid(end + 2));
-    }
+    if (domain[0] == '[')
+        return ipv6_domain_is_valid(domain);
     port = strchrnul(domain, ':');
+    if (is_odd_ipv4(domain, (size_t)(port - domain)))
+        return false;
     for (const char *s = domain; s <= port; s++) {
         const char *end = memchr(s, '.', (size_t)(port - s));
         if (!end)
@@ -102,7 +144,7 @@ static bool domain_is_valid(const char *domain)
             return false;
         s = end;
     }
-    return *port == '\0' || port_is_valid(port + 1);
+    return *port == '\0' || reference_port_is_valid(port + 1);
 }
 
 static bool tag_is_valid(const char *tag)
@@ -115,6 +157,44 @@ static bool tag_is_valid(const char *tag)
         if (!is_alnum(tag[i]) && tag[i] != '_' && tag[i] != '.' && tag[i] != '-')
             return false;
     return true;
+}
+
+// "host[:port]" without a port that is https's own.
+static size_t strip_port(const char *host, size_t len)
+{
+    size_t port = strlen(HTTPS_PORT);
+
+    return len > port && memcmp(host + len - port, HTTPS_PORT, port) == 0 ? len - port : len;
+}
+
+static bool is_docker(const char *host, size_t len)
+{
+    static const char *const names[] = {DEFAULT_DOMAIN, "index.docker.io", "registry-1.docker.io"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        if (len == strlen(names[i]) && strncasecmp(host, names[i], len) == 0)
+            return true;
+    return false;
+}
+
+bool reference_hosts_are_same(const char *a, size_t a_len, const char *b, size_t b_len)
+{
+    struct in6_addr a_address, b_address;
+    size_t a_end, b_end;
+
+    a_len = strip_port(a, a_len);
+    b_len = strip_port(b, b_len);
+    if (is_docker(a, a_len))
+        return is_docker(b, b_len);
+    if (parse_ipv6(a, a_len, &a_address, &a_end) && parse_ipv6(b, b_len, &b_address, &b_end))
+        return memcmp(&a_address, &b_address, sizeof(a_address)) == 0 && a_len - a_end == b_len - b_end &&
+               memcmp(a + a_end, b + b_end, a_len - a_end) == 0;
+    return a_len == b_len && strncasecmp(a, b, a_len) == 0;
+}
+
+bool reference_domain_is_docker(const char *domain)
+{
+    return is_docker(domain, strip_port(domain, strlen(domain)));
 }
 
 bool digest_is_valid(const char *digest)
@@ -144,7 +224,7 @@ static int split_name(const char *text, const char *name, struct reference *out,
     } else {
         out->domain = strdup(DEFAULT_DOMAIN);
     }
-    if (out->domain && str_eq(out->domain, LEGACY_DOMAIN)) {
+    if (out->domain && reference_domain_is_docker(out->domain)) {
         free(out->domain);
         out->domain = strdup(DEFAULT_DOMAIN);
     }
@@ -157,7 +237,7 @@ static int split_name(const char *text, const char *name, struct reference *out,
     }
     if (!out->path)
         return error_errno(err, ENOMEM, "image reference \"%s\"", text);
-    if (!domain_is_valid(out->domain))
+    if (!reference_domain_is_valid(out->domain))
         return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL,
                          "image reference \"%s\": \"%s\" is not a registry's host[:port]", text, out->domain);
     if (!path_is_valid(out->path))

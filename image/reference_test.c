@@ -43,7 +43,11 @@ static void test_good(void **state)
         {"localhost:5000", "docker.io/library/localhost:5000"},
         {"LOCALHOST/x", "LOCALHOST/x:latest"},
         {"index.docker.io/library/x", "docker.io/library/x:latest"},
-        {"registry-1.docker.io/a", "registry-1.docker.io/a:latest"},
+        {"registry-1.docker.io/a", "docker.io/library/a:latest"},
+        {"Registry-1.docker.io:443/a/b", "docker.io/a/b:latest"},
+        {"INDEX.docker.io/a", "docker.io/library/a:latest"},
+        {"Docker.io/a", "docker.io/library/a:latest"},
+        {"registry-2.docker.io/a", "registry-2.docker.io/a:latest"},
         {"a/b/c/d", "docker.io/a/b/c/d:latest"},
         {"[fd00:1::2]/x:1", "[fd00:1::2]/x:1"},
         {"[FD00::1]:8080/x/y@sha256:" HEX64, "[FD00::1]:8080/x/y@sha256:" HEX64},
@@ -97,6 +101,15 @@ static void test_bad(void **state)
         "r.io:/x",
         "r.io:0/x",
         "r.io:99999/x",
+        "r.io:0443/x",
+        "127.0.0.1:05000/x",
+        "[::1]:05000/x",
+        "010.0.0.1/x",
+        "10.1/x",
+        "10.0.0.0x1:80/x",
+        "167772161:80/x",
+        "[::ffff:7f00:1]/x",
+        "[1:2]/x",
         "r.io:port/x",
         "-r.io/x",
         "r-.io/x",
@@ -180,6 +193,38 @@ static void test_long(void **state)
     assert_int_equal(reference_parse(NULL, &ref, &err), -EINVAL);
 }
 
+static void test_same_host(void **state)
+{
+    static const struct {
+        const char *a, *b;
+        bool same;
+    } cases[] = {
+        {"r.io", "r.io", true},
+        {"r.io", "R.IO:443", true},
+        {"r.io:5000", "R.io:5000", true},
+        {"r.io", "r.io:444", false},
+        {"r.io", "r.io.evil", false},
+        {"docker.io", "registry-1.docker.io", true},
+        {"INDEX.docker.io:443", "Registry-1.Docker.io", true},
+        {"docker.io", "docker.io:80", false},
+        {"docker.io", "x.docker.io", false},
+        {"[::1]:5000", "[0:0::1]:5000", true},
+        {"[FD00::1]", "[fd00::1]:443", true},
+        {"[::1]:5000", "[::1]:5001", false},
+        {"[::1]", "[::2]", false},
+        {"*", "*", true},
+        {"*", "r.io", false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        const char *a = cases[i].a, *b = cases[i].b;
+        if (reference_hosts_are_same(a, strlen(a), b, strlen(b)) != cases[i].same ||
+            reference_hosts_are_same(b, strlen(b), a, strlen(a)) != cases[i].same)
+            fail_msg("%s, %s", a, b);
+    }
+}
+
 static void test_loopback(void **state)
 {
     static const char *const yes[] = {"localhost",    "localhost:5000", "127.0.0.1",
@@ -204,10 +249,8 @@ static void test_loopback(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good),
-        cmocka_unit_test(test_bad),
-        cmocka_unit_test(test_long),
-        cmocka_unit_test(test_loopback),
+        cmocka_unit_test(test_good),      cmocka_unit_test(test_bad),      cmocka_unit_test(test_long),
+        cmocka_unit_test(test_same_host), cmocka_unit_test(test_loopback),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -33,7 +33,8 @@ def settings(keys):
         f"{HOST}/any": {**require["ecdsa"], "signed_as": "*"},
         f"{HOST}/nokey": {"action": "require", "keys": ["/nonexistent/key.pub"]},
         "rejected.example.com": {"action": "reject"},
-    }, "allowed": [HOST, "rejected.example.com"]}}
+        "docker.io/policed": {"action": "reject"},
+    }, "allowed": [HOST, "rejected.example.com", "docker.io/policed"]}}
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +119,14 @@ def test_other_names_of_the_registry(cri, registry):
         registry.add(f"{spelling}/ecdsa/app:v1", small())
         code, text = code_of(cri.PullImage, image=pb.ImageSpec(image=f"{spelling}/ecdsa/app:v1"))
         assert code == grpc.StatusCode.UNKNOWN and text.startswith(WORD), text
+    registry.add("docker.io/policed/app:v1", small())
+    for spelling in ("docker.io", "index.docker.io", "registry-1.docker.io", "Registry-1.docker.io:443"):
+        code, text = code_of(cri.PullImage, image=pb.ImageSpec(image=f"{spelling}/policed/app:v1"))
+        assert code == grpc.StatusCode.UNKNOWN and text.startswith(WORD), text
+    for spelling in (HOST + ":0443", HOST + ":00443", "010.0.0.1", "10.1", "[::ffff:7f00:1]"):
+        registry.add(f"{spelling}/ecdsa/app:v1", small())
+        code, text = code_of(cri.PullImage, image=pb.ImageSpec(image=f"{spelling}/ecdsa/app:v1"))
+        assert code == grpc.StatusCode.INVALID_ARGUMENT and spelling in text, text
 
 
 def test_index(cri, registry, keys):
