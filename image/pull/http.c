@@ -159,8 +159,11 @@ static void set_tls(CURL *easy, const struct http_tls *tls)
         curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 0L);
         curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 0L);
     }
-    if (!str_empty(tls->ca_file))
+    if (!str_empty(tls->ca_file)) {
         curl_easy_setopt(easy, CURLOPT_CAINFO, tls->ca_file);
+        if (!tls->system_too) // libcurl may be built to look into /etc/ssl/certs besides
+            curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
+    }
     if (!str_empty(tls->cert_file)) {
         curl_easy_setopt(easy, CURLOPT_SSLCERT, tls->cert_file);
         curl_easy_setopt(easy, CURLOPT_SSLKEY, tls->key_file);

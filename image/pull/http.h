@@ -24,6 +24,7 @@ struct http_limits {
 // How a server is known and how we are to it.
 struct http_tls {
     const char *ca_file;              // PEM; "" or NULL: the system's store
+    bool system_too;                  // trust the system's store besides ca_file
     const char *cert_file, *key_file; // PEM, the client's; "" or NULL: none
     bool skip_verify;
 };

@@ -161,12 +161,23 @@ int registry_failure(const struct registry *r, size_t e, const struct http_reque
     return status_failure(r, e, request, what, err);
 }
 
+// Did https fail as it does where nobody speaks it? A server with a certificate that isn't trusted, or one
+// that refuses ours by an alert, does.
+static bool is_without_tls(const struct http_request *request)
+{
+    return request->result == CURLE_COULDNT_CONNECT ||
+           (request->result == CURLE_SSL_CONNECT_ERROR && !strstr(request->detail, "alert"));
+}
+
 bool registry_may_fall_back(const struct registry *r, size_t e, const struct http_request *request)
 {
     // A mirror may lack what the registry has. The registry's own answer is final, but a failure to reach it
-    // by one scheme is not; and 400 is how servers that want TLS answer who speaks without.
-    return !endpoint(r, e)->origin || request->result != CURLE_OK ||
-           (request->status == 400 && str_has_prefix(endpoint(r, e)->url, "http://"));
+    // by one scheme is not: unless what is the matter is its TLS, for http would be no safer.
+    if (!endpoint(r, e)->origin)
+        return true;
+    if (str_has_prefix(endpoint(r, e)->url, "http://")) // asked first, where it was the right one before
+        return request->result != CURLE_OK || request->status == 400; // as a server that wants TLS answers
+    return request->result != CURLE_OK && is_without_tls(request);
 }
 
 static bool is_ok(const struct http_request *request)

@@ -1,4 +1,5 @@
 """A certificate authority of the tests' own, by openssl(1)."""
+import os
 import subprocess
 
 
@@ -9,10 +10,11 @@ def run(*args):
 class Authority:
     """ca.pem, and NAME.pem with NAME.key for each name issued, in a folder."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, name="tests"):
+        os.makedirs(folder, exist_ok=True)
         self.folder, self.ca = folder, f"{folder}/ca.pem"
         run("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj",
-            "/CN=tests", "-keyout", f"{folder}/ca.key", "-out", self.ca)
+            f"/CN={name}", "-keyout", f"{folder}/ca.key", "-out", self.ca)
 
     def issue(self, name):
         """A certificate of 127.0.0.1, for servers and clients: (certificate, key)."""
