@@ -169,6 +169,13 @@ static bool was_answered(const struct layer *l)
     return l->http.result == CURLE_OK && l->http.status / 100 == 2;
 }
 
+// Is every byte there, however the transfer ended after them? The digest tells what they are worth.
+static bool is_complete(const struct layer *l)
+{
+    return l->received == l->desc->size &&
+           (was_answered(l) || (l->received > 0 && l->http.result != CURLE_WRITE_ERROR));
+}
+
 static int describe_failure(struct layer *l, const struct registry *r, struct error *err)
 {
     if (l->bad_range)
@@ -274,7 +281,7 @@ static int on_transferred(struct layer *l, struct registry *r, struct error *err
         (void)describe_failure(l, r, err);
         return begin_elsewhere(l, r, err);
     }
-    if (l->received < l->desc->size || !was_answered(l))
+    if (!is_complete(l))
         return go_on(l, r, err);
     if (digest_final(l->digest, actual) < 0)
         return error_set(err, STATUS_INTERNAL, EIO, "hash layer %s", l->desc->digest);

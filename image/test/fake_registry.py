@@ -175,6 +175,15 @@ class Registry:
             handler.wfile.write(data[:int(fault[7:])])
             handler.close_connection = True
             return None
+        if fault == "unfinished":  # all of it, chunked, but not its end; and nothing of it anew
+            if start:
+                return self.send(handler, 416, b"no")
+            handler.send_response(200)
+            handler.send_header("Transfer-Encoding", "chunked")
+            handler.end_headers()
+            handler.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+            handler.close_connection = True
+            return None
         if fault == "cut":  # promises everything, breaks off
             self.head(handler, status, data, headers)
             handler.wfile.write(data[: (len(data) + 1) // 2])

@@ -97,6 +97,14 @@ class Retries(RegistryTest):
         self.registry.faults[oci.digest(image.config)] = lambda start: None
         self.fails("DATA_LOSS", "truncated", f"pull {self.host}/app:v")
 
+    def test_break_after_the_last_byte(self):
+        image = oci.Image([oci.Layer().add("f", os.urandom(300_000))])
+        self.registry.push("app", "v", image)
+        layer = oci.digest(image.layers[0].blob)
+        self.registry.faults[layer] = "unfinished"
+        self.assertEqual(self.store(f"pull {self.host}/app:v"), image.id)
+        self.assertEqual(len(self.asked(self.registry, layer)), 1)
+
     def test_other_range_than_asked_for(self):
         image = oci.Image([oci.Layer().add("f", os.urandom(300_000))])
         self.registry.push("app", "v", image)
