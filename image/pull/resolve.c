@@ -36,6 +36,7 @@ static char *digest_in_arena(struct resolver *r, const struct buf *body, struct 
 static int copy_recorded(struct resolver *r, const struct buf *body, ProtobufCBinaryData *out,
                          struct error *err)
 {
+    *out = (ProtobufCBinaryData){0}; // of a candidate before, which was for others
     if (body->len == 0 || body->len > RECORDED_MAX)
         return 0;
     out->data = arena_memdup(r->arena, body->data, body->len);

@@ -204,6 +204,16 @@ class Sources(FormatTest):
             self.store(f"remove {image.id}")
         self.assertEqual(self.sql("SELECT count(*) FROM image_source"), [(0,)])
 
+    def test_too_large_after_one_for_others(self):
+        """What is kept is never another candidate's."""
+        lying, image = simple_image(1, arch="arm64"), simple_image(1)
+        value = json.loads(image.manifest)
+        value["annotations"] = {"large": "x" * 1200000}
+        image.manifest = oci.dumps(value)
+        ref = self.pulled("a", Nested([(lying, ("linux", "amd64")), (image, ("linux", "amd64"))]))
+        digest, _, _, manifest, config = self.source(image.id)
+        self.assertEqual((digest, manifest, config), (oci.digest(image.manifest), b"", image.config), ref)
+
     def test_another_manifest_of_the_same_config(self):
         image = simple_image(1)
         ref = self.add("a", image)
