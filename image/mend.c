@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,7 @@ struct work {
     struct mend m;
     int to;             // -1: nothing was to be mended yet
     const char *to_dir; // the path of it
+    int cancel_fd;
     struct mend_stats *stats;
     struct map *dirs;    // path -> struct made_dir
     struct map *origins; // "layer/path" of what a link names -> where its copy is
@@ -49,6 +51,16 @@ static int make_at(struct work *w, const char *path)
     if (dir < 0)
         return dir;
     return mkdirat(dir, leaf, 0755) == 0 ? 0 : error_errno(w->err, errno, "make %s/%s", w->to_dir, path);
+}
+
+// Called between entries: each costs a few system calls for every layer.
+static int check_cancelled(const struct work *w)
+{
+    struct pollfd fd = {.fd = w->cancel_fd, .events = POLLIN}; // -1 is never readable
+
+    if (poll(&fd, 1, 0) <= 0)
+        return 0;
+    return error_set(w->err, STATUS_CANCELLED, ECANCELED, "nobody waits for it any more");
 }
 
 static int make_one_dir(struct work *w, const char *path)
@@ -122,8 +134,10 @@ static int mend_dirs(struct work *w, const struct map *implicit)
     for (struct map_iter it = {0}; map_next(implicit, &it);) {
         struct mend_found from;
         bool mended;
-        int r = mend_find_dir(&w->m, it.key, &from, &mended, w->err);
+        int r = check_cancelled(w);
 
+        if (r == 0)
+            r = mend_find_dir(&w->m, it.key, &from, &mended, w->err);
         if (r > 0 && mended && !is_same_root(w, it.key, &from))
             r = make_dirs(w, it.key, !str_eq(it.key, "."));
         if (r < 0)
@@ -202,8 +216,11 @@ static int mend_links(struct work *w, size_t layer, const struct map *links)
 {
     int r = 0;
 
-    for (struct map_iter it = {0}; r == 0 && map_next(links, &it);)
-        r = mend_link(w, layer, it.key, it.value);
+    for (struct map_iter it = {0}; r == 0 && map_next(links, &it);) {
+        r = check_cancelled(w);
+        if (r == 0)
+            r = mend_link(w, layer, it.key, it.value);
+    }
     return r;
 }
 
@@ -262,7 +279,9 @@ static int open_layers(struct work *w, const char *layers_dir, const struct mend
     int r = mend_open(&w->m, layers_dir, n, w->err);
 
     for (size_t i = 0; r == 0 && i < n; i++) {
-        r = mend_add_view(&w->m, &layers[i], w->err);
+        r = check_cancelled(w);
+        if (r == 0)
+            r = mend_add_view(&w->m, &layers[i], w->err);
         if (r == 0)
             r = mend_make_part(&w->m, to, i, w->stats, w->err);
         if (r > 0)
@@ -283,11 +302,16 @@ static int mend_layers(struct work *w)
 }
 
 int mend_make(const char *layers_dir, const struct mend_layer *layers, size_t n, const char *to,
-              struct mend_stats *stats, Pull__Loose **parts, struct error *err)
+              int cancel_fd, struct mend_stats *stats, Pull__Loose **parts, struct error *err)
 {
     _cleanup_free_ char *top = str_printf("%s/top", to);
-    struct work w = {
-        .to = -1, .to_dir = to, .stats = stats, .dirs = map_new(), .origins = map_new(), .err = err};
+    struct work w = {.to = -1,
+                     .to_dir = to,
+                     .cancel_fd = cancel_fd,
+                     .stats = stats,
+                     .dirs = map_new(),
+                     .origins = map_new(),
+                     .err = err};
     bool loose = false;
     int r = w.dirs && w.origins && top ? 0 : out_of_memory(&w);
 

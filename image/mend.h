@@ -25,13 +25,14 @@ struct mend_stats {
     uint64_t bytes, inodes; // on disk
 };
 
-// layers: bottom first, below layers_dir. Makes the folder `to` if there is something to mend: 1; else 0.
+// layers: bottom first, below layers_dir; cancel_fd (-1: none) becomes readable when nobody wants it any
+// more: CANCELLED. Makes the folder `to` if there is something to mend: 1; else 0.
 // Without parts `to` is what goes on top of all. With parts they are in it ("3": of the fourth layer), and on
 // top goes "top", if there is one; *parts (else NULL) says which, the caller's to
 // pull__loose__free_unpacked(). FAILED_PRECONDITION (the link and its target are named) for a link to
 // nothing, RESOURCE_EXHAUSTED for parts of more than a GiB or 50,000 entries. After an error `to` may be
 // there.
 int mend_make(const char *layers_dir, const struct mend_layer *layers, size_t n, const char *to,
-              struct mend_stats *stats, Pull__Loose **parts, struct error *err);
+              int cancel_fd, struct mend_stats *stats, Pull__Loose **parts, struct error *err);
 
 #endif

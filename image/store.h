@@ -11,6 +11,7 @@
 #include "base/map.h"
 #include "image/image.h"
 #include "image/layer_sum.h"
+#include "image/mend.h"
 
 #define LAYER_DIR_LEN 8
 
@@ -93,7 +94,7 @@ struct image_store {
 int records_load(struct image_store *s, struct error *err);
 void records_free(struct image_store *s);
 // Records an image with all its layers (which are all there) and gives it the names. names: NULL-terminated.
-int records_commit(struct image_store *s, const Pull__PullResolved *resolved, char **names, const char *mend,
+int records_commit(struct image_store *s, const Pull__PullResolved *resolved, char **names, bool mended,
                    struct error *err);
 void image_record_free(struct image_record *record); // NULL is fine
 void image_layer_free(struct layer *layer);
@@ -143,12 +144,21 @@ bool records_bury(struct image_store *s);
 // the settler makes sure that a power cut leaves it whole.
 int layer_publish(struct image_store *s, struct layer *layer, const char *from, struct error *err);
 
-// store_mend.c. Makes the layer that mends an image, if it needs one that isn't there; the image's own layers
-// are held. *key: its key among the layers, with a reference that is the caller's to release; NULL: none.
-// `write` is held.
-int store_mend(struct image_store *s, const char *id, char **diff_ids, size_t n, const char *staging,
-               char **key, struct error *err);
-void store_mend_release(struct image_store *s, const char *key);
+// store_mend.c: the layer that mends an image, if it needs one.
+struct mending {
+    char *key; // among the layers
+    char *dir;
+    bool made, held; // there is work in dir; the layer is there, with our reference
+    struct mend_stats stats;
+    Pull__Loose *parts; // of dir
+};
+// Finds it or makes it in the staging folder; the image's own layers are held. Without `write`, for it takes
+// time.
+int store_mend_prepare(struct image_store *s, const char *id, char **diff_ids, size_t n, const char *staging,
+                       int cancel_fd, struct mending *m, struct error *err);
+// Makes it the store's: one, even if several pulls have made it. `write` is held.
+int store_mend_publish(struct image_store *s, struct mending *m, struct error *err);
+void store_mend_done(struct image_store *s, struct mending *m);
 
 // store_trash.c
 int trash_start(struct image_store *s, struct error *err);

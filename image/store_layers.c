@@ -235,8 +235,9 @@ static int insert_layer(struct image_store *s, const char *diff_id, struct error
 
     pthread_mutex_lock(&s->lock);
     layer = map_get(s->layers, diff_id);
-    r = layer && layer->loose ? pb_pack(&layer->loose->base, &loose, &len) : 0;
+    const Pull__Loose *from = layer ? layer->loose : NULL; // doesn't change, and the pull holds the layer
     pthread_mutex_unlock(&s->lock);
+    r = from ? pb_pack(&from->base, &loose, &len) : 0; // may be large: not under `lock`
     if (r < 0)
         return error_errno(err, ENOMEM, "record layer %s", diff_id);
     r = insert_row(s, diff_id, err);

@@ -9,20 +9,46 @@
 #include "image/mend.h"
 #include "image/store.h"
 
-// The image's layers as mend_make() wants them. They are held by the pull, and don't change.
-static struct mend_layer *list_layers(struct image_store *s, char **diff_ids, size_t n, bool *loose)
-{
-    struct mend_layer *layers = calloc(n + 1, sizeof(*layers));
+// Each is looked for in all layers.
+#define LOOSE_LINKS_MAX 4096
+#define LOOSE_DIRS_MAX  65536
 
-    *loose = false;
+static int check_numbers(size_t n_links, size_t n_dirs, struct error *err)
+{
+    if (n_links <= LOOSE_LINKS_MAX && n_dirs <= LOOSE_DIRS_MAX)
+        return 0;
+    return error_set(
+        err, STATUS_RESOURCE_EXHAUSTED, E2BIG,
+        "the image's layers have %zu hard links to what is in other layers (%d are possible) and "
+        "%zu directories without an entry of their own (%d are possible): the image has to be built "
+        "otherwise",
+        n_links, LOOSE_LINKS_MAX, n_dirs, LOOSE_DIRS_MAX);
+}
+
+// The image's layers as mend_make() wants them. They are held by the pull, and don't change.
+static int list_layers(struct image_store *s, char **diff_ids, size_t n, struct mend_layer **out, bool *loose,
+                       struct error *err)
+{
+    struct mend_layer *layers = *out = calloc(n + 1, sizeof(*layers));
+    size_t n_links = 0, n_dirs = 0;
+    bool there = true;
+
+    if (!layers)
+        return error_errno(err, ENOMEM, "mend an image");
     pthread_mutex_lock(&s->lock);
-    for (size_t i = 0; layers && i < n; i++) {
+    for (size_t i = 0; there && i < n; i++) {
         const struct layer *layer = map_get(s->layers, diff_ids[i]);
+        if (!(there = layer != NULL))
+            break;
         layers[i] = (struct mend_layer){.dir = layer->dir, .loose = layer->loose};
         *loose = *loose || layer->loose;
+        n_links += layer->loose ? layer->loose->n_links : 0;
+        n_dirs += layer->loose ? layer->loose->n_implicit_dirs : 0;
     }
     pthread_mutex_unlock(&s->lock);
-    return layers;
+    if (!there) // it was found damaged meanwhile
+        return error_set(err, STATUS_INTERNAL, ENOENT, "a layer is missing or damaged; pull again");
+    return check_numbers(n_links, n_dirs, err);
 }
 
 // Takes over parts.
@@ -63,59 +89,64 @@ static int publish_mend(struct image_store *s, char *key, const char *from, cons
     return r;
 }
 
-// It is there already, and is not needed again: 1; 0: nobody has looked yet; `lock` is held.
-static bool find_mend(struct image_store *s, const char *id, const char *key, bool *found)
+// With a reference, if it is there. `lock` is held.
+static bool find_mend(struct image_store *s, const char *key)
 {
-    const struct image_record *record = map_get(s->records, id);
     struct layer *layer = map_get(s->layers, key);
 
-    *found = layer != NULL;
-    if (layer)
-        layer->refs++;
-    return layer || (record && record->snapshot);
+    if (!layer || layer->fetcher)
+        return false;
+    layer->refs++;
+    return true;
 }
 
-int store_mend(struct image_store *s, const char *id, char **diff_ids, size_t n, const char *staging,
-               char **key, struct error *err)
+int store_mend_prepare(struct image_store *s, const char *id, char **diff_ids, size_t n, const char *staging,
+                       int cancel_fd, struct mending *m, struct error *err)
 {
-    _cleanup_free_ char *name = str_printf("mend:%s", id);
-    _cleanup_free_ char *to = str_printf("%s/mend", staging);
     _cleanup_free_ struct mend_layer *layers = NULL;
-    struct mend_stats stats;
-    Pull__Loose *parts = NULL;
-    bool found, loose;
-    int r;
+    bool loose = false;
 
-    *key = NULL;
-    if (!name || !to)
+    m->key = str_printf("mend:%s", id);
+    m->dir = str_printf("%s/mend", staging);
+    if (!m->key || !m->dir)
         return error_errno(err, ENOMEM, "mend an image");
     pthread_mutex_lock(&s->lock);
-    bool known = find_mend(s, id, name, &found);
+    m->held = find_mend(s, m->key);
     pthread_mutex_unlock(&s->lock);
-    if (!known) {
-        layers = list_layers(s, diff_ids, n, &loose);
-        if (!layers)
-            return error_errno(err, ENOMEM, "mend an image");
-        r = loose ? mend_make(s->layers_dir, layers, n, to, &stats, &parts, err) : 0;
-        if (r > 0)
-            r = publish_mend(s, name, to, &stats, parts, err);
-        else if (r == 0)
-            return 0;
-        if (r < 0)
-            return r;
-        found = true;
-    }
-    *key = found ? steal_ptr(&name) : NULL;
-    return 0;
+    if (m->held)
+        return 0;
+    int r = list_layers(s, diff_ids, n, &layers, &loose, err);
+    if (r == 0 && loose)
+        r = mend_make(s->layers_dir, layers, n, m->dir, cancel_fd, &m->stats, &m->parts, err);
+    m->made = r > 0;
+    return r < 0 ? r : 0;
 }
 
-void store_mend_release(struct image_store *s, const char *key)
+int store_mend_publish(struct image_store *s, struct mending *m, struct error *err)
 {
-    struct layer *layer;
+    int r = 0;
 
+    if (m->held || !m->made)
+        return 0;
     pthread_mutex_lock(&s->lock);
-    layer = map_get(s->layers, key);
+    m->held = find_mend(s, m->key); // another pull of the image was faster; ours goes with the staging folder
+    pthread_mutex_unlock(&s->lock);
+    if (!m->held)
+        r = publish_mend(s, m->key, m->dir, &m->stats, steal_ptr(&m->parts), err);
+    m->held = r == 0;
+    return r;
+}
+
+void store_mend_done(struct image_store *s, struct mending *m)
+{
+    pthread_mutex_lock(&s->lock);
+    struct layer *layer = m->held ? map_get(s->layers, m->key) : NULL;
     if (layer)
         layer->refs--;
     pthread_mutex_unlock(&s->lock);
+    if (m->parts)
+        pull__loose__free_unpacked(m->parts, NULL);
+    free(m->key);
+    free(m->dir);
+    *m = (struct mending){0};
 }

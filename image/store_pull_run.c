@@ -38,7 +38,7 @@ struct pull_run {
     bool done;
     uint64_t fetched_bytes;
     bool unchanged; // the reference means what it did: op->image_id, unless that was removed meanwhile
-    char *mend;     // the key of the image's mending layer, with our reference
+    struct mending mend;
     uint64_t fetch_ns, inflate_ns, write_ns; // summed over the layers
     uint64_t commit_ns;
     size_t n_fetched;
@@ -378,11 +378,14 @@ static int commit(struct pull_run *run, struct error *err)
     for (size_t i = 0; i < run->resolved->n_layers; i++)
         if (run->layers[i] != HELD)
             return error_set(err, STATUS_INTERNAL, EPROTO, "crisp-pull left a layer out");
+    r = store_mend_prepare(run->store, run->resolved->config_digest, run->resolved->config->diff_ids,
+                           run->resolved->n_layers, run->staging, op->cancel_fd, &run->mend, err);
+    if (r < 0)
+        return r;
     pthread_mutex_lock(&run->store->write);
-    r = store_mend(run->store, run->resolved->config_digest, run->resolved->config->diff_ids,
-                   run->resolved->n_layers, run->staging, &run->mend, err);
+    r = store_mend_publish(run->store, &run->mend, err);
     if (r == 0)
-        r = records_commit(run->store, run->resolved, op->names, run->mend, err);
+        r = records_commit(run->store, run->resolved, op->names, run->mend.held, err);
     pthread_mutex_unlock(&run->store->write);
     if (r < 0)
         return r;
@@ -401,9 +404,7 @@ static void clean_up(struct pull_run *run)
     struct error err = ERROR_INIT;
 
     pull_program_end(&run->program, run->done);
-    if (run->mend)
-        store_mend_release(run->store, run->mend);
-    free(run->mend);
+    store_mend_done(run->store, &run->mend);
     if (run->resolved)
         release_layers(run);
     pb_frame_reader_done(&run->reader);

@@ -369,14 +369,36 @@ static int move_names(struct image_store *s, struct image_record *record, char *
 }
 
 static bool is_unchanged(struct image_store *s, const struct image_record *record,
-                         const Pull__PullResolved *resolved, char **names)
+                         const Pull__PullResolved *resolved, char **names, bool mended)
 {
-    if (!record || !record->snapshot || source_is_news(record, resolved))
+    if (!record || !record->snapshot || source_is_news(record, resolved) || is_mended(record) != mended)
         return false;
     for (; *names; names++)
         if (map_get(s->names, *names) != record)
             return false;
     return true;
+}
+
+static void drop_mend(struct image_record *record)
+{
+    char **last = record->diff_ids + strv_len(record->diff_ids) - 1;
+
+    free(*last);
+    *last = NULL;
+}
+
+// A recorded image has, or has no longer, a layer that mends it: its other layers were fetched again, by a
+// crispd that knows more of them. It counts as missing (no reference) until it is published with the record;
+// and one that isn't there any longer had none.
+static int change_mended(struct image_record *record, bool mended)
+{
+    _cleanup_free_ char *key = str_printf("mend:%s", record->id);
+
+    if (!mended) {
+        drop_mend(record);
+        return 0;
+    }
+    return key && strv_append(&record->missing, key) == 0 ? strv_append(&record->diff_ids, key) : -ENOMEM;
 }
 
 // An existing record that is whole again or was removed meanwhile, or a new one.
@@ -387,7 +409,7 @@ static struct image_record *prepare_record(struct image_store *s, const char *id
     Pull__ImageConfig *copy;
 
     if (record)
-        return record;
+        return is_mended(record) == mended || change_mended(record, mended) == 0 ? record : NULL;
     copy = (Pull__ImageConfig *)pb_dup(&config->base, NULL);
     record = copy ? record_new(id, copy, clock_wall_unique_ns()) : NULL;
     if (!record && copy)
@@ -414,14 +436,15 @@ static int publish_record(struct image_store *s, struct image_record *record,
     // A damaged record never referred to the layers that were missing.
     for (char **d = is_new ? record->diff_ids : record->missing; d && *d; d++) {
         struct layer *layer = map_get(s->layers, *d);
-        layer->refs++;
+        if (layer)
+            layer->refs++;
     }
     strv_freep(&record->missing);
     record->damaged = record->removed = false;
     return move_names(s, record, names);
 }
 
-int records_commit(struct image_store *s, const Pull__PullResolved *resolved, char **names, const char *mend,
+int records_commit(struct image_store *s, const Pull__PullResolved *resolved, char **names, bool mended,
                    struct error *err)
 {
     const char *id = resolved->config_digest;
@@ -430,8 +453,10 @@ int records_commit(struct image_store *s, const Pull__PullResolved *resolved, ch
     int r;
 
     pthread_mutex_lock(&s->lock);
-    unchanged = is_unchanged(s, map_get(s->records, id), resolved, names);
-    record = unchanged ? NULL : prepare_record(s, id, resolved->config, mend != NULL);
+    record = map_get(s->records, id);
+    bool was_mended = record && is_mended(record);
+    unchanged = is_unchanged(s, record, resolved, names, mended);
+    record = unchanged ? NULL : prepare_record(s, id, resolved->config, mended);
     bool is_new = record && !map_get(s->records, id);
     pthread_mutex_unlock(&s->lock);
     if (unchanged)
@@ -442,6 +467,8 @@ int records_commit(struct image_store *s, const Pull__PullResolved *resolved, ch
     if (r < 0) {
         if (is_new)
             image_record_free(record);
+        else if (mended && !was_mended)
+            drop_mend(record);
         return error_wrap(err, "record image %s", id);
     }
     pthread_mutex_lock(&s->lock);

@@ -10,6 +10,9 @@
 // Of comparing names, so that it ends.
 #define LOOSE_STEPS_MAX 100000000u
 #define LOOSE_BYTES_MAX (2u << 20)
+// crispd looks for each in all layers of an image.
+#define LOOSE_DIRS_MAX  32768
+#define LOOSE_LINKS_MAX 4096
 
 static int count_bytes(struct extract *x, size_t len)
 {
@@ -23,12 +26,23 @@ static int count_bytes(struct extract *x, size_t len)
         LOOSE_BYTES_MAX);
 }
 
+static int check_number(struct extract *x, const struct map *seen, size_t max, const char *what)
+{
+    if (map_len(seen) < max)
+        return 0;
+    return error_set(x->err, STATUS_RESOURCE_EXHAUSTED, E2BIG,
+                     "the layer has too many %s: %zu are possible; the image has to be built otherwise", what,
+                     max);
+}
+
 static int on_implicit(void *data, const char *path, struct error *err)
 {
     struct extract *x = data;
-    int r = count_bytes(x, strlen(path));
+    int r = check_number(x, x->implicit, LOOSE_DIRS_MAX, "directories without an entry of their own");
 
     (void)err; // x->err
+    if (r == 0)
+        r = count_bytes(x, strlen(path));
     if (r == 0 && map_set(x->implicit, path, x) < 0)
         r = extract_failed(x, ENOMEM, "remember a directory");
     return r;
@@ -55,11 +69,12 @@ void extract_loose_done(struct extract *x)
 
 int extract_loose_link(struct extract *x, const char *target)
 {
-    int r = count_bytes(x, strlen(x->path) + strlen(target));
-    char *copy = r == 0 ? strdup(target) : NULL;
-
+    int r = check_number(x, x->links, LOOSE_LINKS_MAX, "hard links to what is not in it");
+    if (r == 0)
+        r = count_bytes(x, strlen(x->path) + strlen(target));
     if (r < 0)
         return r;
+    char *copy = strdup(target);
     free(map_remove(x->links, x->path));
     if (!copy || map_set(x->links, x->path, copy) < 0) {
         free(copy);
