@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -63,6 +64,20 @@ bool image_user_parse(const char *config_user, int64_t *uid, size_t *name_len)
     return user && str_parse_i64(user, 0, INT64_MAX, uid) == 0;
 }
 
+// A set-group-id directory above (or a mount with "grpid") hands its group down, and layers have their own.
+static int make_dir(const char *path, struct error *err)
+{
+    struct stat st;
+    // 0711: containers in user namespaces must get through, nobody needs to list.
+    int r = file_mkdir_p(path, 0711, err);
+
+    if (r < 0 || (stat(path, &st) == 0 && !(st.st_mode & S_ISGID) && st.st_gid == getegid()))
+        return r;
+    if (chown(path, (uid_t)-1, getegid()) < 0 || chmod(path, 0711) < 0)
+        return error_errno(err, errno, "set the group of %s", path);
+    return 0;
+}
+
 static int make_dirs(struct image_store *s, const char *root, struct error *err)
 {
     struct {
@@ -80,8 +95,7 @@ static int make_dirs(struct image_store *s, const char *root, struct error *err)
         *dirs[i].path = str_printf("%s/%s", root, dirs[i].name);
         if (!*dirs[i].path)
             return error_errno(err, ENOMEM, "open the image store");
-        // 0711: containers in user namespaces must get through, nobody needs to list.
-        int r = file_mkdir_p(*dirs[i].path, 0711, err);
+        int r = make_dir(*dirs[i].path, err);
         if (r < 0)
             return r;
     }
@@ -155,7 +169,7 @@ int image_store_open(const struct image_store_options *options, struct image_sto
     if (r == 0)
         r = trash_put(s, s->staging_dir, err);
     if (r == 0)
-        r = file_mkdir_p(s->staging_dir, 0711, err);
+        r = make_dir(s->staging_dir, err);
     if (r == 0)
         r = spares_open(s, options->spare_ns, err);
     if (r == 0)

@@ -2,7 +2,9 @@
 #include <stdlib.h>
 
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "base/map.h"
+#include "base/str.h"
 #include "image/store.h"
 
 static bool is_held(const struct image_record *record)
@@ -22,6 +24,12 @@ bool image_store_is_held(struct image_store *s, const char *image_id)
     return held;
 }
 
+// A damaged image is in no list, so nobody else removes it; a pull may make it whole again.
+static bool is_lost(const struct image_record *record)
+{
+    return record->damaged && !record->removed && !is_held(record);
+}
+
 static bool is_wanted(const struct image_record *record, const struct image_prune_options *o)
 {
     const struct image *image = record->snapshot;
@@ -30,48 +38,84 @@ static bool is_wanted(const struct image_record *record, const struct image_prun
            (o->pulled_before_ns == 0 || image->pulled_ns < o->pulled_before_ns);
 }
 
-// What the chosen ones' layers take that nothing else refers to. `lock` is held. 0 or -ENOMEM.
-static int count_freed(struct image_store *s, struct image *const *images, size_t n, uint64_t *bytes)
+static bool is_missing(const struct image_record *record, const char *diff_id)
 {
-    struct map *counts = map_new(); // diffID -> how many references of a layer are theirs
-    int r = counts ? 0 : -ENOMEM;
-
-    *bytes = 0;
-    for (size_t i = 0; i < n; i++) {
-        for (char **d = images[i]->diff_ids; r == 0 && *d; d++) {
-            const struct layer *layer = map_get(s->layers, *d);
-            uintptr_t count = (uintptr_t)map_get(counts, *d) + 1;
-
-            r = map_set(counts, *d, (void *)count); // NOLINT(performance-no-int-to-ptr): a small number
-            if (r == 0 && layer && count == layer->refs)
-                *bytes += layer->bytes;
-        }
-    }
-    map_free(counts);
-    return r < 0 ? -ENOMEM : 0;
+    for (char **m = record->missing; m && *m; m++)
+        if (str_eq(*m, diff_id))
+            return true;
+    return false;
 }
 
-// Referenced snapshots of those to go; NULL on ENOMEM.
+// Adds what of the record's layers nothing else refers to: counts has how many references of a layer (diffID)
+// are of those to go. `lock` is held. 0 or -ENOMEM.
+static int count_freed(struct image_store *s, const struct image_record *record, struct map *counts,
+                       uint64_t *bytes)
+{
+    int r = 0;
+
+    for (char **d = record->diff_ids; r == 0 && *d; d++) {
+        const struct layer *layer = map_get(s->layers, *d);
+        if (!layer || is_missing(record, *d))
+            continue;
+        uintptr_t count = (uintptr_t)map_get(counts, *d) + 1;
+        r = map_set(counts, *d, (void *)count); // NOLINT(performance-no-int-to-ptr): a small number
+        if (r == 0 && count == layer->refs)
+            *bytes += layer->bytes;
+    }
+    return r;
+}
+
+// Referenced snapshots of those to go, damaged ones left out; NULL on ENOMEM.
 static struct image **choose(struct image_store *s, const struct image_prune_options *o, size_t *n,
                              uint64_t *freed)
 {
+    struct map *counts = map_new();
     struct image **images;
+    int r = 0;
 
     *n = 0;
+    *freed = 0;
     pthread_mutex_lock(&s->lock);
-    images = calloc(map_len(s->records) + 1, sizeof(*images));
+    images = counts ? calloc(map_len(s->records) + 1, sizeof(*images)) : NULL;
     // Before the daemon's start is over nobody knows who uses what.
-    for (struct map_iter it = {0}; images && s->settled && map_next(s->records, &it);) {
+    for (struct map_iter it = {0}; images && s->settled && r == 0 && map_next(s->records, &it);) {
         const struct image_record *record = it.value;
         if (is_wanted(record, o))
             images[(*n)++] = image_ref(record->snapshot);
+        else if (!is_lost(record))
+            continue;
+        r = count_freed(s, record, counts, freed);
     }
-    if (images && count_freed(s, images, *n, freed) < 0) {
+    if (images && r < 0) {
         image_list_free(images, *n);
         images = NULL;
     }
     pthread_mutex_unlock(&s->lock);
+    map_free(counts);
     return images;
+}
+
+static struct image_record *find_lost(struct image_store *s)
+{
+    struct image_record *found = NULL;
+
+    pthread_mutex_lock(&s->lock);
+    for (struct map_iter it = {0}; s->settled && !found && map_next(s->records, &it);)
+        found = is_lost(it.value) ? it.value : NULL;
+    pthread_mutex_unlock(&s->lock);
+    return found;
+}
+
+static int remove_lost(struct image_store *s, struct error *err)
+{
+    struct image_record *record;
+    int r = 0;
+
+    while (r == 0 && (record = find_lost(s))) {
+        log_info("a damaged image is removed", "image", record->id);
+        r = records_remove(s, record, err);
+    }
+    return r;
 }
 
 static int remove_one(struct image_store *s, const struct image *image, struct error *err)
@@ -97,6 +141,8 @@ int image_store_prune(struct image_store *s, const struct image_prune_options *o
         r = error_errno(err, ENOMEM, "prune images");
     for (size_t i = 0; r == 0 && !o->dry_run && i < *n; i++)
         r = remove_one(s, (*images)[i], err);
+    if (r == 0 && !o->dry_run)
+        r = remove_lost(s, err);
     if (r == 0 && !o->dry_run)
         r = records_collect(s, err);
     pthread_mutex_unlock(&s->write);

@@ -214,6 +214,43 @@ class Ordinary(PullTest):
         self.store(f"remove {self.host}/damaged:v")
         self.expect_clean()
 
+    def test_damaged_images_are_pruned(self):
+        images = [simple_image(2), oci.Image([oci.Layer().add("x", b"y" * 100000)])]
+        for i, image in enumerate(images):
+            self.registry.push("damaged", str(i), image)
+            self.store(f"pull {self.host}/damaged:{i}")
+        top, below = self.store.tree(images[0].id)
+        kept = self.store.tree(images[1].id)
+        self.store.close()
+        shutil.rmtree(top)
+        self.reopen(sweep=False)
+        self.store(f"hold {images[0].id} c1")
+        self.store("sweep c1")
+        self.assertEqual(self.store("prune"), "0 0")
+        self.assertTrue(below.exists())
+        self.store(f"release {images[0].id} c1")
+        number, freed = map(int, self.store("prune").split())
+        self.assertEqual(number, 0)  # it is in no list
+        self.assertGreater(freed, 0)
+        self.expect_clean([path.name for path in kept])
+        self.assertEqual(self.store("prune all").split()[0], "1")
+        self.expect_clean()
+
+    def test_groups_of_the_root(self):
+        """A set-group-id folder gives its group to all that is made below."""
+        self.store.close()
+        for name in ("staging", "trash", "layers", "containers"):
+            shutil.rmtree(self.store.root / name)
+        os.chown(self.store.root, -1, 7)
+        os.chmod(self.store.root, 0o2755)
+        self.reopen()
+        image = oci.Image([oci.Layer().add("f", b"f").dir("d").add("implicit/g", b"g")])
+        self.registry.push("groups", "v", image)
+        self.store(f"pull {self.host}/groups:v")
+        root, = self.store.tree(image.id)
+        for path in (root, *root.rglob("*")):
+            self.assertEqual((path.stat().st_gid, path.stat().st_mode & 0o6000), (0, 0), path)
+
     def test_pinned(self):
         image = simple_image(1)
         self.registry.push("pinned.example/a", "b", image)

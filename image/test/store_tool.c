@@ -182,6 +182,22 @@ static int do_verify(struct tool *t, char **w, struct error *err)
     return r;
 }
 
+// prune [all]
+static int do_prune(struct tool *t, char **w, struct error *err)
+{
+    struct image_prune_options o = {.all = w[1] != NULL};
+    struct image **images;
+    uint64_t freed;
+    size_t n;
+    int r = image_store_prune(t->store, &o, &images, &n, &freed, err);
+
+    if (r < 0)
+        return r;
+    image_list_free(images, n);
+    printf("ok %zu %llu\n", n, (unsigned long long)freed);
+    return 0;
+}
+
 struct puller {
     struct tool *tool;
     const char *ref;
@@ -263,6 +279,7 @@ static const struct {
     {"sweep", 1, do_sweep},   {"usage", 1, do_usage},
     {"source", 2, do_source}, {"together", 3, do_together},
     {"race", 4, do_race},     {"verify", 1, do_verify},
+    {"prune", 1, do_prune},
 };
 
 static void run_line(struct tool *t, char *line)
