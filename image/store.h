@@ -40,6 +40,7 @@ struct layer {
 struct image_record {
     char *id;
     char **diff_ids; // bottom first; NULL-terminated. The last one may be "mend:<id>" (store_mend.c)
+    bool old;        // its layers are "old:<diffID>", of which isn't known what depends on those below
     Pull__ImageConfig *config;
     int64_t pulled_ns;
     char *source_digest;    // of the manifest in image_source, "" when only the config is there; NULL: no row

@@ -29,6 +29,11 @@ static const char *const migrations[] = {
     // What of a layer depends on those below it (Pull__Loose); has an image a layer that mends this?
     "ALTER TABLE layer ADD COLUMN loose BLOB;",
     "ALTER TABLE image ADD COLUMN mended INTEGER NOT NULL DEFAULT 0;",
+    // Of layers unpacked until then that isn't known: images have them as they were, and new pulls get their
+    // own.
+    ("UPDATE layer SET diff_id = 'old:' || diff_id WHERE diff_id NOT LIKE 'mend:%';"
+     "ALTER TABLE image ADD COLUMN old INTEGER NOT NULL DEFAULT 0;"
+     "UPDATE image SET old = 1;"),
 };
 
 const struct db_module image_db_module = {"image", migrations, ARRAY_SIZE(migrations)};
@@ -209,6 +214,20 @@ static int add_mend(struct image_record *record)
     return key ? strv_append(&record->diff_ids, key) : -ENOMEM;
 }
 
+static int rename_layers(struct image_record *record)
+{
+    for (char **d = record->diff_ids; *d; d++) {
+        char *key = str_printf("old:%s", *d);
+
+        if (!key)
+            return -ENOMEM;
+        free(*d);
+        *d = key;
+    }
+    record->old = true;
+    return 0;
+}
+
 static int ref_layers(struct image_store *s, struct image_record *record)
 {
     for (char **d = record->diff_ids; *d; d++) {
@@ -247,7 +266,8 @@ static int load_image(struct db_row *row, void *data, struct error *err)
         return error_errno(err, ENOMEM, "load images");
     }
     record->removed = db_row_int(row, 3) != 0;
-    if ((db_row_int(row, 4) && add_mend(record) < 0) || ref_layers(s, record) < 0)
+    if ((db_row_int(row, 5) && rename_layers(record) < 0) || (db_row_int(row, 4) && add_mend(record) < 0) ||
+        ref_layers(s, record) < 0)
         return error_errno(err, ENOMEM, "load images");
     if (record->damaged)
         log_error("an image lacks a layer: it is not served until it is pulled again", "image", id);
@@ -291,7 +311,7 @@ int records_load(struct image_store *s, struct error *err)
 
     if (r == 0)
         r = db_query(s->db, err, load_image, s,
-                     "SELECT id, config, pulled_ns, removed, mended FROM image ORDER BY pulled_ns", "");
+                     "SELECT id, config, pulled_ns, removed, mended, old FROM image ORDER BY pulled_ns", "");
     if (r == 0)
         r = db_query(s->db, err, load_name, s, "SELECT name, image_id FROM image_name", "");
     if (r == 0)
@@ -337,10 +357,11 @@ static int write_image(struct image_store *s, const struct image_record *record,
     r = db_begin(s->db, layers_are_synced(s, record->diff_ids) ? DB_SYNC_FULL : DB_SYNC_NORMAL, err);
     if (r < 0)
         return r;
-    r = db_exec(
-        s->db, err,
-        "INSERT OR REPLACE INTO image (id, config, pulled_ns, removed, mended) VALUES (?, ?, ?, 0, ?)",
-        "sbii", record->id, blob, len, record->pulled_ns, (int64_t)is_mended(record));
+    r = db_exec(s->db, err,
+                "INSERT OR REPLACE INTO image (id, config, pulled_ns, removed, mended, old)"
+                " VALUES (?, ?, ?, 0, ?, ?)",
+                "sbiii", record->id, blob, len, record->pulled_ns, (int64_t)is_mended(record),
+                (int64_t)record->old);
     if (r == 0)
         r = layers_insert(s, record->diff_ids, err);
     if (r == 0)
@@ -368,10 +389,26 @@ static int move_names(struct image_store *s, struct image_record *record, char *
     return record_refresh(s, record);
 }
 
+// Layers that a record had until now.
+struct layer_keys {
+    char **diff_ids;
+    bool old;
+};
+
+// Does the image get other layers than it is recorded with? Those of an older crispd are replaced by fresh
+// ones (unless containers have them mounted); and then it may have, or have no longer, one that mends them.
+// `lock` is held.
+static bool is_to_change(const struct image_store *s, const struct image_record *record, bool mended)
+{
+    if (record->old)
+        return s->settled && strv_len(record->holders) == 0;
+    return is_mended(record) != mended;
+}
+
 static bool is_unchanged(struct image_store *s, const struct image_record *record,
                          const Pull__PullResolved *resolved, char **names, bool mended)
 {
-    if (!record || !record->snapshot || source_is_news(record, resolved) || is_mended(record) != mended)
+    if (!record || !record->snapshot || source_is_news(record, resolved) || is_to_change(s, record, mended))
         return false;
     for (; *names; names++)
         if (map_get(s->names, *names) != record)
@@ -379,50 +416,56 @@ static bool is_unchanged(struct image_store *s, const struct image_record *recor
     return true;
 }
 
-static void drop_mend(struct image_record *record)
-{
-    char **last = record->diff_ids + strv_len(record->diff_ids) - 1;
-
-    free(*last);
-    *last = NULL;
-}
-
-// A recorded image has, or has no longer, a layer that mends it: its other layers were fetched again, by a
-// crispd that knows more of them. It counts as missing (no reference) until it is published with the record;
-// and one that isn't there any longer had none.
-static int change_mended(struct image_record *record, bool mended)
-{
-    _cleanup_free_ char *key = str_printf("mend:%s", record->id);
-
-    if (!mended) {
-        drop_mend(record);
-        return 0;
-    }
-    return key && strv_append(&record->missing, key) == 0 ? strv_append(&record->diff_ids, key) : -ENOMEM;
-}
-
-// An existing record that is whole again or was removed meanwhile, or a new one.
+// An existing record that is whole again or was removed meanwhile, or a new one. *before (the caller's): the
+// layers that an existing one had, if it gets others.
 static struct image_record *prepare_record(struct image_store *s, const char *id,
-                                           const Pull__ImageConfig *config, bool mended)
+                                           const Pull__ImageConfig *config, bool mended,
+                                           struct layer_keys *before)
 {
-    struct image_record *record = map_get(s->records, id);
+    struct image_record *record = map_get(s->records, id), *fresh;
     Pull__ImageConfig *copy;
 
-    if (record)
-        return is_mended(record) == mended || change_mended(record, mended) == 0 ? record : NULL;
+    if (record && !is_to_change(s, record, mended))
+        return record;
     copy = (Pull__ImageConfig *)pb_dup(&config->base, NULL);
-    record = copy ? record_new(id, copy, clock_wall_unique_ns()) : NULL;
-    if (!record && copy)
+    fresh = copy ? record_new(id, copy, clock_wall_unique_ns()) : NULL;
+    if (!fresh && copy)
         pull__image_config__free_unpacked(copy, NULL);
-    if (record && mended && add_mend(record) < 0) {
-        image_record_free(record);
+    if (fresh && mended && add_mend(fresh) < 0) {
+        image_record_free(fresh);
         return NULL;
     }
+    if (!record || !fresh)
+        return fresh;
+    *before = (struct layer_keys){.diff_ids = record->diff_ids, .old = record->old};
+    record->diff_ids = fresh->diff_ids;
+    record->old = false;
+    fresh->diff_ids = NULL;
+    image_record_free(fresh);
     return record;
 }
 
+// The record's layers, in the place of none (NULL) or of those before; each that isn't missing is referred
+// to.
+static void move_references(struct image_store *s, const struct image_record *record, char **before)
+{
+    // Held since a moment ago: then they stay until the next start.
+    for (char **d = strv_len(record->holders) == 0 ? before : NULL; d && *d; d++) {
+        struct layer *layer = map_get(s->layers, *d);
+        bool missing = false;
+        for (char **m = record->missing; m && *m; m++)
+            missing = missing || str_eq(*m, *d);
+        if (layer && !missing)
+            layer->refs--;
+    }
+    for (char **d = record->diff_ids; *d; d++) {
+        struct layer *layer = map_get(s->layers, *d);
+        layer->refs++;
+    }
+}
+
 static int publish_record(struct image_store *s, struct image_record *record,
-                          const Pull__PullResolved *resolved, char **names)
+                          const Pull__PullResolved *resolved, char **names, const struct layer_keys *before)
 {
     bool is_new = map_get(s->records, record->id) == NULL;
 
@@ -433,11 +476,12 @@ static int publish_record(struct image_store *s, struct image_record *record,
 
     if (is_new && map_set(s->records, record->id, record) < 0)
         return -ENOMEM;
+    if (is_new || before->diff_ids)
+        move_references(s, record, before->diff_ids);
     // A damaged record never referred to the layers that were missing.
-    for (char **d = is_new ? record->diff_ids : record->missing; d && *d; d++) {
+    for (char **d = is_new || before->diff_ids ? NULL : record->missing; d && *d; d++) {
         struct layer *layer = map_get(s->layers, *d);
-        if (layer)
-            layer->refs++;
+        layer->refs++;
     }
     strv_freep(&record->missing);
     record->damaged = record->removed = false;
@@ -448,15 +492,15 @@ int records_commit(struct image_store *s, const Pull__PullResolved *resolved, ch
                    struct error *err)
 {
     const char *id = resolved->config_digest;
+    struct layer_keys before = {0};
     struct image_record *record;
     bool unchanged;
     int r;
 
     pthread_mutex_lock(&s->lock);
     record = map_get(s->records, id);
-    bool was_mended = record && is_mended(record);
     unchanged = is_unchanged(s, record, resolved, names, mended);
-    record = unchanged ? NULL : prepare_record(s, id, resolved->config, mended);
+    record = unchanged ? NULL : prepare_record(s, id, resolved->config, mended, &before);
     bool is_new = record && !map_get(s->records, id);
     pthread_mutex_unlock(&s->lock);
     if (unchanged)
@@ -464,15 +508,20 @@ int records_commit(struct image_store *s, const Pull__PullResolved *resolved, ch
     if (!record)
         return error_errno(err, ENOMEM, "record image %s", id);
     r = write_image(s, record, resolved, names, err);
-    if (r < 0) {
-        if (is_new)
-            image_record_free(record);
-        else if (mended && !was_mended)
-            drop_mend(record);
-        return error_wrap(err, "record image %s", id);
-    }
     pthread_mutex_lock(&s->lock);
-    r = publish_record(s, record, resolved, names);
+    if (r == 0) {
+        r = publish_record(s, record, resolved, names, &before);
+        if (r < 0)
+            error_errno(err, -r, "publish");
+    } else if (is_new) {
+        image_record_free(record);
+    } else if (before.diff_ids) {
+        strv_freep(&record->diff_ids);
+        record->diff_ids = before.diff_ids;
+        record->old = before.old;
+        before.diff_ids = NULL;
+    }
     pthread_mutex_unlock(&s->lock);
-    return r < 0 ? error_errno(err, -r, "record image %s", id) : 0;
+    strv_freep(&before.diff_ids);
+    return r < 0 ? error_wrap(err, "record image %s", id) : 0;
 }

@@ -226,11 +226,8 @@ class Sources(FormatTest):
         self.assertEqual(self.source(ref), self.expected(image))
         self.assertEqual(len(self.store.status(ref)["digests"]), 2)
 
-    def test_records_of_an_older_version(self):
-        image = simple_image(2)
-        ref = self.add("a", image)
-        self.store(f"pull {ref}")
-        # What later versions have added goes; the first one's columns were these.
+    def make_old(self):
+        # What later versions have added goes; the published first one's tables were these three.
         self.sql("DROP TABLE image_source", "DROP TABLE layer_damaged",
                  "ALTER TABLE layer RENAME TO newer",
                  "CREATE TABLE layer (diff_id TEXT PRIMARY KEY, dir TEXT NOT NULL UNIQUE, bytes INTEGER NOT NULL,"
@@ -241,6 +238,57 @@ class Sources(FormatTest):
                  " removed INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID",
                  "INSERT INTO image SELECT id, config, pulled_ns, removed FROM newer", "DROP TABLE newer",
                  "UPDATE schema_version SET version = 1 WHERE module = 'image'")
+
+    def test_layers_of_an_older_version(self):
+        """It didn't say what of them depends on lower ones: images keep them, and new pulls get their own."""
+        layers = [oci.Layer().dir("opt", mode=0o700, uid=5).add("f", b"f"),
+                  oci.Layer().add("opt/x", b"1").hardlink("g", "f")]
+        images = [oci.Image(layers, {"Cmd": [str(i)]}) for i in range(3)]
+        refs = [self.add(name, image) for name, image in zip("abc", images)]
+        self.registry.push("again", "v", images[0])
+        for ref in refs[:2]:
+            self.store(f"pull {ref}")
+        self.sql("UPDATE image SET mended = 0", "DELETE FROM layer WHERE diff_id LIKE 'mend:%'")
+        self.make_old()
+        self.store("sweep")
+        old = self.store.tree(refs[0])
+        self.assertEqual((len(old), self.store.tree(refs[1])), (2, old))
+        self.store(f"hold {images[1].id} c1")
+
+        self.assertEqual(self.store(f"pull {refs[2]}"), images[2].id)
+        self.expect_mended(refs[2])
+        self.assertEqual(self.store.tree(refs[0]), old)
+        self.reopen(sweep=False)
+        self.store(f"hold {images[1].id} c1")
+        self.store("sweep c1")
+        self.assertEqual(self.store.tree(refs[0]), old)
+        for again in range(2):  # the same image under another name: nobody has it mounted
+            self.assertEqual(self.store(f"pull {self.host}/again:v"), images[0].id)
+            self.expect_mended(refs[0])
+            self.assertEqual(self.store.tree(refs[0])[1:], self.store.tree(refs[2])[1:])
+        self.store(f"pull {refs[1]}")
+        self.assertEqual(self.store.tree(refs[1]), old)  # a container has
+        self.store(f"release {images[1].id} c1")
+        self.store(f"remove {refs[1]}")
+        self.expect_clean({path.name for ref in (refs[0], refs[2]) for path in self.store.tree(ref)})
+        self.reopen()
+        for ref in (refs[0], refs[2]):
+            self.expect_mended(ref)
+            self.store(f"remove {self.store.status(ref)['id']}")
+        self.expect_clean()
+
+    def expect_mended(self, ref):
+        tree = self.store.tree(ref)
+        self.assertEqual(len(tree), 3)
+        self.assertEqual((tree[0] / "g").read_bytes(), b"f")
+        st = (tree[0] / "opt").stat()
+        self.assertEqual((st.st_mode & 0o7777, st.st_uid), (0o700, 5))
+
+    def test_records_of_an_older_version(self):
+        image = simple_image(2)
+        ref = self.add("a", image)
+        self.store(f"pull {ref}")
+        self.make_old()
         with self.assertRaisesRegex(store_case.StoreError, "FAILED_PRECONDITION .* pull it again"):
             self.source(ref)
         self.assertEqual(self.store(f"pull {ref}"), image.id)
