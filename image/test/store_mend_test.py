@@ -28,13 +28,6 @@ def folders(n, prefix):
     return layer
 
 
-def deep(n, prefix):
-    layer = oci.Layer()
-    for i in range(n // 20 + 1):
-        layer.add(f"{prefix}{i:x}" + 20 * "/d", b"")
-    return layer
-
-
 class Mending(PullTest):
     def setUp(self):
         super().setUp()
@@ -46,9 +39,8 @@ class Mending(PullTest):
         return image, f"{self.host}/{name}:v"
 
     def test_bounds_of_a_layer(self):
-        for layers, what in (([files(4), links(4097, "l")], "too many hard links to what is not in it: 4096 are possible"),
-                             ([files(4), deep(32769, "d")], "too many directories without an entry of their own")):
-            self.fails("RESOURCE_EXHAUSTED", what, f"pull {self.push('many', layers)[1]}")
+        ref = self.push("many", [files(4), links(4097, "l")])[1]
+        self.fails("RESOURCE_EXHAUSTED", "too many hard links to what is not in it: 4096 are possible", f"pull {ref}")
         self.store(f"pull {self.push('few', [files(4), links(4096, 'l')])[1]}")
 
     def test_bounds_of_an_image(self):
