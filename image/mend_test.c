@@ -82,7 +82,7 @@ static void mend(const char *name, const char *target, const char *dir)
     loose.n_links = name != NULL;
     loose.implicit_dirs = dirs;
     loose.n_implicit_dirs = dir != NULL;
-    (void)mend_make(layers, list, 2, to, &stats, &parts, &err);
+    (void)mend_make(layers, list, 2, to, -1, &stats, &parts, &err);
     if (parts)
         pull__loose__free_unpacked(parts, NULL);
     assert_true(has(outside, "secret"));

@@ -162,6 +162,7 @@ class Boot:
             if image:
                 assert image.id == self.recording.images[name].id
                 missing = {layer.diff_id for layer in self.recording.images[name].layers} - set(found)
+                missing |= {f"mend:{image.id}"} - set(found)
                 assert not missing, f"{name} is there without {missing}"
 
 

@@ -65,12 +65,17 @@ def wait_clean(root):
 
 
 def ten_layers(seed, shared=()):
-    """An image of ten small layers of everything but devices; `shared` come first."""
+    """An image of ten small layers of everything but devices; `shared` come first. It is mended, too: an opaque root, a
+    hard link to a lower layer and a folder without an entry."""
     made = list(shared)
     for i in range(len(made), 10):
         layer = oci.Layer().dir(f"d{i}", mode=0o750, uid=i)
         for j in range(4):
             layer.add(f"d{i}/f{j}", hashlib.sha256(f"{seed} {i} {j}".encode()).digest() * (40 * i + 300 * j + 1), uid=i, gid=j)
         layer.hardlink(f"d{i}/hard", f"d{i}/f1").symlink(f"d{i}/soft", "f2").add(f"d{i}/.wh.gone")
+        if i == 1:
+            layer.add(".wh..wh..opq")
+        if i == 5:
+            layer.hardlink("d5/loose", "d2/f1").add("d3/more", b"m")
         made.append(layer)
     return oci.Image(made)
