@@ -199,6 +199,7 @@ static int fetch_token(struct http *http, const Pull__Endpoint *endpoint,
 
     if (r < 0)
         return r;
+    tls.system_too = !http_is_same_server(c->realm, endpoint->url);
     if (!credentials || str_empty(credentials->identity_token))
         return get_token(http, &tls, credentials, c, scope, out, err);
     r = post_for_token(http, &tls, credentials, c, scope, out, &status, err);

@@ -10,7 +10,7 @@
 #include "image/reference.h"
 
 #define CONNECT_TIMEOUT_MS 10000L
-#define REDIRECTS_MAX      5L
+#define REDIRECTS_MAX      5
 #define STEP_MS            1000
 #define SMALL_BODY_MAX     (64 * 1024)
 
@@ -133,11 +133,11 @@ static struct curl_slist *add_header(struct curl_slist *list, const char *name, 
     return longer;
 }
 
-static int set_headers(struct http_request *request)
+static int set_headers(struct http_request *request, bool at_home)
 {
+    curl_slist_free_all(request->headers);
     request->headers = add_header(NULL, "Accept", request->accept ? request->accept : "*/*");
-    // libcurl drops this one on a redirect to another host, port or scheme (since 7.83).
-    if (request->headers && request->authorization)
+    if (request->headers && request->authorization && at_home)
         request->headers = add_header(request->headers, "Authorization", request->authorization);
     return request->headers ? 0 : -ENOMEM;
 }
@@ -181,17 +181,16 @@ static void set_range(struct http_request *request)
     curl_easy_setopt(request->easy, CURLOPT_RANGE, range);
 }
 
-static void set_options(const struct http *http, struct http_request *request)
+static void set_options(const struct http *http, struct http_request *request, const char *url, bool at_home)
 {
+    // What is said of a server holds for no other one. Only whom to trust does, besides the system: a
+    // registry of one's own often keeps its blobs with a server of one's own.
+    const struct http_tls elsewhere = {.ca_file = request->tls.ca_file, .system_too = true};
     CURL *easy = request->easy;
-    bool tls = str_has_prefix(request->url, "https://");
 
-    curl_easy_setopt(easy, CURLOPT_URL, request->url);
+    curl_easy_setopt(easy, CURLOPT_URL, url);
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, tls ? "https" : "http,https");
-    // A form has a refresh token in it, and a 307 would have it posted anew wherever the answer points.
-    curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, request->form ? 0L : 1L);
-    curl_easy_setopt(easy, CURLOPT_MAXREDIRS, REDIRECTS_MAX);
+    curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L); // see follow()
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "crisp/" CRISP_VERSION);
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, request->headers);
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
@@ -211,8 +210,8 @@ static void set_options(const struct http *http, struct http_request *request)
     if (request->head)
         curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
     set_range(request);
-    set_tls(easy, &request->tls);
-    if (is_loopback(request->url))
+    set_tls(easy, at_home ? &request->tls : &elsewhere);
+    if (is_loopback(url))
         curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
 }
 
@@ -245,24 +244,126 @@ long http_retry_after(const struct http_request *request)
     return seconds < 0 ? 0 : seconds > LONG_MAX ? LONG_MAX : (long)seconds;
 }
 
+static bool url_part_is_same(CURLU *a, CURLU *b, CURLUPart part)
+{
+    char *x = NULL, *y = NULL;
+    bool same = curl_url_get(a, part, &x, CURLU_DEFAULT_PORT) == CURLUE_OK &&
+                curl_url_get(b, part, &y, CURLU_DEFAULT_PORT) == CURLUE_OK && strcasecmp(x, y) == 0;
+
+    curl_free(x);
+    curl_free(y);
+    return same;
+}
+
+bool http_is_same_server(const char *a, const char *b)
+{
+    CURLU *x = curl_url(), *y = curl_url();
+    bool same = x && y && curl_url_set(x, CURLUPART_URL, a, 0) == CURLUE_OK &&
+                curl_url_set(y, CURLUPART_URL, b, 0) == CURLUE_OK &&
+                url_part_is_same(x, y, CURLUPART_SCHEME) && url_part_is_same(x, y, CURLUPART_HOST) &&
+                url_part_is_same(x, y, CURLUPART_PORT);
+
+    curl_url_cleanup(x);
+    curl_url_cleanup(y);
+    return same;
+}
+
+static int begin(struct http *http, struct http_request *request)
+{
+    const char *url = request->location ? request->location : request->url;
+    bool at_home = !request->location || http_is_same_server(request->url, url);
+
+    if (set_headers(request, at_home) < 0)
+        return -ENOMEM;
+    set_options(http, request, url, at_home);
+    return curl_multi_add_handle(http->multi, request->easy) == CURLM_OK ? 0 : -ENOMEM;
+}
+
+static void forget_challenges(struct http_request *request)
+{
+    for (size_t i = 0; i < request->n_challenges; i++)
+        free(request->challenges[i]);
+    request->n_challenges = 0;
+}
+
 int http_start(struct http *http, struct http_request *request, struct error *err)
 {
     request->done = request->body_full = false;
     request->status = 0;
     request->n_challenges = 0;
     request->detail[0] = '\0';
+    request->location = NULL;
+    request->n_redirects = 0;
     buf_init(&request->body, request->body_max ? request->body_max : SMALL_BODY_MAX);
     request->easy = curl_easy_init();
-    if (!request->easy || set_headers(request) < 0) {
-        http_done(http, request);
-        return error_errno(err, ENOMEM, "start a request");
-    }
-    set_options(http, request);
-    if (curl_multi_add_handle(http->multi, request->easy) != CURLM_OK) {
+    if (!request->easy || begin(http, request) < 0) {
         http_done(http, request);
         return error_errno(err, ENOMEM, "start a request");
     }
     return 0;
+}
+
+// Not the whole URL: it may have a signature in it.
+static CURLcode refuse_redirect(struct http_request *request, CURLcode code, const char *why)
+{
+    (void)snprintf(request->detail, sizeof(request->detail), "%s", why);
+    return code;
+}
+
+static CURLcode check_redirect(struct http_request *request, const char *to)
+{
+    const char *from = request->location ? request->location : request->url;
+
+    if (++request->n_redirects > REDIRECTS_MAX)
+        return refuse_redirect(request, CURLE_TOO_MANY_REDIRECTS, "too many redirects");
+    if (str_has_prefix(to, "https://") || (str_has_prefix(to, "http://") && str_has_prefix(from, "http://")))
+        return CURLE_OK;
+    return refuse_redirect(request, CURLE_UNSUPPORTED_PROTOCOL, "redirected to a place that is not safe");
+}
+
+static bool is_redirect(const struct http_request *request)
+{
+    switch (request->status) {
+    case 301:
+    case 302:
+    case 303:
+    case 307:
+    case 308:
+        // A form has a refresh token in it, which would be posted anew wherever the answer points.
+        return request->result == CURLE_OK && !request->form;
+    default:
+        return false;
+    }
+}
+
+// A finished transfer whose answer points elsewhere goes on there: true. Not left to libcurl, which would
+// take the client's certificate along, and not verify that server where we don't verify this one.
+static bool follow(struct http *http, struct http_request *request)
+{
+    char *url = NULL, *to;
+
+    if (!is_redirect(request))
+        return false;
+    curl_easy_getinfo(request->easy, CURLINFO_REDIRECT_URL, &url);
+    to = url ? strdup(url) : NULL;
+    request->result = to ? check_redirect(request, to) : url ? CURLE_OUT_OF_MEMORY : CURLE_OK;
+    if (!to || request->result != CURLE_OK) {
+        free(to);
+        return false;
+    }
+    free(request->location);
+    request->location = to;
+    request->status = 0;
+    forget_challenges(request);
+    request->content_type[0] = request->content_range[0] = request->content_digest[0] = '\0';
+    buf_done(&request->body);
+    buf_init(&request->body, request->body_max ? request->body_max : SMALL_BODY_MAX);
+    curl_multi_remove_handle(http->multi, request->easy);
+    curl_easy_reset(request->easy);
+    if (begin(http, request) == 0)
+        return true;
+    request->result = CURLE_OUT_OF_MEMORY;
+    return false;
 }
 
 void http_resume(struct http_request *request)
@@ -279,9 +380,9 @@ void http_done(struct http *http, struct http_request *request)
     }
     curl_slist_free_all(request->headers);
     request->headers = NULL;
-    for (size_t i = 0; i < request->n_challenges; i++)
-        free(request->challenges[i]);
-    request->n_challenges = 0;
+    forget_challenges(request);
+    free(request->location);
+    request->location = NULL;
     buf_done(&request->body);
 }
 
@@ -298,7 +399,7 @@ static void collect_done(struct http *http)
         curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, &request);
         curl_easy_getinfo(msg->easy_handle, CURLINFO_RESPONSE_CODE, &request->status);
         request->result = msg->data.result;
-        request->done = true;
+        request->done = !follow(http, request);
     }
 }
 

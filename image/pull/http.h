@@ -29,7 +29,9 @@ struct http_tls {
     bool skip_verify;
 };
 
-// One request. The caller fills the first part (strings stay the caller's), http_start() to http_done() own
+// One request. Redirects are followed, from https only to https; a server other than that of `url` gets
+// neither the authorization nor the client's certificate, and has to have a certificate that ca_file or the
+// system knows. The caller fills the first part (strings stay the caller's), http_start() to http_done() own
 // the rest.
 struct http_request {
     const char *url;
@@ -57,6 +59,8 @@ struct http_request {
     CURLcode result; // once done
     char detail[CURL_ERROR_SIZE];
     bool body_full;
+    char *location;       // where a redirect led; NULL: none did
+    unsigned n_redirects; // so far
     CURL *easy;
     struct curl_slist *headers;
 };
@@ -70,6 +74,8 @@ void http_free(struct http *http);
 bool http_is_transient(const struct http_request *request);
 // What a finished 429 or 503 asked to wait, in seconds; 0: it did not say.
 long http_retry_after(const struct http_request *request);
+// Have two URLs the same scheme, host and port?
+bool http_is_same_server(const char *a, const char *b);
 int http_start(struct http *http, struct http_request *request, struct error *err);
 void http_resume(struct http_request *request);
 // Ends the transfer if need be and releases what http_start() made.

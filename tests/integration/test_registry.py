@@ -2,12 +2,14 @@
 import os
 import random
 import shutil
+import ssl
 import subprocess
 import time
 
 import grpc
 import pytest
 
+from badregistry import BadRegistry
 from cri import Cri, code_of
 from daemon import Crispd
 from faultproxy import FaultProxy
@@ -150,6 +152,62 @@ def test_own_ca_is_trusted_instead_of_the_systems(system_store, tmp_path, make_c
     finally:
         plain.stop()
         tls.stop()
+
+
+def serve_tls(authority):
+    """A BadRegistry with TLS that knows which certificate its clients of /blobs/ showed."""
+    registry = BadRegistry()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.issue("server"))
+    context.load_verify_locations(authority.ca)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    registry.server.socket = context.wrap_socket(registry.server.socket, server_side=True)
+    registry.url = registry.url.replace("http:", "https:")
+    registry.shown = []
+
+    def blob(handler):
+        registry.shown.append(handler.connection.getpeercert())
+        if registry.elsewhere:
+            handler.reply(307, b"", headers=[("Location", registry.elsewhere + handler.path)])
+        else:
+            handler.reply(200, registry.lookup(handler.path)[1])
+
+    registry.hooks["/blobs/"], registry.elsewhere = blob, None
+    return registry
+
+
+def test_redirects_take_no_tls_settings_along(system_store, tmp_path, make_crispd):
+    """The registry is one's own; where its blobs are the system's authority vouches for, or the registry's own."""
+    own = Authority(str(tmp_path / "b"), "second")
+    stranger = Authority(str(tmp_path / "c"), "third")
+    home, plain, image = serve_tls(own), BadRegistry(), Image([Layer().add("file", b"x")], {"Cmd": ["/file"]})
+    others = [serve_tls(system_store), serve_tls(own), serve_tls(stranger)]
+    cert, key = own.issue("node")
+    home.add("own.test/app:1", image)
+    home.manifests.update({("lax.test/app", tag): it for (_, tag), it in home.manifests.items()})
+    for other in (*others, plain):
+        other.blobs = home.blobs
+    cri = Cri(make_crispd(registry_url=None, settings={"registries": {
+        "own.test": Servers.mirror(home.url, ca_file=own.ca, client_cert_file=cert, client_key_file=key,
+                                   path_prefix="own.test"),
+        "lax.test": Servers.mirror(home.url, skip_verify=True, path_prefix="lax.test")}}).start())
+    try:
+        for other in others[:2]:
+            home.elsewhere = other.url
+            cri.RemoveImage(image=pb.ImageSpec(image=cri.pull("own.test/app:1")))
+            assert other.shown and not any(other.shown) and all(home.shown)
+        home.elsewhere = home.url
+        cri_failure = code_of(cri.PullImage, image=pb.ImageSpec(image="own.test/app:1"))[1]
+        assert "too many redirects" in cri_failure
+        for name in ("own.test", "lax.test"):
+            home.elsewhere = others[2].url
+            assert "certificate" in code_of(cri.PullImage, image=pb.ImageSpec(image=f"{name}/app:1"))[1]
+            home.elsewhere = plain.url
+            assert "not safe" in code_of(cri.PullImage, image=pb.ImageSpec(image=f"{name}/app:1"))[1]
+        assert not plain.requests and not others[2].shown
+    finally:
+        for server in (home, plain, *others):
+            server.close()
 
 
 def test_client_certificate(servers):
