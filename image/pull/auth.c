@@ -140,10 +140,13 @@ static int check_realm(const struct challenge *c, const Pull__Endpoint *endpoint
 }
 
 static int ask_token(struct http *http, struct http_request *request, const struct challenge *c,
-                     bool anonymous, struct authorization *out, struct error *err)
+                     bool anonymous, struct authorization *out, struct http_outcome *outcome,
+                     struct error *err)
 {
     int r = http_run(http, request, err);
 
+    if (r == 0)
+        *outcome = http_outcome(request);
     if (r == 0)
         r = check_token_answer(c, request, anonymous, err);
     if (r == 0)
@@ -156,7 +159,7 @@ static int ask_token(struct http *http, struct http_request *request, const stru
 // The OAuth2 way: a form with the refresh token.
 static int post_for_token(struct http *http, const struct http_tls *tls, const Pull__Credentials *credentials,
                           const struct challenge *c, const char *scope, struct authorization *out,
-                          long *status, struct error *err)
+                          struct http_outcome *outcome, long *status, struct error *err)
 {
     _cleanup_secret_ char *form = token_query(c, scope, credentials->identity_token);
     struct http_request request = {.url = c->realm, .form = form, .tls = *tls, .body_max = TOKEN_ANSWER_MAX};
@@ -164,7 +167,7 @@ static int post_for_token(struct http *http, const struct http_tls *tls, const P
 
     if (!form)
         return error_errno(err, ENOMEM, "authenticate");
-    r = ask_token(http, &request, c, false, out, err);
+    r = ask_token(http, &request, c, false, out, outcome, err);
     *status = request.status;
     http_done(http, &request);
     return r;
@@ -172,7 +175,7 @@ static int post_for_token(struct http *http, const struct http_tls *tls, const P
 
 static int get_token(struct http *http, const struct http_tls *tls, const Pull__Credentials *credentials,
                      const struct challenge *c, const char *scope, struct authorization *out,
-                     struct error *err)
+                     struct http_outcome *outcome, struct error *err)
 {
     _cleanup_secret_ char *basic = auth_basic(credentials);
     _cleanup_free_ char *query = token_query(c, scope, NULL);
@@ -184,14 +187,14 @@ static int get_token(struct http *http, const struct http_tls *tls, const Pull__
 
     if (!url)
         return error_errno(err, ENOMEM, "authenticate");
-    r = ask_token(http, &request, c, !basic, out, err);
+    r = ask_token(http, &request, c, !basic, out, outcome, err);
     http_done(http, &request);
     return r;
 }
 
 static int fetch_token(struct http *http, const Pull__Endpoint *endpoint,
                        const Pull__Credentials *credentials, const struct challenge *c, const char *scope,
-                       struct authorization *out, struct error *err)
+                       struct authorization *out, struct http_outcome *outcome, struct error *err)
 {
     struct http_tls tls = auth_tls(endpoint);
     long status = 0;
@@ -201,12 +204,12 @@ static int fetch_token(struct http *http, const Pull__Endpoint *endpoint,
         return r;
     tls.system_too = !http_is_same_server(c->realm, endpoint->url);
     if (!credentials || str_empty(credentials->identity_token))
-        return get_token(http, &tls, credentials, c, scope, out, err);
-    r = post_for_token(http, &tls, credentials, c, scope, out, &status, err);
+        return get_token(http, &tls, credentials, c, scope, out, outcome, err);
+    r = post_for_token(http, &tls, credentials, c, scope, out, outcome, &status, err);
     // Servers older than the OAuth2 way know a name and password only.
     if (r < 0 && (status == 404 || status == 405) && !str_empty(credentials->username) &&
         !str_empty(credentials->password))
-        r = get_token(http, &tls, credentials, c, scope, out, err);
+        r = get_token(http, &tls, credentials, c, scope, out, outcome, err);
     return r;
 }
 
@@ -240,9 +243,11 @@ int auth_read_challenges(const struct http_request *denied, struct challenge *ou
 }
 
 int auth_answer(struct http *http, const Pull__Endpoint *endpoint, const Pull__Credentials *credentials,
-                const struct challenge *c, const char *scope, struct authorization *out, struct error *err)
+                const struct challenge *c, const char *scope, struct authorization *out,
+                struct http_outcome *outcome, struct error *err)
 {
     *out = (struct authorization){0};
+    *outcome = (struct http_outcome){0};
     if (credentials && !str_empty(credentials->registry_token)) {
         if (strpbrk(credentials->registry_token, "\r\n"))
             return error_set(err, STATUS_INVALID_ARGUMENT, EINVAL, "auth.registry_token has a line break");
@@ -250,7 +255,7 @@ int auth_answer(struct http *http, const Pull__Endpoint *endpoint, const Pull__C
         return out->value ? 0 : error_errno(err, ENOMEM, "authenticate");
     }
     if (c->scheme == CHALLENGE_BEARER)
-        return fetch_token(http, endpoint, credentials, c, scope, out, err);
+        return fetch_token(http, endpoint, credentials, c, scope, out, outcome, err);
     if (c->scheme == CHALLENGE_BASIC)
         out->value = auth_basic(credentials);
     if (out->value)

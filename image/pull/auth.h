@@ -27,8 +27,11 @@ int auth_read_challenges(const struct http_request *denied, struct challenge *ou
 // A token server is trusted as far as the registry that names it: with https the name and password go to it,
 // wherever it is, for that is the token protocol; with a plain http realm only where the registry itself is
 // spoken to in the clear. A refresh token is posted and never follows a redirect.
+//
+// After a failure *outcome says whether the token server's may pass (all zero where none was asked).
 int auth_answer(struct http *http, const Pull__Endpoint *endpoint, const Pull__Credentials *credentials,
-                const struct challenge *c, const char *scope, struct authorization *out, struct error *err);
+                const struct challenge *c, const char *scope, struct authorization *out,
+                struct http_outcome *outcome, struct error *err);
 // "Basic <base64 of user:password>" for what the credentials hold; NULL if they hold no name, or on ENOMEM.
 char *auth_basic(const Pull__Credentials *credentials);
 

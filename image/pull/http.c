@@ -286,6 +286,11 @@ static void forget_challenges(struct http_request *request)
     request->n_challenges = 0;
 }
 
+struct http_outcome http_outcome(const struct http_request *request)
+{
+    return (struct http_outcome){http_is_transient(request), http_retry_after(request)};
+}
+
 int http_start(struct http *http, struct http_request *request, struct error *err)
 {
     request->done = request->body_full = false;

@@ -21,6 +21,12 @@ struct http_limits {
     long min_rate;      // bytes a second
 };
 
+// Is it worth to try again, and when?
+struct http_outcome {
+    bool transient;
+    long retry_after; // seconds; 0: the server didn't say
+};
+
 // How a server is known and how we are to it.
 struct http_tls {
     const char *ca_file;              // PEM; "" or NULL: the system's store
@@ -76,6 +82,8 @@ bool http_is_transient(const struct http_request *request);
 long http_retry_after(const struct http_request *request);
 // Have two URLs the same scheme, host and port?
 bool http_is_same_server(const char *a, const char *b);
+// Both of a finished request.
+struct http_outcome http_outcome(const struct http_request *request);
 int http_start(struct http *http, struct http_request *request, struct error *err);
 void http_resume(struct http_request *request);
 // Ends the transfer if need be and releases what http_start() made.

@@ -248,11 +248,15 @@ static int go_on(struct layer *l, struct registry *r, struct error *err)
 {
     bool progress = l->received > l->from;
     bool broke = was_answered(l) || l->http.status / 100 == 2;
+    struct http_outcome outcome = http_outcome(&l->http);
     int64_t ms = -1;
 
     if (l->http.result == CURLE_OK && l->http.status == 401 && l->authentications++ == 0) {
         if (registry_authenticate(r, l->endpoint, &l->http, err) == 0)
             return start_again(l, r, 0, err);
+        outcome = r->endpoints[l->endpoint].denial;
+        if (outcome.transient)
+            l->authentications = 0; // the next 401 asks the token server once more
     } else {
         (void)describe_failure(l, r, err);
     }
@@ -265,9 +269,8 @@ static int go_on(struct layer *l, struct registry *r, struct error *err)
     if (move_on(l, r, err))
         return start_again(l, r, 0, err);
     // A stalled transfer is broken, too, but has taken its time.
-    if ((http_is_transient(&l->http) && !broke) ||
-        (l->http.result == CURLE_OPERATION_TIMEDOUT && l->received > 0))
-        ms = retry_delay_ms(&l->retry, http_retry_after(&l->http));
+    if ((outcome.transient && !broke) || (l->http.result == CURLE_OPERATION_TIMEDOUT && l->received > 0))
+        ms = retry_delay_ms(&l->retry, outcome.retry_after);
     return ms >= 0 ? start_again(l, r, ms, err) : fail(l, err);
 }
 

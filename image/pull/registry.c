@@ -79,7 +79,7 @@ static int renew(struct registry *r, size_t e, struct error *err)
     if (!scope)
         return error_errno(err, ENOMEM, "authenticate");
     rc = auth_answer(r->http, ep, ep->send_credentials ? r->request->credentials : NULL, &mine->challenge,
-                     scope, &fresh, err);
+                     scope, &fresh, &mine->denial, err);
     auth_forget(&mine->authorization);
     mine->authorization_no++;
     if (rc < 0)
@@ -108,6 +108,7 @@ int registry_authenticate(struct registry *r, size_t e, const struct http_reques
 
     if (mine->authorization.value && denied->authorization_no != mine->authorization_no)
         return 0;
+    mine->denial = (struct http_outcome){0};
     rc = auth_read_challenges(denied, &c, err);
     if (rc == 0) {
         challenge_done(&mine->challenge);
@@ -185,9 +186,10 @@ static bool is_ok(const struct http_request *request)
     return request->result == CURLE_OK && request->status == 200;
 }
 
-// One GET at one endpoint, authenticating if asked to. request stays to be http_done().
+// One GET at one endpoint, authenticating if asked to. request stays to be http_done(). *outcome is set after
+// a failure.
 static int get(struct registry *r, size_t e, const char *url, struct http_request *request, const char *what,
-               struct error *err)
+               struct http_outcome *outcome, struct error *err)
 {
     int rc;
 
@@ -204,10 +206,13 @@ static int get(struct registry *r, size_t e, const char *url, struct http_reques
         if (tries > 0)
             break;
         rc = registry_authenticate(r, e, request, err);
-        if (rc < 0)
+        if (rc < 0) {
+            *outcome = r->endpoints[e].denial;
             return rc;
+        }
         http_done(r->http, request);
     }
+    *outcome = http_outcome(request);
     return registry_failure(r, e, request, what, err);
 }
 
@@ -250,33 +255,25 @@ struct question {
     bool head;             // there is no body to have it
 };
 
-// How the last endpoint that was asked failed.
-struct outcome {
-    bool transient;
-    long retry_after;
-};
-
 static int ask_endpoint(struct registry *r, size_t e, const struct question *q, struct http_request *request,
-                        struct outcome *outcome, struct error *err)
+                        struct http_outcome *outcome, struct error *err)
 {
     _cleanup_free_ char *url = str_printf("%s/%s/%s", r->endpoints[e].url, q->kind, q->reference);
     int rc;
 
     if (!url)
         return error_errno(err, ENOMEM, "ask the registry");
-    *outcome = (struct outcome){0};
-    rc = get(r, e, url, request, str_eq(q->kind, "blobs") ? "blob" : "manifest", err);
+    *outcome = (struct http_outcome){0};
+    rc = get(r, e, url, request, str_eq(q->kind, "blobs") ? "blob" : "manifest", outcome, err);
     if (rc == 0 && !q->head)
         rc = check_digest(request, q->digest, err);
-    else
-        *outcome = (struct outcome){http_is_transient(request), http_retry_after(request)};
     request->url = NULL;
     return rc;
 }
 
-// Asks the endpoints in order until one has it.
+// Asks the endpoints in order until one has it; *outcome is the last one's.
 static int ask_all(struct registry *r, const struct question *q, struct http_request *request,
-                   struct outcome *outcome, struct error *err)
+                   struct http_outcome *outcome, struct error *err)
 {
     _cleanup_(buf_done) struct buf notes;
     size_t n = r->request->n_endpoints, previous = n;
@@ -313,7 +310,7 @@ static int ask_all(struct registry *r, const struct question *q, struct http_req
 static int fetch(struct registry *r, const struct question *q, struct http_request *request,
                  struct error *err)
 {
-    struct outcome outcome = {0};
+    struct http_outcome outcome = {0};
     struct retry retry = {0};
 
     for (;;) {
@@ -365,7 +362,7 @@ void registry_head_manifest(struct registry *r, const char *reference, char dige
     struct http_request request = {.accept = MANIFEST_ACCEPT, .head = true};
     const char *wanted = digest_is_valid(reference) ? reference : NULL;
     const struct question question = {"manifests", reference, wanted, true};
-    struct outcome outcome;
+    struct http_outcome outcome;
     struct error unused = ERROR_INIT;
 
     digest[0] = '\0';

@@ -18,6 +18,7 @@ struct registry_endpoint {
     struct authorization authorization;
     unsigned authorization_no;  // counts up with each one
     struct challenge challenge; // the last one, for asking again when a token has expired
+    struct http_outcome denial; // of answering that one, where it failed: the token server's
     bool failed;                // when it was asked last, and not because it lacks something
     bool out;                   // failed where a later one did not: no longer asked
 };

@@ -1,9 +1,11 @@
 """Debian's docker-registry: plain, with TLS, client certificates, names and tokens; and behind a proxy with faults."""
 import os
 import random
+import re
 import shutil
 import ssl
 import subprocess
+import threading
 import time
 
 import grpc
@@ -253,6 +255,33 @@ def test_identity_and_registry_tokens(servers):
 def test_token_for_everybody(servers):
     servers.tokens.allowed = {None: ["app"]}
     servers.pull(f"{servers.host(servers.token)}/app:1")
+
+
+@pytest.mark.parametrize("busy", [[0], [1], [1, 2, 3]], ids=["first", "refresh", "refreshes"])
+def test_busy_token_server(servers, busy):
+    """Its 503 is waited out, for the manifest as for layers whose token is no longer taken."""
+    registry, asked = BadRegistry(), []
+
+    def answer_token(request):
+        asked.append(time.monotonic())
+        if len(asked) - 1 in busy:
+            return request.reply(503, b"", headers=[("Retry-After", "1")])
+        return request.reply(200, b'{"token":"token%d"}' % len(asked))
+
+    def demand_token(request):
+        good = request.headers.get("Authorization", "")[len("Bearer token"):]
+        if not good or ("/blobs/" in request.path and int(good) == 1 and len(busy) + busy[0] > 1):
+            return request.reply(401, b"", headers=[("WWW-Authenticate", f'Bearer realm="{registry.url}/token"')])
+        kind, data = registry.lookup(request.path)
+        return request.reply(200, data, kind)
+
+    registry.hooks.update({"/token": answer_token, "/manifests/": demand_token, "/blobs/": demand_token})
+    registry.add("app:1", servers.image)
+    try:
+        servers.pull(f"{registry.url[len('http://'):]}/app:1")
+    finally:
+        registry.close()
+    assert len(asked) > len(busy) and asked[busy[0] + 1] - asked[busy[0]] >= (1 if len(busy) == 1 else 0)
 
 
 def test_cuts_at_random_bytes(servers):
