@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "image/parallel.h"
 
 static const char *const level_names[] = {"debug", "info", "warn", "error", NULL};
 static const char *const format_names[] = {"text", "json", NULL};
@@ -187,7 +188,7 @@ const struct config_key config_keys[] = {
      .offset = FIELD(image_pull_concurrency),
      .default_value = "4",
      .min = 1,
-     .max = 64,
+     .max = IMAGE_PARALLEL_LAYERS_MAX,
      .doc = "Layers of one image that are fetched and unpacked at the same time."},
     {.path = "image.pull_concurrency_node",
      .type = CONFIG_INT,

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/pb.h"
 #include "base/str.h"
+#include "image/parallel.h"
 #include "image/pull/archive_source.h"
 #include "image/pull/export.h"
 #include "image/pull/layer.h"
@@ -24,7 +25,6 @@
 
 #define ARENA_MAX       (32u << 20)
 #define STEP_TIMEOUT_MS 1000
-#define PARALLEL_MAX    16
 
 struct session {
     int sock, forker;
@@ -217,8 +217,8 @@ static int start_layers(struct session *s, struct error *err)
     size_t parallel = s->request->limits->parallel;
     size_t running = count_layers(s, LAYER_RUNNING);
 
-    if (parallel == 0 || parallel > PARALLEL_MAX)
-        parallel = PARALLEL_MAX;
+    if (parallel == 0 || parallel > IMAGE_PARALLEL_LAYERS_MAX)
+        parallel = IMAGE_PARALLEL_LAYERS_MAX;
     for (size_t i = 0; i < s->n_layers && running < parallel; i++) {
         if (s->layers[i].state != LAYER_QUEUED)
             continue;
@@ -282,7 +282,7 @@ static int step_timeout_ms(const struct session *s)
 
 static int wait_for_something(struct session *s, struct error *err)
 {
-    struct curl_waitfd fds[1 + 2 * PARALLEL_MAX];
+    struct curl_waitfd fds[1 + 2 * IMAGE_PARALLEL_LAYERS_MAX];
     unsigned n = 0;
 
     fds[n++] = (struct curl_waitfd){.fd = s->sock, .events = CURL_WAIT_POLLIN};
