@@ -197,7 +197,10 @@ static void set_options(const struct http *http, struct http_request *request, c
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
     curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, http->limits.min_rate);
     curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, http->limits.stall_seconds);
-    curl_easy_setopt(easy, CURLOPT_PIPEWAIT, 1L); // one HTTP/2 connection carries them all
+    if (request->own_connection)
+        curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    else
+        curl_easy_setopt(easy, CURLOPT_PIPEWAIT, 1L); // one HTTP/2 connection carries them all
     curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, 256L * 1024);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, request);

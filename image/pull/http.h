@@ -46,6 +46,9 @@ struct http_request {
     unsigned authorization_no; // the caller's own: which one it is
     const char *form;          // POST this body, a secret, and follow no redirect; NULL: GET
     struct http_tls tls;
+    // HTTP/1.1 on a connection that is no other request's meanwhile: what a paused sink doesn't take stays
+    // with the sender. Over HTTP/2 libcurl lets a stream send up to 32 MiB ahead, and keeps them in memory.
+    bool own_connection;
     bool head;       // ask for the headers only
     uint64_t offset; // ask for bytes from here on
     // Gets the body of a 200 or 206 answer: 0 taken, HTTP_SINK_PAUSE not taken and to be offered again after

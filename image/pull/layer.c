@@ -8,10 +8,11 @@
 #include "base/str.h"
 #include "image/pull/layer_file.h"
 
-#define TRANSFERS_MAX  100          // of one layer: a server that answers a few bytes at a time ends here
-#define BREAKS_MAX     8            // connections in a row that broke after some bytes, without progress
-#define PROGRESS_BYTES (64u * 1024) // of a large layer: as much counts as progress
-#define PROGRESS_PART  16           // so much of a small one does
+#define TRANSFERS_MAX  100           // of one layer: a server that answers a few bytes at a time ends here
+#define BREAKS_MAX     8             // connections in a row that broke after some bytes, without progress
+#define SHARED_MAX     (512u * 1024) // bytes of a blob that may share an HTTP/2 connection
+#define PROGRESS_BYTES (64u * 1024)  // of a large layer: as much counts as progress
+#define PROGRESS_PART  16            // so much of a small one does
 
 void layer_init(struct layer *l, const Pull__Layer *desc, uint32_t index)
 {
@@ -91,7 +92,10 @@ static int start_transfer(struct layer *l, struct registry *r, struct error *err
     int rc;
 
     free(steal_ptr(&l->url));
-    l->http = (struct http_request){.sink = on_bytes, .sink_data = l, .offset = l->received};
+    l->http = (struct http_request){.sink = on_bytes,
+                                    .sink_data = l,
+                                    .offset = l->received,
+                                    .own_connection = l->desc->size > SHARED_MAX};
     l->skip = 0;
     l->from = l->received;
     l->start_at_mono_ns = 0;

@@ -112,6 +112,38 @@ def test_own_ca(servers):
     assert '/blobs/' in log and 'HTTP/2.0" 200' in log and 'HTTP/1.1" 200' not in log
 
 
+def test_large_layers_have_connections_of_their_own(servers):
+    """So that what isn't unpacked yet stays with the sender and needs no memory here."""
+    image = Image([Layer().add("file", random.Random(1).randbytes(size)) for size in (1_000_000, 1000)], {"Cmd": ["/file"]})
+    servers.plain.push("large:1", image)
+    name = servers.cri.pull(f"{servers.host(servers.tls)}/large:1")
+    servers.cri.RemoveImage(image=pb.ImageSpec(image=name))
+    with open(servers.tls.log, encoding="utf-8") as f:
+        versions = dict(re.findall(r'"GET /v2/large/blobs/(\S+) (HTTP/\S+)" 200', f.read()))
+    assert [versions[digest(layer.blob)] for layer in image.layers] == ["HTTP/1.1", "HTTP/2.0"]
+
+
+def test_as_many_layers_at_once_as_configured():
+    image = Image([Layer().add(f"file{i}", b"x") for i in range(24)], {"Cmd": ["/file0"]})
+    registry, all_are_here = BadRegistry(), threading.Barrier(24)
+    registry.add("app:1", image)
+
+    def answer(request):
+        all_are_here.wait(20)
+        kind, data = registry.lookup(request.path)
+        request.reply(200, data, kind)
+
+    for layer in image.layers:
+        registry.hooks[digest(layer.blob)] = answer
+    crispd = Crispd(settings={"image": {"pull_concurrency": 24, "pull_concurrency_node": 100}}).start()
+    try:
+        Cri(crispd).pull(f"{registry.url[len('http://'):]}/app:1")
+    finally:
+        from conftest import finish
+        finish(crispd)
+        registry.close()
+
+
 def test_unknown_ca(servers):
     _, text = servers.fails("unknown.test/app:1")
     assert "certificate" in text
