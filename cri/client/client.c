@@ -4,6 +4,7 @@
 #include <grpc/byte_buffer_reader.h>
 #include <grpc/grpc_security.h>
 #include <grpc/slice.h>
+#include <grpc/support/alloc.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -27,8 +28,7 @@ struct client_call {
     grpc_call *call;
     grpc_byte_buffer *request, *response;
     grpc_metadata_array initial, trailing;
-    grpc_status_code status;
-    grpc_slice details;
+    struct client_end end;
 };
 
 // Completions: the eventfd of the tag is written.
@@ -162,7 +162,7 @@ static void call_free(struct client_call *call)
         grpc_byte_buffer_destroy(call->response);
     grpc_metadata_array_destroy(&call->initial);
     grpc_metadata_array_destroy(&call->trailing);
-    grpc_slice_unref(call->details);
+    client_end_done(&call->end);
     fd_closep(&call->tag.done_fd);
     free(call);
 }
@@ -179,16 +179,16 @@ grpc_byte_buffer *client_pack(const ProtobufCMessage *request)
 
 static grpc_call_error start_batch(struct client_call *call)
 {
-    grpc_op ops[6] = {{.op = GRPC_OP_SEND_INITIAL_METADATA},  {.op = GRPC_OP_SEND_MESSAGE},
-                      {.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT}, {.op = GRPC_OP_RECV_INITIAL_METADATA},
-                      {.op = GRPC_OP_RECV_MESSAGE},           {.op = GRPC_OP_RECV_STATUS_ON_CLIENT}};
+    grpc_op ops[6] = {{.op = GRPC_OP_SEND_INITIAL_METADATA},
+                      {.op = GRPC_OP_SEND_MESSAGE},
+                      {.op = GRPC_OP_SEND_CLOSE_FROM_CLIENT},
+                      {.op = GRPC_OP_RECV_INITIAL_METADATA},
+                      {.op = GRPC_OP_RECV_MESSAGE}};
 
     ops[1].data.send_message.send_message = call->request;
     ops[3].data.recv_initial_metadata.recv_initial_metadata = &call->initial;
     ops[4].data.recv_message.recv_message = &call->response;
-    ops[5].data.recv_status_on_client.trailing_metadata = &call->trailing;
-    ops[5].data.recv_status_on_client.status = &call->status;
-    ops[5].data.recv_status_on_client.status_details = &call->details;
+    client_end_ask(&call->end, &call->trailing, &ops[5]);
     (void)pthread_mutex_lock(&call->client->handover);
     grpc_call_error code = grpc_call_start_batch(call->call, ops, ARRAY_SIZE(ops), call, NULL);
     (void)pthread_mutex_unlock(&call->client->handover);
@@ -220,7 +220,7 @@ int client_call_start(struct client *c, const char *rpc, const ProtobufCMessage 
         return error_errno(err, ENOMEM, "%s", rpc);
     call->client = c;
     call->method = method;
-    call->details = grpc_empty_slice();
+    call->end.details = grpc_empty_slice();
     grpc_metadata_array_init(&call->initial);
     grpc_metadata_array_init(&call->trailing);
     call->tag.done_fd = eventfd(0, EFD_CLOEXEC);
@@ -282,17 +282,41 @@ static int explain_unreachable(const struct client *c, struct error *err, const 
                      hint ? hint : details);
 }
 
-int client_failure(const struct client *c, const char *rpc, grpc_status_code status, grpc_slice text,
-                   struct error *err)
+void client_end_ask(struct client_end *end, grpc_metadata_array *trailing, grpc_op *op)
+{
+    op->op = GRPC_OP_RECV_STATUS_ON_CLIENT;
+    op->data.recv_status_on_client.trailing_metadata = trailing;
+    op->data.recv_status_on_client.status = &end->status;
+    op->data.recv_status_on_client.status_details = &end->details;
+    op->data.recv_status_on_client.error_string = &end->debug;
+}
+
+void client_end_done(struct client_end *end)
+{
+    grpc_slice_unref(end->details);
+    gpr_free((void *)(uintptr_t)end->debug);
+    *end = (struct client_end){.details = grpc_empty_slice()};
+}
+
+// Did the runtime say it? A call that didn't reach it has the same status: what tells them apart is that
+// gRPC's core notes these words with each status that came over the wire.
+static bool is_from_runtime(const struct client_end *end)
+{
+    return end->debug && strstr(end->debug, "Error received from peer");
+}
+
+int client_failure(const struct client *c, const char *rpc, const struct client_end *end, struct error *err)
 {
     char details[ERROR_MESSAGE_MAX];
+    grpc_status_code status = end->status;
+    grpc_slice text = end->details;
     size_t len = GRPC_SLICE_LENGTH(text);
 
     if (len > sizeof(details) - 1)
         len = sizeof(details) - 1;
     memcpy(details, GRPC_SLICE_START_PTR(text), len);
     details[len] = '\0';
-    if (status == GRPC_STATUS_UNAVAILABLE)
+    if (status == GRPC_STATUS_UNAVAILABLE && !is_from_runtime(end))
         return explain_unreachable(c, err, details);
     int errnum = status == GRPC_STATUS_NOT_FOUND           ? ENOENT
                  : status == GRPC_STATUS_ALREADY_EXISTS    ? EEXIST
@@ -328,8 +352,8 @@ int client_call_finish(struct client_call *call, ProtobufCMessage **response, st
 
     while (read(call->tag.done_fd, &count, sizeof(count)) < 0 && errno == EINTR)
         continue;
-    if (call->status != GRPC_STATUS_OK)
-        rc = client_failure(call->client, call->method->name, call->status, call->details, err);
+    if (call->end.status != GRPC_STATUS_OK)
+        rc = client_failure(call->client, call->method->name, &call->end, err);
     else if (response)
         rc = client_unpack(call->response, call->method, response, err);
     call_free(call);

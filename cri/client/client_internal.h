@@ -29,8 +29,16 @@ grpc_call *client_create_call(struct client *c, const char *path, int64_t timeou
 grpc_byte_buffer *client_pack(const ProtobufCMessage *request);
 int client_unpack(grpc_byte_buffer *buffer, const ProtobufCMethodDescriptor *method, ProtobufCMessage **out,
                   struct error *err);
+// How a call ended.
+struct client_end {
+    grpc_status_code status;
+    grpc_slice details;
+    const char *debug; // what gRPC tells itself of a failure; gpr_free()
+};
+// Where the operation for it puts this.
+void client_end_ask(struct client_end *end, grpc_metadata_array *trailing, grpc_op *op);
+void client_end_done(struct client_end *end);
 // What a call that ended with a status other than OK says.
-int client_failure(const struct client *c, const char *rpc, grpc_status_code status, grpc_slice text,
-                   struct error *err);
+int client_failure(const struct client *c, const char *rpc, const struct client_end *end, struct error *err);
 
 #endif

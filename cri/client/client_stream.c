@@ -20,8 +20,7 @@ struct client_stream {
     bool over;     // the status was taken
     grpc_byte_buffer *message;
     grpc_metadata_array initial, trailing;
-    grpc_status_code status;
-    grpc_slice details;
+    struct client_end end;
 };
 
 static int start_batch(struct client_stream *s, const grpc_op *ops, size_t n, struct client_tag *tag,
@@ -55,11 +54,9 @@ static int wait_for(struct client_stream *s, struct client_tag *tag, const struc
 
 static int start_status(struct client_stream *s, struct error *err)
 {
-    grpc_op op = {.op = GRPC_OP_RECV_STATUS_ON_CLIENT};
+    grpc_op op = {0};
 
-    op.data.recv_status_on_client.trailing_metadata = &s->trailing;
-    op.data.recv_status_on_client.status = &s->status;
-    op.data.recv_status_on_client.status_details = &s->details;
+    client_end_ask(&s->end, &s->trailing, &op);
     return start_batch(s, &op, 1, &s->ended, err);
 }
 
@@ -77,7 +74,7 @@ int client_stream_open(struct client *c, const char *rpc, int64_t timeout_ns, st
     }
     s->client = c;
     s->method = method;
-    s->details = grpc_empty_slice();
+    s->end.details = grpc_empty_slice();
     grpc_metadata_array_init(&s->initial);
     grpc_metadata_array_init(&s->trailing);
     s->sent.done_fd = eventfd(0, EFD_CLOEXEC);
@@ -127,9 +124,7 @@ static int take_status(struct client_stream *s, const struct ctx *ctx, struct er
     s->over = true;
     if (rc < 0)
         return rc;
-    return s->status == GRPC_STATUS_OK
-               ? 0
-               : client_failure(s->client, s->method->name, s->status, s->details, err);
+    return s->end.status == GRPC_STATUS_OK ? 0 : client_failure(s->client, s->method->name, &s->end, err);
 }
 
 int client_stream_receive(struct client_stream *s, const struct ctx *ctx, ProtobufCMessage **message,
@@ -173,7 +168,7 @@ void client_stream_free(struct client_stream *s)
         grpc_byte_buffer_destroy(s->message);
     grpc_metadata_array_destroy(&s->initial);
     grpc_metadata_array_destroy(&s->trailing);
-    grpc_slice_unref(s->details);
+    client_end_done(&s->end);
     fd_closep(&s->sent.done_fd);
     fd_closep(&s->received.done_fd);
     fd_closep(&s->ended.done_fd);

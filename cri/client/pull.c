@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -21,7 +22,7 @@ static const struct option_row rows[] = {
     OPTION_ROW(struct pull_options, progress, "progress", 0, OPTION_TEXT, "FORM",
                "bars, lines, or auto: bars where stderr is a\nterminal (auto)"),
     OPTION_ROW(struct pull_options, username, "username", 'u', OPTION_TEXT, "NAME",
-               "the registry's user; the runtime's configuration\nmay have credentials, too"),
+               "the registry's user; all images must be of that\nregistry"),
     OPTION_ROW(struct pull_options, password_stdin, "password-stdin", 0, OPTION_SWITCH, NULL,
                "read the password from standard input"),
 };
@@ -135,7 +136,27 @@ static int read_password(char out[PASSWORD_MAX])
     return *out ? 0 : -ENODATA;
 }
 
-static int check(const struct pull_options *o, int n, enum pull_show *show)
+// How long a reference's registry is, as it is spelled; 0: Docker Hub.
+static size_t registry_len(const char *image)
+{
+    size_t n = strcspn(image, "/");
+    bool named = str_has_prefix(image, "localhost/") || strcspn(image, ".:ABCDEFGHIJKLMNOPQRSTUVWXYZ") < n;
+
+    return image[n] == '/' && named && !str_has_prefix(image, "docker.io/") ? n : 0;
+}
+
+// A password is for one registry: that which the first image names must be that of all.
+static const char *find_other_registry(char *const *images)
+{
+    size_t n = registry_len(images[0]);
+
+    for (size_t i = 1; images[i]; i++)
+        if (registry_len(images[i]) != n || strncasecmp(images[i], images[0], n) != 0)
+            return images[i];
+    return NULL;
+}
+
+static int check(const struct pull_options *o, char *const *images, int n, enum pull_show *show)
 {
     static const char *const forms[] = {"auto", "bars", "lines"};
     size_t form = 0;
@@ -148,6 +169,9 @@ static int check(const struct pull_options *o, int n, enum pull_show *show)
         return options_bad(&table, "--progress \"%s\": must be auto, bars or lines", o->progress);
     if (o->password_stdin != (o->username != NULL))
         return options_bad(&table, "--username and --password-stdin go together");
+    if (o->username && find_other_registry(images))
+        return options_bad(&table, "--username: %s and %s are of different registries; pull them one by one",
+                           images[0], find_other_registry(images));
     *show = o->quiet ? PULL_SHOW_NONE : (enum pull_show)form;
     return -1;
 }
@@ -183,7 +207,7 @@ int command_pull(struct cli *cli, int argc, char **argv)
 
     int code = options_parse(&table, &o, argc, argv, &images, &n);
     if (code < 0)
-        code = check(&o, n, &show);
+        code = check(&o, images, n, &show);
     if (code >= 0)
         return code;
     if (o.username) {
