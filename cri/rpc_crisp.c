@@ -82,7 +82,12 @@ RPC_HANDLER(rpc_crisp_prune)
 {
     const Crisp__PruneRequest *in = (const Crisp__PruneRequest *)request;
     const struct image_prune_options o = {
-        .all = in->all, .dry_run = in->dry_run, .pulled_before_ns = in->pulled_before};
+        .all = in->all,
+        .dry_run = in->dry_run,
+        .pulled_before_ns = in->pulled_before,
+        .only = in->only,
+        .n_only = in->n_only,
+    };
     Crisp__PruneResponse *out = RPC_NEW(call, crisp__prune_response, Crisp__PruneResponse);
     struct image **images;
     size_t n;

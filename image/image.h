@@ -178,6 +178,8 @@ int image_store_remove(struct image_store *store, const char *ref, struct error 
 struct image_prune_options {
     bool all, dry_run;
     int64_t pulled_before_ns; // wall time; 0: however new
+    char *const *only;        // ids: of those that fit these only
+    size_t n_only;            // 0: all
 };
 int image_store_prune(struct image_store *store, const struct image_prune_options *options,
                       struct image ***images, size_t *n, uint64_t *freed_bytes, struct error *err);

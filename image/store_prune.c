@@ -30,12 +30,15 @@ static bool is_lost(const struct image_record *record)
     return record->damaged && !record->removed && !is_held(record);
 }
 
-static bool is_wanted(const struct image_record *record, const struct image_prune_options *o)
+// only: the ids of o->only; NULL: any.
+static bool is_wanted(const struct image_record *record, const struct image_prune_options *o,
+                      const struct map *only)
 {
     const struct image *image = record->snapshot;
 
     return image && !is_held(record) && !image->pinned && (o->all || !image->repo_tags[0]) &&
-           (o->pulled_before_ns == 0 || image->pulled_ns < o->pulled_before_ns);
+           (o->pulled_before_ns == 0 || image->pulled_ns < o->pulled_before_ns) &&
+           (!only || map_get(only, image->id));
 }
 
 static bool is_missing(const struct image_record *record, const char *diff_id)
@@ -66,8 +69,8 @@ static int count_freed(struct image_store *s, const struct image_record *record,
 }
 
 // Referenced snapshots of those to go, damaged ones left out; NULL on ENOMEM.
-static struct image **choose(struct image_store *s, const struct image_prune_options *o, size_t *n,
-                             uint64_t *freed)
+static struct image **choose(struct image_store *s, const struct image_prune_options *o,
+                             const struct map *only, size_t *n, uint64_t *freed)
 {
     struct map *counts = map_new();
     struct image **images;
@@ -80,7 +83,7 @@ static struct image **choose(struct image_store *s, const struct image_prune_opt
     // Before the daemon's start is over nobody knows who uses what.
     for (struct map_iter it = {0}; images && s->settled && r == 0 && map_next(s->records, &it);) {
         const struct image_record *record = it.value;
-        if (is_wanted(record, o))
+        if (is_wanted(record, o, only))
             images[(*n)++] = image_ref(record->snapshot);
         else if (!is_lost(record))
             continue;
@@ -130,13 +133,28 @@ static int remove_one(struct image_store *s, const struct image *image, struct e
     return record && !held ? records_remove(s, record, err) : 0;
 }
 
+// A map that has the ids; NULL on ENOMEM.
+static struct map *make_set(char *const *ids, size_t n)
+{
+    struct map *set = map_new();
+
+    for (size_t i = 0; set && i < n; i++) {
+        if (map_set(set, ids[i], (void *)(uintptr_t)ids) < 0) {
+            map_free(set);
+            return NULL;
+        }
+    }
+    return set;
+}
+
 int image_store_prune(struct image_store *s, const struct image_prune_options *o, struct image ***images,
                       size_t *n, uint64_t *freed_bytes, struct error *err)
 {
+    struct map *only = o->n_only > 0 ? make_set(o->only, o->n_only) : NULL;
     int r = 0;
 
     pthread_mutex_lock(&s->write);
-    *images = choose(s, o, n, freed_bytes);
+    *images = o->n_only > 0 && !only ? NULL : choose(s, o, only, n, freed_bytes);
     if (!*images)
         r = error_errno(err, ENOMEM, "prune images");
     for (size_t i = 0; r == 0 && !o->dry_run && i < *n; i++)
@@ -146,6 +164,7 @@ int image_store_prune(struct image_store *s, const struct image_prune_options *o
     if (r == 0 && !o->dry_run)
         r = records_collect(s, err);
     pthread_mutex_unlock(&s->write);
+    map_free(only);
     if (r < 0 && *images) {
         image_list_free(*images, *n);
         *images = NULL;

@@ -7,7 +7,10 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "image/store_pull.h"
+
+#define PERIOD_NS (100 * NS_PER_MS) // between two times that a watcher is told
 
 // `lock` is held.
 static void tell(struct pull_op *op)
@@ -80,27 +83,35 @@ static struct image_layer_progress *copy_progress(struct pull_op *op, size_t *n)
     return copy;
 }
 
+// 1: told; 0: nothing is known yet.
 static int call_watch(struct pull_op *op, const struct image_watch *watch, struct error *err)
 {
     size_t n;
     _cleanup_free_ struct image_layer_progress *now = copy_progress(op, &n);
 
-    return now ? watch->fn(watch->data, now, n, err) : 0;
+    if (!now)
+        return 0;
+    return watch->fn(watch->data, now, n, err) < 0 ? -err->errnum : 1;
 }
 
-// Until the end, the bounds of ctx, or news: 1 at the end, 0 for news.
-static int wait_news(const struct pull_op *op, const struct ctx *ctx, int news_fd, struct error *err)
+// Until the end, the bounds of ctx, or news, which wait for their time (monotonic): 1 at the end, 0 for news.
+static int wait_news(const struct pull_op *op, const struct ctx *ctx, int news_fd, int64_t not_before_ns,
+                     struct error *err)
 {
     for (;;) {
+        int64_t early_ms = (not_before_ns - clock_mono_ns() + NS_PER_MS - 1) / NS_PER_MS;
+        int ms = ctx_poll_ms(ctx);
         struct pollfd fds[] = {{.fd = op->done_fd, .events = POLLIN},
-                               {.fd = news_fd, .events = POLLIN},
+                               {.fd = early_ms > 0 ? -1 : news_fd, .events = POLLIN},
                                {.fd = ctx->cancel_fd, .events = POLLIN}};
         uint64_t count;
         int r = ctx_check(ctx, err);
 
         if (r < 0)
             return r;
-        if (poll(fds, ARRAY_SIZE(fds), ctx_poll_ms(ctx)) < 0 && errno != EINTR)
+        if (early_ms > 0 && (ms < 0 || early_ms < ms))
+            ms = (int)early_ms;
+        if (poll(fds, ARRAY_SIZE(fds), ms) < 0 && errno != EINTR)
             return error_errno(err, errno, "poll");
         if (fds[0].revents)
             return 1;
@@ -128,6 +139,7 @@ int pull_watch_wait(struct pull_op *op, const struct ctx *ctx, const struct imag
 {
     _cleanup_fd_ int news_fd = -1;
     struct pull_watcher watcher = {.fd = -1};
+    int64_t next_ns = 0;
     int r = 0;
 
     if (!watch)
@@ -141,9 +153,12 @@ int pull_watch_wait(struct pull_op *op, const struct ctx *ctx, const struct imag
     op->watchers = &watcher;
     pthread_mutex_unlock(&op->store->lock);
     while (r == 0) {
-        r = wait_news(op, ctx, news_fd, err);
-        if (r >= 0 && call_watch(op, watch, err) < 0)
-            r = -err->errnum;
+        r = wait_news(op, ctx, news_fd, next_ns, err);
+        int told = r < 0 ? 0 : call_watch(op, watch, err);
+        if (told > 0)
+            next_ns = clock_mono_ns() + PERIOD_NS;
+        if (told < 0)
+            r = told;
     }
     stop_watching(op, &watcher);
     return r;

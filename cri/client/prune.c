@@ -1,5 +1,6 @@
 // crisp prune: images that no container uses.
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -66,6 +67,16 @@ static int ask(void)
     return fgets(answer, sizeof(answer), stdin) && (answer[0] == 'y' || answer[0] == 'Y');
 }
 
+// They stay the response's. NULL on ENOMEM.
+static char **ids_of(const Crisp__PruneResponse *r)
+{
+    char **ids = calloc(r->n_images + 1, sizeof(*ids));
+
+    for (size_t i = 0; ids && i < r->n_images; i++)
+        ids[i] = r->images[i]->id;
+    return ids;
+}
+
 static int run(struct cli *cli, const struct prune_options *o, Crisp__PruneRequest *request,
                struct error *err)
 {
@@ -86,6 +97,12 @@ static int run(struct cli *cli, const struct prune_options *o, Crisp__PruneReque
             return error_set(err, STATUS_CANCELLED, ECANCELED, "nothing was removed");
     }
     request->dry_run = o->dry_run;
+    // What was agreed to, and not what has become superfluous since.
+    _cleanup_free_ char **only = would ? ids_of(would) : NULL;
+    if (would && !only)
+        return error_errno(err, ENOMEM, "prune");
+    request->only = only;
+    request->n_only = would ? would->n_images : 0;
     int rc = prune(cli, request, &did, err);
     if (rc == 0)
         print_all(did, o->dry_run ? "would remove" : "removed", stdout);

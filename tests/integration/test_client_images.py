@@ -4,11 +4,15 @@ import os
 import pty
 import re
 import threading
+import time
 
+import grpc
 import pytest
 
+from badregistry import BadRegistry
 from client import Client
 from cri import BUSYBOX, E2E, STAGING
+from oci import Image, Layer
 
 NGINX = E2E + "nginx:1.14-2"
 
@@ -80,6 +84,26 @@ def test_pull_draws_bars_on_a_terminal(crisp):
     assert re.search(r"\r[0-9a-f]{12}  \w+ .*\033\[K", err) and "\033[1A" in err and "pulled " + BUSYBOX in err
 
 
+def test_progress_has_a_rate(tmp_path):
+    """Layers' states change oftener than messages go; and what is said of a registry that has gone then."""
+    from conftest import finish
+    from daemon import Crispd
+    registry = BadRegistry()
+    registry.add("a.example/many:1", Image([Layer().add(f"file{i}", b"x") for i in range(60)], {"Cmd": ["/file0"]}))
+    name = b"a.example/many:1"
+    crispd = Crispd(registry.url, cni="null").start()
+    try:
+        start = time.monotonic()
+        with grpc.insecure_channel(crispd.endpoint) as channel:
+            n = sum(1 for _ in channel.unary_stream("/crisp.v1.Images/Pull")(bytes([10, len(name)]) + name, timeout=60))
+        assert 3 <= n <= 3 + 10 * (time.monotonic() - start)
+        registry.close()
+        code, _, err = Client(crispd.endpoint, tmp_path)("pull", "a.example/other:1")
+        assert code == 1 and "crisp: Pull: pull a.example/other:1: RegistryUnavailable: " in err
+    finally:
+        finish(crispd)
+
+
 def test_pull_errors(crisp):
     code, out, err = crisp("pull", "registry.k8s.io/none/such:1", BUSYBOX)
     assert code == 1 and "registry.k8s.io/none/such:1" in err and "NOT_FOUND" in err and out.count("sha256:") == 1
@@ -87,6 +111,15 @@ def test_pull_errors(crisp):
     assert code == 1 and "INVALID_ARGUMENT" in err
     code, _, err = crisp("pull", "--password", "secret", "x")
     assert code == 2 and "--password-stdin" in err
+
+
+def test_password_is_for_one_registry(crisp):
+    for first, second in (("a.example/x", "b.example/y"), ("x", "a.example/y"), ("docker.io/x", "localhost/y"), ("a.example/x", "a.example:80/y")):
+        code, _, err = crisp("pull", "-u", "me", "--password-stdin", first, second)
+        assert code == 2 and f"--username: {first} and {second} are of different registries" in err
+    for first, second in (("a.example/x", "A.example/y"), ("x", "local/y"), ("docker.io/x", "y/z")):
+        code, _, err = crisp("pull", "-u", "me", "--password-stdin", first, second)
+        assert code == 1 and "password from standard input: it is empty" in err
 
 
 def test_pull_with_time_limit(crisp, crispd):
@@ -131,6 +164,21 @@ def test_remove_says_who_uses_it(crisp, crispd):
         crisp.ok("rm", "-f", "user")
 
 
+def answer_later(crisp, meanwhile):
+    """crisp prune -a, asked on a terminal; something happens before the answer, which is yes."""
+    ours, theirs = pty.openpty()
+    process = crisp.start("prune", "-a", stdin=theirs)
+    os.close(theirs)
+    seen = b""
+    while b"[y/N]" not in seen and (data := os.read(process.stderr.fileno(), 4096)):
+        seen += data
+    meanwhile()
+    os.write(ours, b"y\n")
+    out, err = process.communicate(timeout=60)
+    os.close(ours)
+    assert process.returncode == 0 and out.decode().split() == [BUSYBOX] and b"removed 1 image" in err
+
+
 def test_prune(crisp, crispd):
     crisp.ok("pull", "-q", BUSYBOX, NGINX)  # which share a layer
     shared, all_of_it = (next(i["size_bytes"] for i in images(crisp) if name in i["tags"]) for name in (BUSYBOX, NGINX))
@@ -143,6 +191,10 @@ def test_prune(crisp, crispd):
     code, out, err = crisp("prune", "-a", "-f", "--older-than", "24h")
     assert (code, out) == (0, "") and "removed 0 images" in err
     crisp.ok("rmi", NGINX)
+    answer_later(crisp, lambda: crisp.ok("pull", "-q", NGINX))  # came after the question, and isn't in its answer
+    assert [i["tags"] for i in images(crisp)] == [[NGINX]]
+    crisp.ok("rmi", NGINX)
+    crisp.ok("pull", "-q", BUSYBOX)
     code, out, err = crisp("prune", "-a", "-f")
     assert code == 0 and out == BUSYBOX + "\n" and f"removed 1 image, {shared / 1e6:.1f}MB" in err
     assert images(crisp) == []
