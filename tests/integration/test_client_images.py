@@ -12,6 +12,7 @@ import pytest
 from badregistry import BadRegistry
 from client import Client
 from cri import BUSYBOX, E2E, STAGING
+from daemon import limit
 from oci import Image, Layer
 
 NGINX = E2E + "nginx:1.14-2"
@@ -123,7 +124,7 @@ def test_password_is_for_one_registry(crisp):
 
 
 def test_pull_with_time_limit(crisp, crispd):
-    code, out, err = crisp("--timeout", "1", "pull", "-q", NGINX)
+    code, out, err = crisp("--timeout", str(limit(1)), "pull", "-q", NGINX)
     assert (code, err) == (0, "") and out.startswith("sha256:")
 
 
