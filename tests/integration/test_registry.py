@@ -13,7 +13,7 @@ import pytest
 
 from badregistry import BadRegistry
 from cri import Cri, code_of
-from daemon import Crispd
+from daemon import Crispd, limit
 from faultproxy import FaultProxy
 from oci import Image, Layer, digest
 from pki import Authority
@@ -55,7 +55,7 @@ class Servers:
             "nobody.test": self.mirror(self.mutual.url, **own), "faults.test": self.mirror(self.proxy.url),
         }
         self.crispd = Crispd(settings={"registries": registries, "image": {
-            "pull_stall_timeout": "1s", "pull_min_rate": 1000}}).start()
+            "pull_stall_timeout": f"{limit(1)}s", "pull_min_rate": 1000}}).start()
         self.cri = Cri(self.crispd)
         self.layers = [Layer().add(f"file{i}", random.Random(i).randbytes(300_000)) for i in range(3)]
         self.image = Image(self.layers, {"Cmd": ["/file0"]})
