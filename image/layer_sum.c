@@ -18,10 +18,21 @@
 #include "base/str.h"
 
 #define CHUNK         (256u << 10)
+#define BLOCK         (64u << 10) // of content: those of zeros don't count
 #define DEPTH_MAX     1024
+#define OPEN_MAX      32         // directories that stay open, of those above the one at hand
 #define XATTRS_MAX    65536      // of names, and of one value: the kernel's own limits
 #define LINKED_MAX    (1u << 20) // inodes with several names that are remembered, so that each is read once
 #define PAUSE_ENTRIES 32
+
+// A directory on the way to the entry at hand. One that is closed meanwhile is opened again by "..".
+struct level {
+    DIR *dir; // NULL: closed
+    dev_t dev;
+    ino_t ino;
+    long position;
+    size_t path_len;
+};
 
 struct sum {
     uint64_t low, high;
@@ -32,7 +43,9 @@ struct sum {
     unsigned entries;
     char *buffer, *names;
     XXH3_state_t *content, *entry;
-    struct map *linked; // inode number in hex -> its content's hash
+    struct map *linked;   // inode number in hex -> its content's hash
+    struct level *levels; // DEPTH_MAX + 1
+    size_t depth;
     struct error *err;
 };
 
@@ -84,20 +97,58 @@ static int canceled(struct sum *s)
     return error_set(s->err, STATUS_CANCELLED, ECANCELED, "the check of a layer was called off");
 }
 
-static int hash_content(struct sum *s, int fd, struct facts *facts)
+static bool is_zero(const char *block, size_t n)
 {
-    (void)XXH3_128bits_reset(s->content);
-    for (;;) {
-        ssize_t n = read(fd, s->buffer, CHUNK);
+    return block[0] == '\0' && memcmp(block, block + 1, n - 1) == 0;
+}
+
+// Where the next block begins that isn't all hole; at is where one begins. -1: there is none.
+static off_t next_block(int fd, off_t at)
+{
+    off_t data = lseek(fd, at, SEEK_DATA);
+
+    if (data < 0)
+        return errno == ENXIO ? -1 : at; // not every file system knows
+    return data - data % BLOCK;
+}
+
+static ssize_t read_chunk(int fd, char *buffer, off_t at)
+{
+    size_t have = 0;
+
+    while (have < CHUNK) {
+        ssize_t n = pread(fd, buffer + have, CHUNK - have, at + (off_t)have);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            return failed(s, errno, "read");
+            return -1;
         if (n == 0)
             break;
-        (void)XXH3_128bits_update(s->content, s->buffer, (size_t)n);
+        have += (size_t)n;
+    }
+    return (ssize_t)have;
+}
+
+// Blocks with their places. Holes aren't read, however large, and a copy that has other holes hashes alike.
+static int hash_content(struct sum *s, int fd, struct facts *facts)
+{
+    (void)XXH3_128bits_reset(s->content);
+    for (off_t at = 0; facts->size > 0 && (at = next_block(fd, at)) >= 0; at += CHUNK) {
+        ssize_t n = read_chunk(fd, s->buffer, at);
+        if (n < 0)
+            return failed(s, errno, "read");
+        for (ssize_t i = 0; i < n; i += BLOCK) {
+            size_t len = n - i < (ssize_t)BLOCK ? (size_t)(n - i) : BLOCK;
+            uint64_t place = (uint64_t)(at + i);
+            if (is_zero(s->buffer + i, len))
+                continue;
+            (void)XXH3_128bits_update(s->content, &place, sizeof(place));
+            (void)XXH3_128bits_update(s->content, s->buffer + i, len);
+        }
         if (s->pause && s->pause(s->data))
             return canceled(s);
+        if (n < (ssize_t)CHUNK)
+            break;
     }
     XXH128_hash_t h = XXH3_128bits_digest(s->content);
     facts->content_low = h.low64;
@@ -141,9 +192,58 @@ static void add_entry(struct sum *s, const struct facts *facts, const char *targ
     s->high += h.high64;
 }
 
-static int sum_dir(struct sum *s, int fd, int depth);
+static DIR *open_dir(int at, const char *name)
+{
+    int fd = openat(at, name, O_CLOEXEC | O_NOFOLLOW | O_RDONLY | O_DIRECTORY | O_NOATIME);
+    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
 
-static int sum_entry(struct sum *s, int at, const char *name, int depth)
+    if (!dir)
+        fd_closep(&fd);
+    return dir;
+}
+
+// Goes down into *fd, which is taken.
+static int enter(struct sum *s, int *fd)
+{
+    struct level *l = &s->levels[s->depth];
+    struct stat st;
+
+    if (s->depth > DEPTH_MAX)
+        return failed(s, E2BIG, "look into");
+    if (fstat(*fd, &st) < 0 || !(l->dir = fdopendir(*fd)))
+        return failed(s, errno, "read");
+    (void)steal_fd(fd);
+    l->dev = st.st_dev;
+    l->ino = st.st_ino;
+    l->path_len = s->path_len;
+    if (s->depth++ > OPEN_MAX) {
+        l[-1].position = telldir(l[-1].dir);
+        dir_closep(&l[-1].dir);
+    }
+    return 0;
+}
+
+// Back to the directory above.
+static int leave(struct sum *s)
+{
+    struct level *l = &s->levels[--s->depth];
+    int r = 0;
+
+    if (s->depth > 0 && !l[-1].dir) {
+        DIR *dir = l[-1].dir = open_dir(dirfd(l->dir), "..");
+        struct stat st;
+        if (!dir || fstat(dirfd(dir), &st) < 0)
+            r = failed(s, errno, "go back from");
+        else if (st.st_dev != l[-1].dev || st.st_ino != l[-1].ino)
+            r = failed(s, ESTALE, "go back from");
+        else
+            seekdir(dir, l[-1].position);
+    }
+    dir_closep(&l->dir);
+    return r;
+}
+
+static int sum_entry(struct sum *s, int at, const char *name)
 {
     char target[PATH_MAX] = "";
     struct stat st;
@@ -173,39 +273,37 @@ static int sum_entry(struct sum *s, int at, const char *name, int depth)
     add_entry(s, &facts, target);
     if (++s->entries % PAUSE_ENTRIES == 0 && s->pause && s->pause(s->data))
         return canceled(s);
-    return S_ISDIR(st.st_mode) ? sum_dir(s, fd, depth + 1) : 0;
+    return S_ISDIR(st.st_mode) ? enter(s, &fd) : 0;
 }
 
-static int sum_dir(struct sum *s, int fd, int depth)
+// All below the directory that was entered.
+static int sum_below(struct sum *s)
 {
-    if (depth > DEPTH_MAX)
-        return failed(s, E2BIG, "look into");
-    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-    _cleanup_(dir_closep) DIR *dir = copy >= 0 ? fdopendir(copy) : NULL;
-    struct dirent *d;
-    size_t len = s->path_len;
+    int r = 0;
 
-    if (!dir) {
-        int errnum = errno;
-        fd_closep(&copy);
-        return failed(s, errnum, "read");
-    }
-    while ((errno = 0, d = readdir(dir))) { // NOLINT(concurrency-mt-unsafe): own stream
+    while (r == 0 && s->depth > 0) {
+        const struct level *l = &s->levels[s->depth - 1];
+        s->path_len = l->path_len;
+        s->path[s->path_len] = '\0';
+        errno = 0;
+        const struct dirent *d = readdir(l->dir); // NOLINT(concurrency-mt-unsafe): own stream
+        if (!d && errno)
+            return failed(s, errno, "read");
+        if (!d) {
+            r = leave(s);
+            continue;
+        }
         size_t n = strlen(d->d_name);
         if (str_eq(d->d_name, ".") || str_eq(d->d_name, ".."))
             continue;
-        if (len + 1 + n >= sizeof(s->path))
+        if (s->path_len + 1 + n >= sizeof(s->path))
             return failed(s, E2BIG, "look into");
-        s->path[len] = '/';
-        memcpy(s->path + len + 1, d->d_name, n + 1);
-        s->path_len = len + 1 + n;
-        int r = sum_entry(s, fd, d->d_name, depth);
-        if (r < 0)
-            return r;
-        s->path_len = len;
-        s->path[len] = '\0';
+        s->path[s->path_len] = '/';
+        memcpy(s->path + s->path_len + 1, d->d_name, n + 1);
+        s->path_len += 1 + n;
+        r = sum_entry(s, dirfd(l->dir), d->d_name);
     }
-    return errno ? failed(s, errno, "read") : 0;
+    return r;
 }
 
 static void sum_done(struct sum *s)
@@ -213,6 +311,9 @@ static void sum_done(struct sum *s)
     for (struct map_iter it = {0}; s->linked && map_next(s->linked, &it);)
         free(it.value);
     map_free(s->linked);
+    for (size_t i = 0; s->levels && i < s->depth; i++)
+        dir_closep(&s->levels[i].dir);
+    free(s->levels);
     (void)XXH3_freeState(s->content);
     (void)XXH3_freeState(s->entry);
     free(s->buffer);
@@ -236,10 +337,13 @@ int layer_sum(const char *path, bool (*pause)(void *data), void *data, uint8_t o
     s->content = XXH3_createState();
     s->entry = XXH3_createState();
     s->linked = map_new();
-    if (!s->buffer || !s->names || !s->content || !s->entry || !s->linked)
+    s->levels = calloc(DEPTH_MAX + 1, sizeof(*s->levels));
+    if (!s->buffer || !s->names || !s->content || !s->entry || !s->linked || !s->levels)
         r = error_errno(err, ENOMEM, "check %s", path);
     if (r == 0)
-        r = sum_entry(s, AT_FDCWD, path, 0);
+        r = sum_entry(s, AT_FDCWD, path);
+    if (r == 0)
+        r = sum_below(s);
     if (r < 0)
         error_wrap(err, "layer %s", path);
     XXH64_canonicalFromHash((XXH64_canonical_t *)out, s->low);

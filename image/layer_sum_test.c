@@ -103,6 +103,62 @@ static void test_attributes(void **state)
     assert_memory_equal(before, now, LAYER_SUM_LEN);
 }
 
+// Holes are neither read nor of any account: a copy may have others.
+static void test_holes(void **state)
+{
+    uint8_t before[LAYER_SUM_LEN], now[LAYER_SUM_LEN];
+
+    (void)state;
+    run("printf x | dd of=sparse bs=1 seek=700001 status=none && truncate -s 3000000 sparse && "
+        "touch -d @1700000000 sparse .");
+    sum_of(dir, before);
+    run("cp --sparse=never sparse full && test $(stat -c %b full) -gt $(stat -c %b sparse) && "
+        "mv full sparse && touch -d @1700000000 sparse .");
+    sum_of(dir, now);
+    assert_memory_equal(before, now, LAYER_SUM_LEN);
+    run("printf x | dd of=moved bs=1 seek=500001 status=none && truncate -s 3000000 moved && "
+        "mv moved sparse && touch -d @1700000000 sparse .");
+    sum_of(dir, now);
+    assert_memory_not_equal(before, now, LAYER_SUM_LEN);
+    run("truncate -s 8T sparse"); // would take an hour to be read
+    alarm(60);
+    sum_of(dir, now);
+    alarm(0);
+}
+
+static bool count_open(void *data)
+{
+    int next = dup(0);
+
+    if (next > *(int *)data)
+        *(int *)data = next;
+    assert_int_equal(close(next), 0);
+    return false;
+}
+
+// The deepest that layers have take few descriptors, and what is behind the deep is not forgotten.
+static void test_depth(void **state)
+{
+    uint8_t before[LAYER_SUM_LEN], now[LAYER_SUM_LEN];
+    struct error err = ERROR_INIT;
+    int highest = 0;
+
+    (void)state;
+    run("mkdir deep && cd deep && for i in $(seq 1000); do for n in x y z w; do mkdir $n; done && cd y; "
+        "done");
+    assert_int_equal(layer_sum(dir, count_open, &highest, before, &err), 0);
+    assert_in_range(highest, 4, 64);
+    for (int i = 0; i < 4; i++) {
+        char change[100];
+        (void)snprintf(change, sizeof(change), "cd deep; for i in $(seq 500); do cd y; done; chmod 700 %c",
+                       "xyzw"[i]);
+        run(change);
+        sum_of(dir, now);
+        assert_memory_not_equal(before, now, LAYER_SUM_LEN);
+        memcpy(before, now, LAYER_SUM_LEN);
+    }
+}
+
 static bool stop(void *data)
 {
     return --*(int *)data < 0;
@@ -127,6 +183,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_copy_has_the_same, setup, teardown),
         cmocka_unit_test_setup_teardown(test_changes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_attributes, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_holes, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_depth, setup, teardown),
         cmocka_unit_test_setup_teardown(test_calling_off_and_absence, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
