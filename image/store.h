@@ -31,6 +31,8 @@ struct layer {
     bool checked;            // at the start
     bool summed, unsummable; // sum is there; can't be
     uint8_t sum[LAYER_SUM_LEN];
+    uint64_t epoch;                // store->lost_epoch when its files were begun
+    bool condemned;                // in no map any more; refs are pulls' alone
     unsigned refs;                 // images (each position in each of them) and pulls under way
     const struct pull_op *fetcher; // NULL: it is there
     struct layer *next;            // in store->doomed
@@ -73,6 +75,7 @@ struct image_store {
     struct layer *burying;   // these just now; changed by it alone, under `lock`
     struct layer *condemned; // damaged: their folders stay while a container may use them
     uint64_t publish_seq, synced_seq;
+    uint64_t lost_epoch; // how often the disk has lost writes
     unsigned slots_used; // of node_layers
     struct pull_op *ops; // running and ended ones; the worker joins the latter
     bool settled;        // holds were taken again: what nobody holds may go
@@ -115,6 +118,8 @@ int sources_load(struct image_store *s, struct error *err);
 // All that can be used. `undurable` gets the diffIDs of those that a power cut may have taken.
 int layers_load(struct image_store *s, struct map *undurable, struct error *err);
 bool layers_are_synced(struct image_store *s, char **diff_ids);
+// Gives back references to them; NULL ones are skipped.
+void layers_release(struct image_store *s, struct layer *const *layers, size_t n);
 // The rows of these, which are all there; within a transaction.
 int layers_insert(struct image_store *s, char **diff_ids, struct error *err);
 // A damaged layer is not served any more, nor are images that have it, until they are pulled again.
@@ -125,8 +130,12 @@ int layer_note_witness(const struct image_store *s, struct layer *layer, struct 
 int settle_start(struct image_store *s, struct error *err);
 void settle_stop(struct image_store *s);
 void settle_wake(struct image_store *s);
-// Until these layers, and the records of them that were written before, are on disk for good.
-int settle_wait(struct image_store *s, char *const *diff_ids, size_t n, struct error *err);
+// Until these layers, and the records of them that were written before, are on disk for good; -EIO: one never
+// will be, or they can't be now. The layers are held by the caller. *cancelled (under `lock`) calls it off,
+// with settle_wake_waiters().
+int settle_wait(struct image_store *s, struct layer *const *layers, size_t n, const bool *cancelled,
+                struct error *err);
+void settle_wake_waiters(struct image_store *s); // `lock` is held
 // Notes a layer's checksum (NULL: there can't be one), if dir is still its folder. Takes `write`.
 int layer_record_sum(struct image_store *s, const char *diff_id, const char *dir,
                      const uint8_t sum[LAYER_SUM_LEN], struct error *err);
@@ -149,7 +158,9 @@ int layer_publish(struct image_store *s, struct layer *layer, const char *from, 
 struct mending {
     char *key; // among the layers
     char *dir;
-    bool made, held; // there is work in dir; the layer is there, with our reference
+    uint64_t epoch;      // store->lost_epoch when it was begun
+    bool made;           // there is work in dir
+    struct layer *layer; // it is there, with a reference; NULL: there is none
     struct mend_stats stats;
     Pull__Loose *parts; // of dir
 };

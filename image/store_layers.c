@@ -117,6 +117,7 @@ static int load_damaged(struct db_row *row, void *data, struct error *err)
 
     if (!layer)
         return error_errno(err, ENOMEM, "load layers");
+    layer->condemned = true;
     layer->next = s->condemned;
     s->condemned = layer;
     return 0;
@@ -226,6 +227,15 @@ bool layers_are_synced(struct image_store *s, char **diff_ids)
     return synced;
 }
 
+void layers_release(struct image_store *s, struct layer *const *layers, size_t n)
+{
+    pthread_mutex_lock(&s->lock);
+    for (size_t i = 0; i < n; i++)
+        if (layers[i])
+            layers[i]->refs--;
+    pthread_mutex_unlock(&s->lock);
+}
+
 static int insert_layer(struct image_store *s, const char *diff_id, struct error *err)
 {
     _cleanup_free_ uint8_t *loose = NULL;
@@ -283,17 +293,31 @@ static bool has_layer(const struct image_record *record, const char *diff_id)
     return false;
 }
 
-// `lock` is held.
-static int stop_serving(struct image_store *s, const char *diff_id)
+static bool lacks_layer(const struct image_record *record, const char *diff_id)
 {
+    for (char **m = record->missing; m && *m; m++)
+        if (str_eq(*m, diff_id))
+            return true;
+    return false;
+}
+
+// `lock` is held.
+static int stop_serving(struct image_store *s, struct layer *layer)
+{
+    const char *diff_id = layer->diff_id;
+
     for (struct map_iter it = {0}; map_next(s->records, &it);) {
         struct image_record *record = it.value;
 
-        if (!has_layer(record, diff_id))
+        if (!has_layer(record, diff_id) || lacks_layer(record, diff_id)) // another's, fetched since
             continue;
-        for (char **d = record->diff_ids; *d; d++) // as often as it has it: so many references are gone
-            if (str_eq(*d, diff_id) && strv_append(&record->missing, *d) < 0)
+        for (char **d = record->diff_ids; *d; d++) { // as often as it has it: so many references are gone
+            if (!str_eq(*d, diff_id))
+                continue;
+            if (strv_append(&record->missing, *d) < 0)
                 return -ENOMEM;
+            layer->refs -= layer->refs > 0; // a start condemns before images refer to it
+        }
         record->damaged = true;
         image_unref(record->snapshot);
         record->snapshot = NULL;
@@ -311,9 +335,10 @@ int layer_condemn(struct image_store *s, struct layer *layer, const char *why, s
         return error_wrap(err, "layer %s is damaged", layer->diff_id);
     pthread_mutex_lock(&s->lock);
     (void)map_remove(s->layers, layer->diff_id);
+    layer->condemned = true;
     layer->next = s->condemned;
     s->condemned = layer;
-    r = stop_serving(s, layer->diff_id);
+    r = stop_serving(s, layer);
     pthread_mutex_unlock(&s->lock);
     return r < 0 ? error_errno(err, -r, "layer %s is damaged", layer->diff_id) : 0;
 }

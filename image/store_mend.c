@@ -52,14 +52,16 @@ static int list_layers(struct image_store *s, char **diff_ids, size_t n, struct 
 }
 
 // Takes over parts.
-static int publish_mend(struct image_store *s, char *key, const char *from, const struct mend_stats *stats,
-                        Pull__Loose *parts, struct error *err)
+static int publish_mend(struct image_store *s, char *key, uint64_t epoch, const char *from,
+                        const struct mend_stats *stats, Pull__Loose *parts, struct layer **out,
+                        struct error *err)
 {
     struct layer *layer = calloc(1, sizeof(*layer));
     int r = layer ? 0 : -ENOMEM;
 
     if (layer)
         *layer = (struct layer){.diff_id = strdup(key),
+                                .epoch = epoch,
                                 .bytes = stats->bytes,
                                 .inodes = stats->inodes,
                                 .loose = parts,
@@ -76,8 +78,10 @@ static int publish_mend(struct image_store *s, char *key, const char *from, cons
     pthread_mutex_unlock(&s->lock);
     if (r == 0) {
         r = layer_publish(s, layer, from, err);
-        if (r == 0)
+        if (r == 0) {
+            *out = layer;
             return 0;
+        }
         pthread_mutex_lock(&s->lock);
         (void)map_remove(s->layers, key);
         pthread_mutex_unlock(&s->lock);
@@ -90,14 +94,14 @@ static int publish_mend(struct image_store *s, char *key, const char *from, cons
 }
 
 // With a reference, if it is there. `lock` is held.
-static bool find_mend(struct image_store *s, const char *key)
+static struct layer *find_mend(struct image_store *s, const char *key)
 {
     struct layer *layer = map_get(s->layers, key);
 
     if (!layer || layer->fetcher)
-        return false;
+        return NULL;
     layer->refs++;
-    return true;
+    return layer;
 }
 
 int store_mend_prepare(struct image_store *s, const char *id, char **diff_ids, size_t n, const char *staging,
@@ -111,9 +115,10 @@ int store_mend_prepare(struct image_store *s, const char *id, char **diff_ids, s
     if (!m->key || !m->dir)
         return error_errno(err, ENOMEM, "mend an image");
     pthread_mutex_lock(&s->lock);
-    m->held = find_mend(s, m->key);
+    m->layer = find_mend(s, m->key);
+    m->epoch = s->lost_epoch;
     pthread_mutex_unlock(&s->lock);
-    if (m->held)
+    if (m->layer)
         return 0;
     int r = list_layers(s, diff_ids, n, &layers, &loose, err);
     if (r == 0 && loose)
@@ -126,24 +131,20 @@ int store_mend_publish(struct image_store *s, struct mending *m, struct error *e
 {
     int r = 0;
 
-    if (m->held || !m->made)
+    if (m->layer || !m->made)
         return 0;
     pthread_mutex_lock(&s->lock);
-    m->held = find_mend(s, m->key); // another pull of the image was faster; ours goes with the staging folder
+    m->layer =
+        find_mend(s, m->key); // another pull of the image was faster; ours goes with the staging folder
     pthread_mutex_unlock(&s->lock);
-    if (!m->held)
-        r = publish_mend(s, m->key, m->dir, &m->stats, steal_ptr(&m->parts), err);
-    m->held = r == 0;
+    if (!m->layer)
+        r = publish_mend(s, m->key, m->epoch, m->dir, &m->stats, steal_ptr(&m->parts), &m->layer, err);
     return r;
 }
 
 void store_mend_done(struct image_store *s, struct mending *m)
 {
-    pthread_mutex_lock(&s->lock);
-    struct layer *layer = m->held ? map_get(s->layers, m->key) : NULL;
-    if (layer)
-        layer->refs--;
-    pthread_mutex_unlock(&s->lock);
+    layers_release(s, &m->layer, 1);
     if (m->parts)
         pull__loose__free_unpacked(m->parts, NULL);
     free(m->key);

@@ -50,6 +50,14 @@ int layer_publish(struct image_store *s, struct layer *layer, const char *from, 
         return error_errno(err, errno, "publish layer %s",
                            to); // the layer stays its fetcher's, who gives it up
     pthread_mutex_lock(&s->lock);
+    bool lost = layer->epoch != s->lost_epoch;
+    if (lost) {
+        pthread_mutex_unlock(&s->lock);
+        (void)trash_put(s, to, err); // or a sweep takes it
+        return error_set(err, STATUS_INTERNAL, EIO,
+                         "the disk failed to write below %s while layer %s was unpacked; pull again",
+                         s->layers_dir, layer->diff_id);
+    }
     layer->seq = ++s->publish_seq;
     layer->fetcher = NULL;
     pull_ops_wake(s);

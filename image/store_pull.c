@@ -52,6 +52,7 @@ void pull_ops_cancel_all(struct image_store *s)
         op->cancelled = true;
         poke(op->cancel_fd);
     }
+    settle_wake_waiters(s);
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -187,6 +188,7 @@ void pull_op_leave(struct image_store *s, struct pull_op *op)
     if (op->waiters == 0 && !op->ended) {
         op->cancelled = true;
         poke(op->cancel_fd);
+        settle_wake_waiters(s);
     }
     s->trash_pending = true; // ended: the worker may join it now
     pthread_cond_signal(&s->worker_wanted);

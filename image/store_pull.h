@@ -89,5 +89,7 @@ int unchanged_digests(const struct pull_op *op, struct arena *arena, Pull__PullR
 // The id (the caller's) of the image that the reference still means, having this digest; NULL when it went
 // meanwhile, or on ENOMEM.
 char *unchanged_image(const struct pull_op *op, const char *digest);
+// Until op->image_id is on disk for good. That is taken away when the image has gone meanwhile.
+int unchanged_wait(struct pull_op *op, struct error *err);
 
 #endif

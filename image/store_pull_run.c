@@ -33,7 +33,8 @@ struct pull_run {
     // Per layer: undecided; ours to bring, but not told yet; told; brought, not published; there, with our
     // reference.
     enum { OPEN, CLAIMED, FETCHING, BROUGHT, HELD } * layers;
-    unsigned granted; // FETCHING ones
+    struct layer **claimed; // those of them that are not OPEN, and behind them a place for the mending one
+    unsigned granted;       // FETCHING ones
     size_t n_open;
     bool done;
     uint64_t fetched_bytes;
@@ -77,6 +78,7 @@ static int claim_layer(struct pull_run *run, size_t i)
         return 0; // wait
     if (layer) {
         layer->refs++;
+        run->claimed[i] = layer;
         run->layers[i] = HELD;
         return 1;
     }
@@ -86,11 +88,13 @@ static int claim_layer(struct pull_run *run, size_t i)
     layer->diff_id = strdup(diff_id);
     layer->fetcher = run->op;
     layer->refs = 1;
+    layer->epoch = s->lost_epoch;
     if (!layer->diff_id || map_set(s->layers, diff_id, layer) < 0) {
         free(layer->diff_id);
         free(layer);
         return -ENOMEM;
     }
+    run->claimed[i] = layer;
     run->layers[i] = CLAIMED;
     return 1;
 }
@@ -217,21 +221,16 @@ static void release_layers(struct pull_run *run)
 {
     struct image_store *s = run->store;
 
-    if (!run->layers)
+    if (!run->layers || !run->claimed)
         return;
+    layers_release(s, run->claimed, run->resolved->n_layers);
     pthread_mutex_lock(&s->lock);
     for (size_t i = 0; i < run->resolved->n_layers; i++) {
-        const char *diff_id = run->resolved->layers[i]->diff_id;
-        struct layer *layer = run->layers[i] == OPEN ? NULL : map_get(s->layers, diff_id);
-
-        if (!layer)
-            continue;
-        layer->refs--;
         if (run->layers[i] == FETCHING)
             give_slot(run);
-        if (run->layers[i] != HELD) {
-            (void)map_remove(s->layers, diff_id);
-            image_layer_free(layer);
+        if (run->layers[i] != HELD && run->layers[i] != OPEN) {
+            (void)map_remove(s->layers, run->claimed[i]->diff_id);
+            image_layer_free(run->claimed[i]);
         }
     }
     pull_ops_wake(s);
@@ -269,7 +268,8 @@ static int take_resolved(struct pull_run *run, Pull__FromPull **m, struct error 
             !str_eq(resolved->layers[i]->diff_id, resolved->config->diff_ids[i]))
             return error_set(err, STATUS_INTERNAL, EPROTO, "crisp-pull's answer makes no sense");
     run->layers = calloc(resolved->n_layers + 1, sizeof(*run->layers));
-    if (!run->layers || pull_progress_begin(run->op, resolved) < 0)
+    run->claimed = calloc(resolved->n_layers + 1, sizeof(struct layer *));
+    if (!run->layers || !run->claimed || pull_progress_begin(run->op, resolved) < 0)
         return error_errno(err, ENOMEM, "pull");
     if (mkdir(run->staging, 0700) < 0)
         return error_errno(err, errno, "make %s", run->staging);
@@ -368,6 +368,20 @@ static int converse(struct pull_run *run, struct error *err)
 
 // The end
 
+// `write` is held: nothing is condemned before it is released.
+static int check_layers(const struct pull_run *run, struct error *err)
+{
+    const struct layer *bad = NULL;
+
+    pthread_mutex_lock(&run->store->lock);
+    for (size_t i = 0; !bad && i < run->resolved->n_layers; i++)
+        bad = run->claimed[i]->condemned ? run->claimed[i] : NULL;
+    pthread_mutex_unlock(&run->store->lock);
+    return bad ? error_set(err, STATUS_INTERNAL, EIO, "layer %s was damaged meanwhile; pull again",
+                           bad->diff_id)
+               : 0;
+}
+
 static int commit(struct pull_run *run, struct error *err)
 {
     struct pull_op *op = run->op;
@@ -383,15 +397,18 @@ static int commit(struct pull_run *run, struct error *err)
     if (r < 0)
         return r;
     pthread_mutex_lock(&run->store->write);
-    r = store_mend_publish(run->store, &run->mend, err);
+    r = check_layers(run, err);
     if (r == 0)
-        r = records_commit(run->store, run->resolved, op->names, run->mend.held, err);
+        r = store_mend_publish(run->store, &run->mend, err);
+    if (r == 0)
+        r = records_commit(run->store, run->resolved, op->names, run->mend.layer != NULL, err);
     pthread_mutex_unlock(&run->store->write);
     if (r < 0)
         return r;
+    run->claimed[run->resolved->n_layers] = run->mend.layer;
     settle_wake(run->store);
     if (run->store->sync_before_answer)
-        r = settle_wait(run->store, run->resolved->config->diff_ids, run->resolved->n_layers, err);
+        r = settle_wait(run->store, run->claimed, run->resolved->n_layers + 1, &op->cancelled, err);
     if (r < 0)
         return r;
     op->archive_images = run->resolved->archive_images;
@@ -417,6 +434,7 @@ static void clean_up(struct pull_run *run)
     if (run->resolved_frame)
         pull__from_pull__free_unpacked(run->resolved_frame, NULL);
     free(run->layers);
+    free(run->claimed);
     free(run->staging);
 }
 
@@ -466,6 +484,8 @@ static int run_pull(struct pull_op *op)
         op->result = commit(&run, &op->error);
         run.commit_ns = (uint64_t)(clock_mono_ns() - commit_started_ns);
     }
+    if (op->result == 0 && op->image_id && run.unchanged && run.store->sync_before_answer)
+        op->result = unchanged_wait(op, &op->error);
     if (op->error.errnum == ENOSPC || op->error.errnum == EDQUOT)
         error_wrap(&op->error, "no space or no inodes are left for %s", run.store->root);
     if (op->result < 0 && op->archive_fd < 0)

@@ -140,7 +140,7 @@ static bool doom_condemned(struct image_store *s)
     for (struct layer **p = &s->condemned; *p;) {
         struct layer *layer = *p;
 
-        if (may_be_mounted(s, layer)) {
+        if (layer->refs > 0 || may_be_mounted(s, layer)) { // a pull knows it
             p = &layer->next;
             continue;
         }

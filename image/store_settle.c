@@ -24,37 +24,26 @@ struct settler {
     pthread_cond_t wanted; // with the store's lock, like the next three
     pthread_cond_t synced; // tried, well or not
     bool pending, closing;
+    uint64_t begun, done;  // attempts to sync, also with the lock
+    uint64_t lost_to;      // what was published until then and isn't synced may have lost writes
+    int64_t retry_mono_ns; // of an attempt that failed; 0: none has
     int sync_fd; // of the store's file system: it hears of each write that has failed since the start
     int64_t busy_since_mono_ns;
 };
 
 // `lock` is held. False: the store closes.
-static bool rest(struct settler *t, int64_t ns, bool until_wanted)
+static bool rest(struct settler *t, int64_t ns)
 {
     int64_t at = clock_mono_ns() + ns;
     struct timespec until = {.tv_sec = at / NS_PER_SEC, .tv_nsec = at % NS_PER_SEC};
 
-    while (!t->closing && !(until_wanted && t->pending)) {
+    while (!t->closing && !t->pending) {
         if (ns == 0)
             pthread_cond_wait(&t->wanted, &t->store->lock);
         else if (pthread_cond_timedwait(&t->wanted, &t->store->lock, &until) == ETIMEDOUT)
             break;
     }
     return !t->closing;
-}
-
-static bool pause_reading(void *data)
-{
-    struct settler *t = data;
-    int64_t busy = clock_mono_ns() - t->busy_since_mono_ns;
-
-    if (busy < BUSY_NS)
-        return false;
-    pthread_mutex_lock(&t->store->lock);
-    bool more = rest(t, busy * REST_FACTOR, false);
-    pthread_mutex_unlock(&t->store->lock);
-    t->busy_since_mono_ns = clock_mono_ns();
-    return !more;
 }
 
 // ---- To disk ----
@@ -108,6 +97,15 @@ static int condemn_unsynced(struct image_store *s, uint64_t from, uint64_t to, s
     return r;
 }
 
+static uint64_t note_loss(struct image_store *s)
+{
+    pthread_mutex_lock(&s->lock);
+    uint64_t to = s->publish_seq;
+    s->lost_epoch++;
+    pthread_mutex_unlock(&s->lock);
+    return to;
+}
+
 static int sync_layers(struct settler *t, struct error *err)
 {
     struct image_store *s = t->store;
@@ -120,7 +118,11 @@ static int sync_layers(struct settler *t, struct error *err)
     // Of the whole file system: one for all files and folders, and their renames too.
     bool ok = syncfs(t->sync_fd) == 0;
     pthread_mutex_lock(&s->write); // commits look at synced_seq under it
-    int r = ok ? record_synced(s, from, to, err) : condemn_unsynced(s, from, to, err);
+    if (!ok) // whose writes were lost isn't known: also what came meanwhile, and what is still unpacked
+        t->lost_to = note_loss(s);
+    bool lost = t->lost_to > from; // perhaps before, and could not be recorded then
+    to = lost ? t->lost_to : to;
+    int r = lost ? condemn_unsynced(s, from, to, err) : record_synced(s, from, to, err);
     if (r == 0) {
         pthread_mutex_lock(&s->lock);
         s->synced_seq = to;
@@ -130,7 +132,44 @@ static int sync_layers(struct settler *t, struct error *err)
     return r;
 }
 
+// One attempt; those who wait get to know.
+static void settle_round(struct settler *t)
+{
+    struct error err = ERROR_INIT;
+
+    pthread_mutex_lock(&t->store->lock);
+    t->pending = false;
+    t->begun++;
+    pthread_mutex_unlock(&t->store->lock);
+    int r = sync_layers(t, &err);
+    t->retry_mono_ns = r < 0 ? clock_mono_ns() + RETRY_NS : 0;
+    if (r < 0)
+        log_error("layers could not be brought to disk; will try again", "error", err.message);
+    pthread_mutex_lock(&t->store->lock);
+    t->done = t->begun;
+    pthread_cond_broadcast(&t->synced);
+    pthread_mutex_unlock(&t->store->lock);
+}
+
 // ---- Checksums ----
+
+// Somebody who waits for the disk doesn't wait for checksums.
+static bool pause_reading(void *data)
+{
+    struct settler *t = data;
+    int64_t now = clock_mono_ns(), busy = now - t->busy_since_mono_ns;
+
+    if (busy < BUSY_NS)
+        return false;
+    pthread_mutex_lock(&t->store->lock);
+    bool more = rest(t, busy * REST_FACTOR);
+    bool due = t->pending || (t->retry_mono_ns && now >= t->retry_mono_ns);
+    pthread_mutex_unlock(&t->store->lock);
+    if (more && due)
+        settle_round(t);
+    t->busy_since_mono_ns = clock_mono_ns();
+    return !more;
+}
 
 // A layer without one that is on disk; its diffID and folder in fresh memory. False: there is none.
 static bool find_unsummed(struct image_store *s, char **diff_id, char dir[LAYER_DIR_LEN + 1])
@@ -193,10 +232,7 @@ static int sum_layers(struct settler *t, struct error *err)
         if (r < 0 && r != -ENOENT) // removed meanwhile
             log_warn("a layer has no checksum", "layer", diff_id, "error", err->message);
         r = layer_record_sum(s, diff_id, dir, r < 0 ? NULL : sum, err);
-        pthread_mutex_lock(&s->lock);
-        bool pending = t->pending;
-        pthread_mutex_unlock(&s->lock);
-        if (pending) // others are to be synced first
+        if (pause_reading(t))
             return r;
     }
     return r;
@@ -214,20 +250,15 @@ static void *settle_main(void *data)
         struct error err = ERROR_INIT;
 
         pthread_mutex_lock(&s->lock);
-        bool more = rest(t, wait_ns, true);
-        t->pending = false;
+        bool more = rest(t, wait_ns);
         pthread_mutex_unlock(&s->lock);
         if (!more)
             break;
-        int r = sync_layers(t, &err);
-        pthread_mutex_lock(&s->lock);
-        pthread_cond_broadcast(&t->synced);
-        pthread_mutex_unlock(&s->lock);
-        if (r == 0)
-            r = sum_layers(t, &err);
+        settle_round(t);
+        int r = t->retry_mono_ns ? 0 : sum_layers(t, &err);
         if (r < 0)
-            log_error("layers could not be settled; will try again", "error", err.message);
-        wait_ns = r < 0 ? RETRY_NS : 0;
+            log_error("a checksum could not be recorded; will try again", "error", err.message);
+        wait_ns = r < 0 || t->retry_mono_ns ? RETRY_NS : 0;
     }
     return NULL;
 }
@@ -266,33 +297,50 @@ void settle_wake(struct image_store *s)
     pthread_mutex_unlock(&s->lock);
 }
 
-// `lock` is held. 1: all that was published until then is on disk for good; 0: not yet; -EIO: one never will
-// be.
-static int are_durable(struct image_store *s, uint64_t until_seq, char *const *diff_ids, size_t n)
+void settle_wake_waiters(struct image_store *s)
 {
-    for (size_t i = 0; i < n; i++) {
-        const struct layer *layer = map_get(s->layers, diff_ids[i]);
-        if (!layer)
-            return -EIO;
-    }
-    return s->synced_seq >= until_seq;
+    if (s->settler)
+        pthread_cond_broadcast(&s->settler->synced);
 }
 
-int settle_wait(struct image_store *s, char *const *diff_ids, size_t n, struct error *err)
+// `lock` is held. 1: all of them are on disk for good; 0: not yet; -EIO: one never will be.
+static int are_durable(const struct image_store *s, struct layer *const *layers, size_t n)
 {
+    bool synced = true;
+
+    for (size_t i = 0; i < n; i++) {
+        if (layers[i] && layers[i]->condemned)
+            return -EIO;
+        synced = synced && (!layers[i] || layers[i]->seq <= s->synced_seq);
+    }
+    return synced;
+}
+
+int settle_wait(struct image_store *s, struct layer *const *layers, size_t n, const bool *cancelled,
+                struct error *err)
+{
+    struct settler *t = s->settler;
     int r;
 
     pthread_mutex_lock(&s->lock);
-    uint64_t until_seq = s->publish_seq;
-    while ((r = are_durable(s, until_seq, diff_ids, n)) == 0 && !s->closing) {
-        s->settler->pending = true;
-        pthread_cond_signal(&s->settler->wanted);
-        pthread_cond_wait(&s->settler->synced, &s->lock);
+    uint64_t round = t->begun + 1; // knows of all of them, whatever one that is under way does
+    if ((r = are_durable(s, layers, n)) == 0) {
+        t->pending = true;
+        pthread_cond_signal(&t->wanted);
     }
+    while (r == 0 && !*cancelled && !s->closing && t->done < round) {
+        pthread_cond_wait(&t->synced, &s->lock);
+        r = are_durable(s, layers, n);
+    }
+    bool given_up = *cancelled, tried = t->done >= round;
     pthread_mutex_unlock(&s->lock);
-    if (r < 0)
-        return error_set(err, STATUS_INTERNAL, EIO, "a layer could not be written to disk below %s", s->root);
-    return r > 0 ? 0 : error_set(err, STATUS_UNAVAILABLE, ESHUTDOWN, "the daemon is shutting down");
+    if (r > 0)
+        return 0;
+    if (r < 0 || (tried && !given_up))
+        return error_set(err, STATUS_INTERNAL, EIO, "a layer could not be brought to disk below %s", s->root);
+    if (given_up)
+        return error_set(err, STATUS_CANCELLED, ECANCELED, "nobody waits for it any more");
+    return error_set(err, STATUS_UNAVAILABLE, ESHUTDOWN, "the daemon is shutting down");
 }
 
 void settle_stop(struct image_store *s)

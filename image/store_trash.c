@@ -121,6 +121,7 @@ void trash_stop(struct image_store *s)
     pthread_mutex_lock(&s->lock);
     s->closing = true;
     pthread_cond_signal(&s->worker_wanted);
+    settle_wake_waiters(s);
     pthread_mutex_unlock(&s->lock);
     pthread_join(s->worker, NULL);
     s->worker_started = false;

@@ -57,3 +57,35 @@ char *unchanged_image(const struct pull_op *op, const char *digest)
     pthread_mutex_unlock(&s->lock);
     return id;
 }
+
+// Its layers, with references that are the caller's; NULL: it has gone, or there is no memory.
+static struct layer **hold_layers(struct image_store *s, const char *id, size_t *n)
+{
+    struct layer **layers = NULL;
+
+    pthread_mutex_lock(&s->lock);
+    const struct image_record *record = map_get(s->records, id);
+    *n = record && record->snapshot ? strv_len(record->diff_ids) : 0;
+    if (record && record->snapshot)
+        layers = calloc(*n + 1, sizeof(struct layer *));
+    for (size_t i = 0; layers && i < *n; i++) {
+        layers[i] = map_get(s->layers, record->diff_ids[i]);
+        layers[i]->refs++;
+    }
+    pthread_mutex_unlock(&s->lock);
+    return layers;
+}
+
+int unchanged_wait(struct pull_op *op, struct error *err)
+{
+    size_t n;
+    _cleanup_free_ struct layer **layers = hold_layers(op->store, op->image_id, &n);
+
+    if (!layers) { // pulled in full
+        free(steal_ptr(&op->image_id));
+        return 0;
+    }
+    int r = settle_wait(op->store, layers, n, &op->cancelled, err);
+    layers_release(op->store, layers, n);
+    return r;
+}

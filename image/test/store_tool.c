@@ -4,7 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -13,12 +15,47 @@
 
 #define WORDS_MAX 8
 
+struct puller {
+    struct tool *tool;
+    char *ref;
+    uint64_t timeout_ms; // 0: none
+    pthread_t thread;
+    int result;
+    char *id;
+    struct error err;
+};
+
 struct tool {
     struct image_store *store;
+    struct puller background;
     struct registry_mirror mirrors[4];
     struct registry_host host;
     struct registry_config registries;
 };
+
+// The settler's sync has faults by the file that TOOL_SYNC_FAULT names: "fail", once; "wait" while it is
+// there.
+int syncfs(int fd)
+{
+    const char *path = getenv("TOOL_SYNC_FAULT");
+    char what[16] = "wait";
+
+    while (path && str_eq(what, "wait")) {
+        FILE *f = fopen(path, "re");
+        what[0] = '\0';
+        if (f && !fgets(what, sizeof(what), f))
+            what[0] = '\0';
+        if (f)
+            (void)fclose(f);
+        (void)usleep(str_eq(what, "wait") ? 10000 : 0);
+    }
+    if (path && str_eq(what, "fail")) {
+        (void)unlink(path);
+        errno = EIO;
+        return -1;
+    }
+    return (int)syscall(SYS_syncfs, fd);
+}
 
 static int print_error(const struct error *err)
 {
@@ -198,16 +235,6 @@ static int do_prune(struct tool *t, char **w, struct error *err)
     return 0;
 }
 
-struct puller {
-    struct tool *tool;
-    const char *ref;
-    uint64_t timeout_ms; // 0: none
-    pthread_t thread;
-    int result;
-    char *id;
-    struct error err;
-};
-
 static void *puller_main(void *data)
 {
     struct puller *p = data;
@@ -267,6 +294,34 @@ static int do_race(struct tool *t, char **w, struct error *err)
     return second.result;
 }
 
+// begin REF, and end: a pull in the background, and what became of it.
+static int do_begin(struct tool *t, char **w, struct error *err)
+{
+    (void)err;
+    t->background = (struct puller){.tool = t, .ref = strdup(w[1])};
+    pthread_create(&t->background.thread, NULL, puller_main, &t->background);
+    return done(0);
+}
+
+static int do_end(struct tool *t, char **w, struct error *err)
+{
+    struct puller *p = &t->background;
+    int r;
+
+    (void)w;
+    if (!p->ref)
+        return error_set(err, STATUS_FAILED_PRECONDITION, EINVAL, "nothing has begun");
+    pthread_join(p->thread, NULL);
+    *err = p->err;
+    r = p->result;
+    if (r == 0)
+        printf("ok %s\n", p->id);
+    free(p->id);
+    free(p->ref);
+    *p = (struct puller){0};
+    return r;
+}
+
 static const struct {
     const char *name;
     size_t words; // at least
@@ -279,7 +334,8 @@ static const struct {
     {"sweep", 1, do_sweep},   {"usage", 1, do_usage},
     {"source", 2, do_source}, {"together", 3, do_together},
     {"race", 4, do_race},     {"verify", 1, do_verify},
-    {"prune", 1, do_prune},
+    {"prune", 1, do_prune},   {"begin", 2, do_begin},
+    {"end", 1, do_end},
 };
 
 static void run_line(struct tool *t, char *line)
