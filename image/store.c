@@ -236,10 +236,11 @@ static int not_here(const char *ref, struct error *err)
     return error_set(err, STATUS_NOT_FOUND, ENOENT, "image \"%s\" is not here; pull it first", ref);
 }
 
-// A damaged image is not served, but it takes space: it can be removed by its names and id.
+// A damaged image, or one whose layers are compared, is not served, but it takes space: it can be removed by
+// its names and id.
 static bool is_findable(const struct image_record *record, bool damaged_too)
 {
-    return record && (record->snapshot || (damaged_too && record->damaged && !record->removed));
+    return record && (record->snapshot || (damaged_too && !record->removed));
 }
 
 // `lock` is held.

@@ -28,7 +28,8 @@ struct layer {
     uint64_t seq;       // when it was published: synced if that is not after store->synced_seq
     uint64_t ino;       // of its folder, and when that was last changed: a start compares them
     int64_t ctime_ns;
-    bool checked;            // at the start
+    bool checked; // at the start
+    bool suspect; // its content is to be compared first: until then nobody gets it (fetcher is set)
     bool summed, unsummable; // sum is there; can't be
     uint8_t sum[LAYER_SUM_LEN];
     uint64_t epoch;                // store->lost_epoch when its files were begun
@@ -124,6 +125,9 @@ void layers_release(struct image_store *s, struct layer *const *layers, size_t n
 int layers_insert(struct image_store *s, char **diff_ids, struct error *err);
 // A damaged layer is not served any more, nor are images that have it, until they are pulled again.
 int layer_condemn(struct image_store *s, struct layer *layer, const char *why, struct error *err);
+// What became of a suspect one: why is NULL when its content is what was unpacked.
+int layer_judge(struct image_store *s, const char *diff_id, const char *dir, const char *why,
+                struct error *err);
 int layer_note_witness(const struct image_store *s, struct layer *layer, struct error *err);
 
 // store_settle.c: brings published layers to disk and takes their checksums, in the background.

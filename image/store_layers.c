@@ -124,11 +124,10 @@ static int load_damaged(struct db_row *row, void *data, struct error *err)
 }
 
 // What is wrong with it, or NULL. Cheap: a folder that is the same inode, and was not changed since, was not
-// replaced by anybody. One that was (a backup that was restored, a root that was moved) is read whole.
+// replaced by anybody. One that was (a backup that was restored, a root that was moved) is read whole, in the
+// background: nobody gets it until then.
 static const char *find_fault(struct image_store *s, struct layer *layer)
 {
-    uint8_t sum[LAYER_SUM_LEN];
-    struct error err = ERROR_INIT;
     uint64_t ino = 0;
     int64_t ctime_ns = 0;
     int r = look_at(s, layer, &ino, &ctime_ns);
@@ -139,15 +138,10 @@ static const char *find_fault(struct image_store *s, struct layer *layer)
         return NULL;
     if (!layer->summed)
         return "its folder was replaced";
-    _cleanup_free_ char *path = str_printf("%s/%s", s->layers_dir, layer->dir);
     log_info("a layer's folder is not the one that was recorded: its content is compared", "layer",
-             layer->diff_id, "path", path);
-    if (!path || layer_sum(path, NULL, NULL, sum, &err) < 0)
-        return "its content can't be read";
-    if (memcmp(sum, layer->sum, LAYER_SUM_LEN) != 0)
-        return "its content has changed";
-    layer->ino = 0; // taken anew in the background
-    layer->summed = false;
+             layer->diff_id, "folder", layer->dir);
+    layer->suspect = true;
+    layer->fetcher = (const struct pull_op *)s; // nobody's to fetch
     return NULL;
 }
 
@@ -336,9 +330,51 @@ int layer_condemn(struct image_store *s, struct layer *layer, const char *why, s
     pthread_mutex_lock(&s->lock);
     (void)map_remove(s->layers, layer->diff_id);
     layer->condemned = true;
+    layer->suspect = false;
+    layer->fetcher = NULL;
     layer->next = s->condemned;
     s->condemned = layer;
+    pull_ops_wake(s);
     r = stop_serving(s, layer);
     pthread_mutex_unlock(&s->lock);
     return r < 0 ? error_errno(err, -r, "layer %s is damaged", layer->diff_id) : 0;
+}
+
+// `lock` is held.
+static int serve_again(struct image_store *s, const char *diff_id)
+{
+    int r = 0;
+
+    for (struct map_iter it = {0}; r == 0 && map_next(s->records, &it);)
+        if (has_layer(it.value, diff_id))
+            r = record_refresh(s, it.value);
+    return r;
+}
+
+int layer_judge(struct image_store *s, const char *diff_id, const char *dir, const char *why,
+                struct error *err)
+{
+    int r = 0;
+
+    pthread_mutex_lock(&s->write);
+    pthread_mutex_lock(&s->lock);
+    struct layer *layer = map_get(s->layers, diff_id);
+    bool bad = layer && layer->suspect && str_eq(layer->dir, dir) && why;
+    if (layer && layer->suspect && str_eq(layer->dir, dir) && !why) {
+        layer->suspect = false;
+        layer->fetcher = NULL;
+        layer->ino = 0; // taken anew with the next checksum
+        layer->summed = false;
+        pull_ops_wake(s);
+        r = serve_again(s, diff_id);
+    }
+    pthread_mutex_unlock(&s->lock);
+    if (r < 0)
+        error_errno(err, -r, "serve layer %s", diff_id);
+    if (bad)
+        r = layer_condemn(s, layer, why, err);
+    if (r == 0)
+        r = records_collect(s, err); // images may have been removed meanwhile
+    pthread_mutex_unlock(&s->write);
+    return r;
 }

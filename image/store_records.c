@@ -170,12 +170,22 @@ static int take_layers(struct image_store *s, const struct image_record *record,
     return 0;
 }
 
+static bool has_suspect(const struct image_store *s, const struct image_record *record)
+{
+    for (char **d = record->diff_ids; *d; d++) {
+        const struct layer *layer = map_get(s->layers, *d);
+        if (layer && layer->suspect)
+            return true;
+    }
+    return false;
+}
+
 int record_refresh(struct image_store *s, struct image_record *record)
 {
     struct image *image = NULL;
     int r = 0;
 
-    if (!record->removed && !record->damaged) {
+    if (!record->removed && !record->damaged && !has_suspect(s, record)) {
         image = calloc(1, sizeof(*image));
         if (!image)
             return -ENOMEM;

@@ -212,6 +212,63 @@ int layer_record_sum(struct image_store *s, const char *diff_id, const char *dir
     return r;
 }
 
+// Not at rest: images wait for it.
+static bool pause_comparing(void *data)
+{
+    struct settler *t = data;
+
+    pthread_mutex_lock(&t->store->lock);
+    bool closing = t->closing, pending = t->pending;
+    pthread_mutex_unlock(&t->store->lock);
+    if (pending && !closing)
+        settle_round(t);
+    return closing;
+}
+
+// A layer that is to be compared, those that mend images first, for pulls don't wait for them. *copy has its
+// own diffID. False: there is none.
+static bool find_suspect(struct image_store *s, struct layer *copy)
+{
+    const struct layer *found = NULL;
+
+    pthread_mutex_lock(&s->lock);
+    for (struct map_iter it = {0}; map_next(s->layers, &it);) {
+        const struct layer *layer = it.value;
+        if (layer->suspect && (!found || str_has_prefix(layer->diff_id, "mend:")))
+            found = layer;
+    }
+    if (found) {
+        *copy = *found;
+        copy->diff_id = strdup(found->diff_id);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return found && copy->diff_id;
+}
+
+static int compare_layers(struct settler *t, struct error *err)
+{
+    struct image_store *s = t->store;
+    struct layer copy;
+    int r = 0;
+
+    while (r == 0 && find_suspect(s, &copy)) {
+        _cleanup_free_ char *diff_id = copy.diff_id;
+        _cleanup_free_ char *path = str_printf("%s/%s", s->layers_dir, copy.dir);
+        uint8_t sum[LAYER_SUM_LEN];
+        const char *why = NULL;
+
+        r = path ? layer_sum(path, pause_comparing, t, sum, err) : -ENOMEM;
+        if (r == -ECANCELED)
+            return 0;
+        if (r < 0)
+            why = "its content can't be read";
+        else if (memcmp(sum, copy.sum, LAYER_SUM_LEN) != 0)
+            why = "its content has changed";
+        r = layer_judge(s, diff_id, copy.dir, why, err);
+    }
+    return r;
+}
+
 static int sum_layers(struct settler *t, struct error *err)
 {
     struct image_store *s = t->store;
@@ -255,7 +312,9 @@ static void *settle_main(void *data)
         if (!more)
             break;
         settle_round(t);
-        int r = t->retry_mono_ns ? 0 : sum_layers(t, &err);
+        int r = compare_layers(t, &err);
+        if (r == 0 && !t->retry_mono_ns)
+            r = sum_layers(t, &err);
         if (r < 0)
             log_error("a checksum could not be recorded; will try again", "error", err.message);
         wait_ns = r < 0 || t->retry_mono_ns ? RETRY_NS : 0;

@@ -14,7 +14,7 @@ static struct layer *copy_layers(struct image_store *s, size_t *n)
     struct layer *copies = calloc(map_len(s->layers) + 1, sizeof(*copies));
     for (struct map_iter it = {0}; copies && map_next(s->layers, &it);) {
         const struct layer *layer = it.value;
-        if (layer->fetcher)
+        if (layer->fetcher && !layer->suspect)
             continue;
         copies[*n] = *layer;
         copies[*n].diff_id = strdup(layer->diff_id);
@@ -54,8 +54,12 @@ static int verify_layer(struct image_store *s, const struct layer *copy, struct 
         out->unknown++;
         return layer_record_sum(s, copy->diff_id, copy->dir, sum, err);
     }
-    if (r == 0 && memcmp(sum, copy->sum, LAYER_SUM_LEN) == 0)
-        return 0;
+    if (r == 0 && memcmp(sum, copy->sum, LAYER_SUM_LEN) == 0) {
+        if (!copy->suspect)
+            return 0;
+        r = layer_judge(s, copy->diff_id, copy->dir, NULL, err);
+        return r < 0 ? r : layer_record_sum(s, copy->diff_id, copy->dir, sum, err);
+    }
     out->damaged++;
     return condemn(s, copy, r < 0 ? why.message : "its content is not what was unpacked", err);
 }

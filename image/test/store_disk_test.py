@@ -211,9 +211,55 @@ class Damage(PullTest):
         subprocess.run(["cp", "-a", f"{self.dir}/before", str(self.store.root)], check=True)
         self.reopen()
         self.assertTrue(self.store.logged("its content is compared"))
-        self.assertEqual(self.store.status(self.ref)["id"], self.image.id)
+        self.served_soon(self.ref, self.other_ref)
         self.settle()
         self.assertEqual(self.verify()["damaged"], 0)
+
+    def served_soon(self, *refs):
+        deadline = time.monotonic() + 60
+        while len(self.store("list").split()) < len(refs):
+            self.assertLess(time.monotonic(), deadline, "not served")
+            time.sleep(0.01)
+        for ref in refs:
+            self.store(f"status {ref}")
+
+    def move_root(self):
+        """Every folder is another one; one layer takes a while to be read."""
+        blob = b"z" * (150 << 20)
+        image = oci.Image([oci.Layer().add("large", blob)])
+        self.registry.push("large", "v", image)
+        self.store(f"pull {self.host}/large:v")
+        self.settle()
+        self.store.close()
+        os.rename(self.store.root, f"{self.dir}/before")
+        subprocess.run(["cp", "-a", f"{self.dir}/before", str(self.store.root)], check=True)
+        shutil.rmtree(f"{self.dir}/before")
+        return image
+
+    def test_a_pull_waits_for_a_comparison(self):
+        image = self.move_root()
+        self.reopen()
+        asked = len(self.registry.requests)
+        self.assertEqual(self.store(f"pull {self.host}/large:v"), image.id)
+        blob = oci.digest(image.layers[0].blob)
+        self.assertFalse([r for r in self.registry.requests[asked:] if blob in r[0]])
+        self.served_soon(self.ref, self.other_ref, image.id)
+        self.settle()
+        self.assertEqual(self.verify()["damaged"], 0)
+
+    def test_images_are_removed_while_they_are_compared(self):
+        image = self.move_root()
+        self.reopen()
+        for ref in (self.ref, self.other_ref, image.id):
+            self.store(f"remove {ref}")
+        self.expect_clean()
+
+    def test_a_full_check_compares_what_a_start_would(self):
+        self.move_root()
+        self.reopen()
+        self.assertEqual(self.verify()["damaged"], 0)
+        self.reopen()
+        self.assertEqual(len(self.store("list").split()), 3)  # nothing is to be compared again
 
     def test_a_folder_put_in_its_place_is_not_served(self):
         self.store.close()
