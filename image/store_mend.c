@@ -134,9 +134,13 @@ int store_mend_publish(struct image_store *s, struct mending *m, struct error *e
     if (m->layer || !m->made)
         return 0;
     pthread_mutex_lock(&s->lock);
-    m->layer =
-        find_mend(s, m->key); // another pull of the image was faster; ours goes with the staging folder
+    // Perhaps another pull of the image was faster; ours goes with the staging folder.
+    m->layer = find_mend(s, m->key);
+    bool compared = !m->layer && map_get(s->layers, m->key);
     pthread_mutex_unlock(&s->lock);
+    if (compared)
+        return error_set(err, STATUS_UNAVAILABLE, EAGAIN,
+                         "the layer that mends the image is being compared with its record; pull again");
     if (!m->layer)
         r = publish_mend(s, m->key, m->epoch, m->dir, &m->stats, steal_ptr(&m->parts), &m->layer, err);
     return r;
