@@ -203,6 +203,14 @@ static bool has_child(struct kit *k)
     return has;
 }
 
+// Who made the namespaces may be dying still, and a spare is made after the answer. Ten seconds at most.
+static bool wait_has_child(struct kit *k, bool wanted)
+{
+    for (int i = 0; i < 1000 && has_child(k) != wanted; i++)
+        (void)usleep(10000);
+    return has_child(k) == wanted;
+}
+
 // As CreateContainer does where the cgroups are made meanwhile.
 static void take_spare(struct kit *k, const Pod__StartRequest *start)
 {
@@ -237,8 +245,10 @@ static void test_spare(void **state)
         Pod__StartRequest *start = kit_start_request(k, id, kit_plan(k, argv));
         pid_t pid = 0;
         if (i < 3) {
+            assert_true(wait_has_child(k, false));
             spare_for(k, POD__PID_MODE__PID_PRIVATE);
             spare_for(k, POD__PID_MODE__PID_PRIVATE); // one is enough
+            assert_true(wait_has_child(k, true));
             pid = only_child(k);
             assert_int_equal(containers_of(k), 0);
         }
@@ -273,12 +283,14 @@ static void test_spare_is_private(void **state)
 
     NEED_KIT(k);
     kit_need_pod(k);
+    assert_true(wait_has_child(k, false));
     spare_for(k, POD__PID_MODE__PID_HOST);
     spare_for(k, POD__PID_MODE__PID_POD);
     spare_for(k, POD__PID_MODE__PID_TARGET);
-    assert_false(has_child(k));
+    (void)kit_call(k, &(Pod__Request){.base = PROTOBUF_C_MESSAGE_INIT(&pod__request__descriptor)}, NULL, 0);
+    assert_false(has_child(k)); // what was asked for before that answer has been done
     spare_for(k, POD__PID_MODE__PID_PRIVATE);
-    assert_true(has_child(k));
+    assert_true(wait_has_child(k, true));
 }
 
 #define POD_TEST(f) cmocka_unit_test_setup_teardown(f, kit_setup, kit_teardown)
