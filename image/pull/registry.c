@@ -163,10 +163,10 @@ int registry_failure(const struct registry *r, size_t e, const struct http_reque
 }
 
 // Did https fail as it does where nobody speaks it? A server with a certificate that isn't trusted, or one
-// that refuses ours by an alert, does.
+// that refuses ours by an alert, does. On a node without certificates libcurl doesn't even ask.
 static bool is_without_tls(const struct http_request *request)
 {
-    return request->result == CURLE_COULDNT_CONNECT ||
+    return request->result == CURLE_COULDNT_CONNECT || request->result == CURLE_SSL_CACERT_BADFILE ||
            (request->result == CURLE_SSL_CONNECT_ERROR && !strstr(request->detail, "alert"));
 }
 

@@ -21,10 +21,10 @@ TOOL, CRISP_PULL = sys.argv[1:3]
 class Store:
     """A store_tool process: store("pull x") returns the answer's words, or raises its error."""
 
-    def __init__(self, root, *mirror, **environment):
+    def __init__(self, root, *mirror, prefix=(), **environment):
         self.root = Path(root)
         environment = {**os.environ, **{key: str(value) for key, value in environment.items()}}
-        self.process = subprocess.Popen([TOOL, str(root), CRISP_PULL, *mirror], stdin=subprocess.PIPE,
+        self.process = subprocess.Popen([*prefix, TOOL, str(root), CRISP_PULL, *mirror], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
         self.log = []
         threading.Thread(target=self._read_log, daemon=True).start()

@@ -316,6 +316,14 @@ class Registries(PullTest):
         for ref in ("UPPER", "UPPER/cAsE", "a:b:c", "x@sha256:123", "http://x/y"):
             self.fails("INVALID_ARGUMENT", "image reference", f"pull {ref}")
 
+    def test_node_without_certificates(self):
+        """libcurl then refuses every https by itself, before it knows whether the other side speaks it."""
+        hide = 'mount -t tmpfs none /etc/ssl/certs && exec "$@"'
+        self.store.close()
+        self.store = self.open(prefix=["unshare", "-m", "sh", "-c", hide, "sh"])
+        self.registry.push("lib/plain", "1", simple_image())
+        self.assertEqual(len(self.store.tree(self.store(f"pull {self.host}/lib/plain:1"))), 2)
+
     def test_not_found_and_down(self):
         self.fails("NOT_FOUND", "not found", f"pull {self.host}/nothing:here")
         with socket.socket() as s:
