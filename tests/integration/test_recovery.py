@@ -138,7 +138,7 @@ def test_killed_during_create_and_start(cri, crispd, pod, delay):
 
 def test_killed_supervisor_takes_its_containers_along(cri, crispd, pod, busy):
     pid = cri.pid_of(busy)
-    os.kill(crispd.supervisors()[0], signal.SIGKILL)
+    os.kill(crispd.supervisor_of(pod), signal.SIGKILL)
     wait_for(lambda: not os.path.exists(f"/proc/{pid}"), 2, "the container dies with its supervisor")
     wait_for(lambda: cri.pod_status(pod).state == pb.SANDBOX_NOTREADY, 2, "the pod is NOTREADY")
     wait_for(lambda: cri.status(busy).state == pb.CONTAINER_EXITED, 2, "the container is EXITED")
@@ -149,7 +149,7 @@ def test_killed_supervisor_takes_its_containers_along(cri, crispd, pod, busy):
 
 def test_supervisor_killed_while_the_daemon_is_down(cri, crispd, pod, busy):
     pid = cri.pid_of(busy)
-    supervisor = crispd.supervisors()[0]
+    supervisor = crispd.supervisor_of(pod)
     crispd.kill()
     os.kill(supervisor, signal.SIGKILL)
     crispd.start()

@@ -227,6 +227,11 @@ class Crispd:
                 parents[pid] = int(rest.split()[1])
         return sorted(pid for pid, parent in parents.items() if parent not in parents)
 
+    def supervisor_of(self, pod):
+        """The process id of this pod's crisp-pod: another's may still be about to end."""
+        with open(f"{self.run_dir}/pods/{pod}/state", encoding="utf-8") as f:
+            return int(f.read().split()[1])  # after the version
+
     def strays(self):
         """Processes that were started for this daemon's directories and are not the daemon itself."""
         found = []
